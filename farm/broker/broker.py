@@ -1,0 +1,340 @@
+"""The broker: who gets which job. Each rule changes the state and appends what must happen to `effects`.
+
+Rules are plain calls (`submit`, `grab`, `finish`, ...); `farm.broker.dispatch` turns packets into them. Nothing here
+waits, and nothing here knows a socket, a file or a clock: `now` is monotonic time in seconds and always an argument.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from farm.broker import invariants
+from farm.broker.effects import Effects, Forget, Note, Save
+from farm.broker.function import Function
+from farm.broker.job import ENDED, QUEUED, Job, Key, first_id
+from farm.broker.peer import Peer
+from farm.errors import PacketRefused
+from farm.protocol import extension, packets
+from farm.protocol.limits import UNIQUE_MAX
+from farm.protocol.names import refuse_bad_function, shown
+from farm.protocol.packets import response
+
+WAKE_PATIENCE_S = 0.5  # a woken worker that has not grabbed by then is busy or hung: the next sleeper is woken
+FUNCTIONS_MAX = 100_000  # functions stay once mentioned, so a client that makes up names must be stopped
+JOBS_MAX = 10_000_000  # about 5 GB of small jobs
+
+_NOOP = response(packets.NOOP)
+
+
+class Broker:
+    """All jobs, functions and connections of one server.
+
+    shard: the journal's number for this life of this server (Store.open). It is part of every new job's id and handle, so
+    that handles of two servers, or of two lives of one server, never meet.
+    """
+
+    def __init__(self, shard: int) -> None:
+        self.effects = Effects()
+        self.peers: dict[int, Peer] = {}
+        self.functions: dict[bytes, Function] = {}
+        self.jobs: dict[bytes, Job] = {}
+        self.narrate = False  # whether anybody reads the notes
+        self.stopping = False  # no new jobs, no more assignments
+        self._next_id = first_id(shard)
+        self.woken: deque[tuple[float, Function, Peer]] = deque()  # (deadline, ...), in order: the patience is constant
+
+    # -- connections
+
+    def connect(self, peer_id: int, fd: int, address: str) -> Peer:
+        """A connection was opened."""
+        assert peer_id not in self.peers
+        peer = self.peers[peer_id] = Peer(peer_id, fd, address)
+        return peer
+
+    def disconnect(self, peer: Peer, now: float) -> None:
+        """A connection is gone: its jobs go back, its foreground jobs that nobody else watches end."""
+        del self.peers[peer.id]
+        for job in list(peer.watches.values()):
+            self._unwatch(job, peer, now)
+        self.reset_abilities(peer, now)
+        # The first one it took is put back last, and so is first again.
+        for job in reversed(list(peer.holds.values())):
+            self._lose(job, now)
+
+    # -- abilities and sleep
+
+    def function(self, name: bytes) -> Function:
+        """The function of this name, created when it is new. Raises PacketRefused for a name that cannot be one."""
+        function = self.functions.get(name)
+        if function is None:
+            refuse_bad_function(name)
+            if len(self.functions) >= FUNCTIONS_MAX:
+                raise PacketRefused(b"QUEUE_ERROR", b"Too many functions", close=False)
+            function = self.functions[name] = Function(name)
+        return function
+
+    def can_do(self, peer: Peer, name: bytes, timeout_s: float, now: float) -> None:
+        """The worker can do `name`. A worker that sleeps already must still hear of jobs that wait for it."""
+        function = self.function(name)
+        peer.can_do[function] = timeout_s
+        function.workers[peer] = None
+        if peer.asleep and peer.woken_for is None:
+            function.sleepers[peer] = None
+            self._wake(function, now)
+
+    def cannot_do(self, peer: Peer, name: bytes, now: float) -> None:
+        """The worker can no longer do `name`; the jobs of it that it runs stay with it."""
+        function = self.functions.get(name)
+        if function is None or function not in peer.can_do:
+            return
+        del peer.can_do[function]
+        del function.workers[peer]
+        function.sleepers.pop(peer, None)
+        if peer.woken_for is function:  # it may not come for this function; it sleeps on, notified, for any other
+            peer.stop_expecting()
+            self._wake(function, now)
+
+    def reset_abilities(self, peer: Peer, now: float) -> None:
+        """The worker can no longer do anything."""
+        for function in list(peer.can_do):
+            self.cannot_do(peer, function.name, now)
+
+    def pre_sleep(self, peer: Peer, now: float) -> None:
+        """The worker goes to sleep, unless there is a job for it: then it is woken at once."""
+        self._awake(peer)
+        if not self.stopping and any(function.queued for function in peer.can_do):
+            self.effects.send(peer.id, _NOOP)
+        else:
+            peer.sleep()
+
+    def _wake(self, function: Function, now: float) -> None:
+        """Let one worker come for each queued job, those first that have slept longest. Waking all, as gearmand does,
+        would make most come in vain."""
+        while function.wakes < function.queued and function.sleepers:
+            peer = next(iter(function.sleepers))
+            peer.wake(function)
+            self.woken.append((now + WAKE_PATIENCE_S, function, peer))
+            self.effects.send(peer.id, _NOOP)
+
+    def _awake(self, peer: Peer) -> Function | None:
+        """The worker came. Returns the function it was woken for."""
+        function = peer.woken_for
+        peer.stop_expecting()
+        peer.woken_for = None
+        if peer.asleep:
+            peer.leave_sleepers()
+            peer.asleep = False
+        return function
+
+    def tick(self, now: float) -> None:
+        """Do what is due: wake the next worker where a woken one has not come."""
+        while self.woken and self.woken[0][0] <= now:
+            _, function, peer = self.woken.popleft()
+            if peer.expected and peer.woken_for is function:
+                peer.stop_expecting()
+                self._wake(function, now)
+
+    def next_deadline(self) -> float | None:
+        """When `tick` has to be called next; None: never."""
+        while self.woken and not self.woken[0][2].expected:
+            self.woken.popleft()
+        return self.woken[0][0] if self.woken else None
+
+    # -- submitting
+
+    def submit(
+        self,
+        peer: Peer,
+        name: bytes,
+        unique: bytes,
+        priority: int,
+        background: bool,
+        payload: bytes,
+        now: float,
+    ) -> Job:
+        """A new job, or the live one with the same key: the first submission's payload and priority win."""
+        if self.stopping:
+            raise PacketRefused(b"SHUTDOWN", b"Server is shutting down", close=False)
+        if len(unique) > UNIQUE_MAX:
+            raise PacketRefused(b"ARGUMENT_TOO_LARGE", b"Unique value too large", close=False)
+        function = self.function(name)
+        key = _coalescing_key(unique, payload)
+        job = function.coalescing.get(key) if key is not None else None
+        if job is not None:
+            self._join(job, peer, background)
+            return job
+        if len(self.jobs) >= JOBS_MAX:
+            raise PacketRefused(b"QUEUE_ERROR", b"Job queue is full", close=False)
+        job = Job(self._next_id, function, unique, priority, background, payload, now)
+        self._next_id += 1
+        assert job.handle not in self.jobs
+        self.jobs[job.handle] = job
+        if key is not None:
+            job.key = key
+            function.coalescing[key] = job
+        if background:
+            self._save(job)
+        else:
+            self._watch(job, peer)
+        self.effects.send(peer.id, response(packets.JOB_CREATED, job.handle))
+        function.enqueue(job)
+        self._wake(function, now)
+        return job
+
+    def _join(self, job: Job, peer: Peer, background: bool) -> None:
+        """Coalesce a submission with a live job. A background one makes the job a background job: stored, and never
+        taken along by a foreground client that leaves."""
+        if background and not job.background:
+            job.background = True
+            self._save(job)
+        self.effects.send(peer.id, response(packets.JOB_CREATED, job.handle))
+        if not background:
+            self._watch(job, peer)
+            if job.streamed and peer.extension:
+                self.effects.send(peer.id, response(packets.FARM_JOB_JOINED, job.handle))
+
+    def restore(self, saved: Save, now: float) -> None:
+        """Queue a job again that the journal kept from an earlier life of this server."""
+        function = self.function(saved.function)
+        job = Job(saved.id, function, saved.unique, saved.priority, True, saved.payload, now)
+        assert job.handle not in self.jobs
+        self.jobs[job.handle] = job
+        job.key = _coalescing_key(saved.unique, saved.payload)
+        if job.key is not None:
+            function.coalescing.setdefault(job.key, job)
+        function.enqueue(job)
+        self._wake(function, now)
+
+    def _save(self, job: Job) -> None:
+        self.effects.changes.append(Save(job.id, job.function.name, job.unique, job.priority, job.payload))
+
+    # -- watching
+
+    def _watch(self, job: Job, peer: Peer) -> None:
+        if job.handle not in peer.watches:
+            peer.watches[job.handle] = job
+            job.watchers.append(peer)
+
+    def _unwatch(self, job: Job, peer: Peer, now: float) -> bytes:
+        """`peer` no longer waits for `job`; when nobody does and it is no background job, it ends. Returns the outcome
+        as one of the extension's CANCEL_ words."""
+        del peer.watches[job.handle]
+        job.watchers.remove(peer)
+        if job.background or job.watchers:
+            return extension.CANCEL_SHARED
+        queued = job.state == QUEUED
+        job.move("abandon")
+        self._stop_coalescing(job)  # nobody may join a job that is being given up
+        if queued:
+            job.function.discard(job)
+            self._remove(job, now, "cancelled")
+            return extension.CANCEL_DROPPED
+        assert job.worker is not None
+        if not job.worker.extension:
+            return extension.CANCEL_UNHEARD
+        self.effects.send(job.worker.id, response(packets.FARM_JOB_CANCEL, job.handle))
+        return extension.CANCEL_TOLD
+
+    def cancel(self, peer: Peer, handle: bytes, now: float) -> bytes:
+        """A client gives up a job that it waits for. Returns one of the extension's CANCEL_ words."""
+        job = peer.watches.get(handle)
+        return extension.CANCEL_UNKNOWN if job is None else self._unwatch(job, peer, now)
+
+    # -- running
+
+    def grab(self, peer: Peer, now: float) -> Job | None:
+        """The next job for this worker: the highest priority of any of its functions, functions taking turns."""
+        woken_for = self._awake(peer)
+        job = None if self.stopping else self._take(peer)
+        if woken_for is not None:
+            self._wake(woken_for, now)  # where it took another job than the one it was woken for
+        if job is None:
+            return None
+        job.move("assign")
+        job.worker = peer
+        job.started_at = now
+        job.function.running += 1
+        peer.holds[job.handle] = job
+        self._note("started", job, shown(peer.client_id))
+        return job
+
+    def _take(self, peer: Peer) -> Job | None:
+        for priority in (0, 1, 2):
+            for function in peer.can_do:
+                if function.queued and function.queues[priority]:
+                    peer.rotate(function)
+                    return function.take(priority)
+        return None
+
+    def held(self, peer: Peer, handle: bytes) -> Job | None:
+        """The job of this handle if this worker runs it: nobody else may report on it."""
+        return peer.holds.get(handle)
+
+    def relay(self, job: Job, pieces: tuple[bytes, ...]) -> None:
+        """Pass a packet of the worker on to everybody who waits for the job."""
+        for watcher in job.watchers:
+            self.effects.send_pieces(watcher.id, pieces)
+
+    def finish(self, job: Job, completed: bool, now: float) -> None:
+        """The worker reported the job's end."""
+        job.move("complete" if completed else "fail")
+        self._release(job)
+        self._remove(job, now, job.state)
+
+    def _lose(self, job: Job, now: float) -> None:
+        """The job's worker is gone: back to the front of its queue, or dropped if nobody wants it any more."""
+        self._release(job)
+        job.move("lose")
+        if job.state != QUEUED:
+            self._remove(job, now, "cancelled")
+            return
+        job.losses += 1
+        job.numerator = job.denominator = b"0"
+        if job.streamed:
+            job.streamed = False
+            for watcher in job.watchers:
+                if watcher.extension:
+                    self.effects.send(watcher.id, response(packets.FARM_JOB_RESTARTED, job.handle))
+        self._note("worker lost", job, f"{job.losses} times")
+        job.function.requeue(job)
+        self._wake(job.function, now)
+
+    def _release(self, job: Job) -> None:
+        assert job.worker is not None
+        del job.worker.holds[job.handle]
+        job.worker = None
+        job.function.running -= 1
+
+    def _remove(self, job: Job, now: float, outcome: str) -> None:
+        """Forget a job that has ended."""
+        assert job.state in ENDED
+        del self.jobs[job.handle]
+        self._stop_coalescing(job)
+        for watcher in job.watchers:
+            del watcher.watches[job.handle]
+        job.watchers.clear()
+        if job.background:
+            self.effects.changes.append(Forget(job.id))
+        took = f"{now - job.started_at:.3f}s" if job.started_at else "never ran"
+        self._note(outcome, job, took)
+
+    def _note(self, event: str, job: Job, detail: str) -> None:
+        if self.narrate:
+            self.effects.notes.append(Note(event, job.handle, job.function.name, detail))
+
+    def _stop_coalescing(self, job: Job) -> None:
+        if job.key is not None and job.function.coalescing.get(job.key) is job:
+            del job.function.coalescing[job.key]
+
+    # -- what must always be true
+
+    def check(self) -> None:
+        """Assert every invariant; for tests and the simulator (it walks everything)."""
+        invariants.check(self)
+
+
+def _coalescing_key(unique: bytes, payload: bytes) -> Key | None:
+    """What the job may be coalesced by; None: by nothing. An empty unique is no key, `-` compares the payload."""
+    if unique == b"-":
+        return (payload,) if payload else None
+    return unique or None

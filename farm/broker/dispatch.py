@@ -1,0 +1,228 @@
+"""From packet to rule: a table of handlers, each of which parses, calls one rule and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from farm.broker import admin
+from farm.broker.broker import Broker
+from farm.broker.job import HIGH, LOW, NORMAL, Job
+from farm.broker.peer import Peer
+from farm.errors import PacketRefused
+from farm.protocol import extension, packets
+from farm.protocol.limits import CLIENT_ID_MAX, JOIN_MAX, NUMBER_MAX, OPTION_MAX
+from farm.protocol.names import one_word
+from farm.protocol.packets import KINDS, RESPONSE, response, split, with_data
+
+Handler = Callable[[Broker, Peer, list[bytes], float], None]
+
+TIMEOUT_MIN_MS = 1000  # gearmand raises a CAN_DO_TIMEOUT below a second to a second
+
+
+def receive(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -> None:
+    """One whole packet or admin line of `peer`. What must happen is appended to `broker.effects`."""
+    try:
+        if number == packets.TEXT:
+            admin.answer(broker, peer, body)
+            return
+        if number == packets.MISDIRECTED:
+            raise PacketRefused(b"INVALID_MAGIC", b"Request magic expected", close=False)
+        if number in _RELAYED:
+            _relayed(broker, peer, number, body, now)
+            return
+        handler = _HANDLERS.get(number)
+        if handler is None:
+            raise PacketRefused(b"INVALID_COMMAND", b"Command not expected", close=False)
+        handler(broker, peer, split(KINDS[number], body), now)
+    except PacketRefused as refused:
+        refuse(broker, peer, refused)
+
+
+def refuse(broker: Broker, peer: Peer, refused: PacketRefused) -> None:
+    """Answer ERROR, and close the connection where nothing sensible can follow."""
+    broker.effects.send(peer.id, response(packets.ERROR, refused.code, refused.text))
+    if refused.close:
+        broker.effects.close(peer.id)
+
+
+# -- clients
+
+_SUBMITS = {
+    packets.SUBMIT_JOB: (NORMAL, False),
+    packets.SUBMIT_JOB_BG: (NORMAL, True),
+    packets.SUBMIT_JOB_HIGH: (HIGH, False),
+    packets.SUBMIT_JOB_HIGH_BG: (HIGH, True),
+    packets.SUBMIT_JOB_LOW: (LOW, False),
+    packets.SUBMIT_JOB_LOW_BG: (LOW, True),
+}
+
+
+def _submit(priority: int, background: bool) -> Handler:
+    def submit(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+        function, unique, payload = args
+        broker.submit(peer, function, unique, priority, background, payload, now)
+
+    return submit
+
+
+def _get_status(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    (handle,) = args
+    job = broker.jobs.get(handle)
+    if job is None:
+        status = (b"0", b"0", b"0", b"0")
+    else:
+        status = (b"1", b"1" if job.worker else b"0", job.numerator, job.denominator)
+    broker.effects.send(peer.id, response(packets.STATUS_RES, handle, *status))
+
+
+def _cancel(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    if not peer.extension:
+        raise PacketRefused(b"INVALID_COMMAND", b"Command not expected", close=False)
+    (handle,) = args
+    outcome = broker.cancel(peer, handle, now)
+    broker.effects.send(peer.id, response(packets.FARM_CANCEL_RES, handle, outcome))
+
+
+# -- anybody
+
+
+def _echo(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    broker.effects.send_pieces(peer.id, with_data(RESPONSE, packets.ECHO_RES, (), args[0]))
+
+
+def _option(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    (option,) = args
+    if option.lower() == b"exceptions":
+        peer.exceptions = True
+    elif option == extension.OPTION:
+        peer.extension = True
+    else:
+        raise PacketRefused(b"UNKNOWN_OPTION", b"Server does not recognize given option", close=len(option) > OPTION_MAX)
+    broker.effects.send(peer.id, response(packets.OPTION_RES, option))
+
+
+def _set_client_id(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    peer.client_id = one_word(args[0][:CLIENT_ID_MAX]) or b"-"
+
+
+# -- workers
+
+
+def _can_do(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    broker.can_do(peer, args[0], 0.0, now)
+
+
+def _can_do_timeout(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    function, timeout = args
+    digits = timeout.strip()
+    if len(digits) > NUMBER_MAX:
+        raise PacketRefused(b"INVALID_PACKET", b"Timeout too long")
+    timeout_ms = int(digits) if digits.isdigit() else 0
+    broker.can_do(peer, function, max(timeout_ms, TIMEOUT_MIN_MS) / 1000 if timeout_ms else 0.0, now)
+
+
+def _cannot_do(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    broker.cannot_do(peer, args[0], now)
+
+
+def _reset_abilities(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    broker.reset_abilities(peer, now)
+
+
+def _pre_sleep(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    broker.pre_sleep(peer, now)
+
+
+_NO_JOB = response(packets.NO_JOB)
+
+
+def _grab(number: int, with_unique: bool) -> Handler:
+    def grab(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+        job = broker.grab(peer, now)
+        if job is None:
+            broker.effects.send(peer.id, _NO_JOB)
+            return
+        head = (job.handle, job.function.name, job.unique) if with_unique else (job.handle, job.function.name)
+        broker.effects.send_pieces(peer.id, with_data(RESPONSE, number, head, job.payload))
+
+    return grab
+
+
+# The packets of a running job, with the text that gearmand answers when the job is not this worker's.
+_NOT_YOURS = b"Job given in work result not found"
+_RELAYED = {
+    packets.WORK_STATUS: _NOT_YOURS,
+    packets.WORK_COMPLETE: _NOT_YOURS,
+    packets.WORK_FAIL: _NOT_YOURS,
+    packets.WORK_EXCEPTION: b"An exception was received for a job that does not exist",
+    packets.WORK_DATA: b"Job does not exist on server",
+    packets.WORK_WARNING: b"Job does not exist on server",
+}
+
+
+def _relayed(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -> None:
+    """A worker's packet about a job: passed on as it is to everybody who waits for the job."""
+    kind = KINDS[number]
+    end = body.find(b"\0")
+    if end < 0 and len(kind.args) + kind.data > 1:
+        split(kind, body)  # raises, for an argument is missing
+    handle = body[:end] if end >= 0 else body  # some workers end a lone handle with NUL
+    job = broker.held(peer, handle)
+    if job is None:
+        if handle == peer.ended and number in (packets.WORK_FAIL, packets.WORK_COMPLETE):
+            # Perl and PHP workers send WORK_FAIL after WORK_EXCEPTION, and an ERROR would make a Perl worker die.
+            peer.ended = b""
+            return
+        raise PacketRefused(b"JOB_NOT_FOUND", _RELAYED[number], close=False)
+    if number == packets.WORK_EXCEPTION:
+        _exception(broker, peer, job, body, now)
+        return
+    if number == packets.WORK_STATUS:
+        _remember_progress(job, split(kind, body))
+    elif number == packets.WORK_FAIL:
+        body = handle
+    elif len(body) > len(handle) + 1 and job.watchers:
+        job.streamed = True
+    broker.relay(job, _packet(number, body))
+    if number == packets.WORK_COMPLETE or number == packets.WORK_FAIL:
+        broker.finish(job, number == packets.WORK_COMPLETE, now)
+
+
+def _packet(number: int, body: bytes) -> tuple[bytes, ...]:
+    head = packets.header(RESPONSE, number, len(body))
+    return (head + body,) if len(body) <= JOIN_MAX else (head, body)
+
+
+def _exception(broker: Broker, peer: Peer, job: Job, body: bytes, now: float) -> None:
+    """It ends the job. A client that did not ask for exceptions gets WORK_FAIL, with the bare handle: with gearmand's
+    trailing NUL, libgearman's clients wait for ever."""
+    whole, failed = _packet(packets.WORK_EXCEPTION, body), response(packets.WORK_FAIL, job.handle)
+    for watcher in job.watchers:
+        broker.effects.send_pieces(watcher.id, whole if watcher.exceptions else (failed,))
+    broker.finish(job, False, now)
+    peer.ended = job.handle
+
+
+def _remember_progress(job: Job, args: list[bytes]) -> None:
+    """Keep the numbers for GET_STATUS; what is no number, or too long for one, counts as 0. They are passed on as sent."""
+    _, numerator, denominator = args
+    job.numerator = numerator if numerator.isdigit() and len(numerator) <= NUMBER_MAX else b"0"
+    job.denominator = denominator if denominator.isdigit() and len(denominator) <= NUMBER_MAX else b"0"
+
+
+_HANDLERS: dict[int, Handler] = {
+    **{number: _submit(priority, background) for number, (priority, background) in _SUBMITS.items()},
+    packets.GET_STATUS: _get_status,
+    packets.FARM_CANCEL: _cancel,
+    packets.ECHO_REQ: _echo,
+    packets.OPTION_REQ: _option,
+    packets.SET_CLIENT_ID: _set_client_id,
+    packets.CAN_DO: _can_do,
+    packets.CAN_DO_TIMEOUT: _can_do_timeout,
+    packets.CANT_DO: _cannot_do,
+    packets.RESET_ABILITIES: _reset_abilities,
+    packets.PRE_SLEEP: _pre_sleep,
+    packets.GRAB_JOB: _grab(packets.JOB_ASSIGN, with_unique=False),
+    packets.GRAB_JOB_UNIQ: _grab(packets.JOB_ASSIGN_UNIQ, with_unique=True),
+    packets.GRAB_JOB_ALL: _grab(packets.JOB_ASSIGN_UNIQ, with_unique=True),  # as gearmand when there is no reducer
+}

@@ -1,0 +1,74 @@
+"""What is always true of a broker between two turns. Called by the simulator and tests after every step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from farm.broker.job import ABANDONED, QUEUED, RUNNING
+
+if TYPE_CHECKING:
+    from farm.broker.broker import Broker
+    from farm.broker.job import Job
+
+
+def check(broker: Broker) -> None:
+    """Raise AssertionError at the first thing that is not as it must be."""
+    waiting = [job for function in broker.functions.values() for queue in function.queues for job in queue.waiting()]
+    assert len(waiting) == len(set(map(id, waiting))), "a job is queued twice"
+    queued = set(map(id, waiting))
+    for handle, job in broker.jobs.items():
+        assert job.handle == handle
+        _check_job(broker, job, id(job) in queued)
+    assert queued <= set(map(id, broker.jobs.values())), "a job is queued that nobody knows"
+    _check_functions(broker)
+    _check_peers(broker)
+
+
+def _check_job(broker: Broker, job: Job, queued: bool) -> None:
+    assert job.state in (QUEUED, RUNNING, ABANDONED), f"{job} has ended and is still known"
+    assert queued == (job.state == QUEUED), f"{job} queued: {queued}"
+    assert (job.worker is None) == (job.state == QUEUED), f"{job} worker: {job.worker}"
+    if job.worker is not None:
+        assert broker.peers.get(job.worker.id) is job.worker, f"{job} runs at a worker that has gone"
+        assert job.worker.holds.get(job.handle) is job, f"{job} is not held by its worker"
+    if job.state == ABANDONED:
+        assert not job.background and not job.watchers, f"{job} is wanted"
+        assert job.function.coalescing.get(job.key) is not job if job.key else True, f"{job} can be joined"
+    else:
+        assert job.background or job.watchers, f"{job} has nobody to wait for it"
+    for watcher in job.watchers:
+        assert broker.peers.get(watcher.id) is watcher, f"{job} is watched by a client that has gone"
+        assert watcher.watches.get(job.handle) is job
+
+
+def _check_functions(broker: Broker) -> None:
+    for function in broker.functions.values():
+        running = [job for job in broker.jobs.values() if job.function is function and job.worker is not None]
+        assert function.running == len(running), f"{function} counts its running jobs wrongly"
+        assert function.queued == sum(map(len, function.queues))
+        for queue in function.queues:
+            assert len(queue) == len(queue.waiting()), f"{function} counts its queued jobs wrongly"
+        for key, job in function.coalescing.items():
+            assert job.key == key and job.function is function and broker.jobs.get(job.handle) is job
+        for peer in function.workers:
+            assert function in peer.can_do and broker.peers.get(peer.id) is peer
+        for peer in function.sleepers:
+            assert peer.asleep and peer.woken_for is None and function in peer.can_do
+        expected = [peer for peer in broker.peers.values() if peer.expected and peer.woken_for is function]
+        assert function.wakes == len(expected), f"{function} counts the workers it expects wrongly"
+        if function.sleepers:
+            assert function.wakes >= function.queued, f"{function}: a job waits, a worker sleeps, nobody was woken"
+
+
+def _check_peers(broker: Broker) -> None:
+    due = {id(peer) for _, _, peer in broker.woken}
+    for peer in broker.peers.values():
+        assert not peer.expected or id(peer) in due, f"{peer} is expected for ever"
+        for function in peer.can_do:
+            assert peer in function.workers
+            sleeping = peer.asleep and peer.woken_for is None
+            assert (peer in function.sleepers) == sleeping, f"{peer} is listed wrongly as asleep"
+        for handle, job in peer.holds.items():
+            assert broker.jobs.get(handle) is job and job.worker is peer
+        for handle, job in peer.watches.items():
+            assert broker.jobs.get(handle) is job and peer in job.watchers

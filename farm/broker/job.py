@@ -1,0 +1,115 @@
+"""The job and its life as a table of moves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from farm.broker.function import Function
+    from farm.broker.peer import Peer
+
+HIGH, NORMAL, LOW = 0, 1, 2
+PRIORITY_NAMES = ("high", "normal", "low")
+
+QUEUED = "queued"
+RUNNING = "running"
+ABANDONED = "abandoned"  # running, but nobody wants the result any more; its worker has been told if it can be
+DONE = "done"
+FAILED = "failed"
+CANCELLED = "cancelled"
+
+ENDED = frozenset((DONE, FAILED, CANCELLED))
+
+# (state, event) -> next state. A missing key is a bug in the broker, never bad input.
+MOVES = {
+    (QUEUED, "assign"): RUNNING,
+    (QUEUED, "abandon"): CANCELLED,
+    (RUNNING, "lose"): QUEUED,
+    (RUNNING, "complete"): DONE,
+    (RUNNING, "fail"): FAILED,
+    (RUNNING, "abandon"): ABANDONED,
+    (ABANDONED, "lose"): CANCELLED,
+    (ABANDONED, "complete"): CANCELLED,
+    (ABANDONED, "fail"): CANCELLED,
+}
+
+# What coalesces jobs of one function: the unique key, or, for the unique `-`, the payload in a tuple of its own so that
+# it can never equal a key.
+Key = bytes | tuple[bytes]
+
+
+SEQUENCE_BITS = 40  # of an id; the bits above are the shard in which the job was born
+
+
+def first_id(shard: int) -> int:
+    """The id of the first job that is born in this shard."""
+    return shard << SEQUENCE_BITS | 1
+
+
+def handle_of(id: int) -> bytes:
+    """What clients and workers call the job. It stays the same when another server takes the job over."""
+    return b"H:%x:%d" % (id >> SEQUENCE_BITS, id & (1 << SEQUENCE_BITS) - 1)
+
+
+class Job:
+    """One job. Mutable, owned by the broker; a million of them must fit in memory, hence plain slots.
+
+    id: grows with each job of a server's life and never repeats; the handle is the same in readable form.
+    priority: HIGH, NORMAL or LOW. watchers: the peers that wait for its packets (foreground submitters).
+    streamed: part of this attempt's output has been passed on to a watcher. losses: how many workers were lost on it.
+    """
+
+    __slots__ = (
+        "background",
+        "denominator",
+        "function",
+        "handle",
+        "id",
+        "key",
+        "losses",
+        "numerator",
+        "payload",
+        "priority",
+        "queued_at",
+        "started_at",
+        "state",
+        "streamed",
+        "unique",
+        "watchers",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        id: int,
+        function: Function,
+        unique: bytes,
+        priority: int,
+        background: bool,
+        payload: bytes,
+        now: float,
+    ) -> None:
+        self.id = id
+        self.handle = handle_of(id)
+        self.function = function
+        self.unique = unique
+        self.key: Key | None = None
+        self.priority = priority
+        self.background = background
+        self.payload = payload
+        self.queued_at = now
+        self.started_at = 0.0
+        self.state = QUEUED
+        self.watchers: list[Peer] = []
+        self.worker: Peer | None = None
+        self.numerator = b"0"
+        self.denominator = b"0"
+        self.streamed = False
+        self.losses = 0
+
+    def __repr__(self) -> str:  # never the payload
+        return f"<Job {self.handle.decode()} {self.function.name!r} {self.state}>"
+
+    def move(self, event: str) -> None:
+        """Go to the state that the table gives for `event`."""
+        self.state = MOVES[self.state, event]

@@ -1,0 +1,83 @@
+"""A connection as the rules see it: client, worker and administrator at once, for any connection may be all three."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from farm.broker.function import Function
+    from farm.broker.job import Job
+
+
+class Peer:
+    """One connection.
+
+    id: given by the server, never used twice. fd, address: only shown. can_do: function -> timeout in seconds (0: none),
+    in the order in which they are tried. woken_for: the function whose job a NOOP was sent for since it fell asleep;
+    expected: it still counts as on its way (Function.wakes). ended: the handle of the job that this worker ended last
+    with WORK_EXCEPTION.
+    """
+
+    __slots__ = (
+        "address",
+        "asleep",
+        "can_do",
+        "client_id",
+        "ended",
+        "exceptions",
+        "expected",
+        "extension",
+        "fd",
+        "holds",
+        "id",
+        "watches",
+        "woken_for",
+    )
+
+    def __init__(self, id: int, fd: int, address: str) -> None:
+        self.id = id
+        self.fd = fd
+        self.address = address
+        self.client_id = b"-"
+        self.exceptions = False
+        self.extension = False
+        self.can_do: dict[Function, float] = {}
+        self.asleep = False
+        self.woken_for: Function | None = None
+        self.expected = False
+        self.holds: dict[bytes, Job] = {}  # jobs it runs, by handle
+        self.watches: dict[bytes, Job] = {}  # jobs it waits for, by handle
+        self.ended = b""
+
+    def __repr__(self) -> str:
+        return f"<Peer {self.id} {self.client_id!r}>"
+
+    def sleep(self) -> None:
+        """Fall asleep; from now on a queued job may wake it."""
+        assert self.woken_for is None
+        self.asleep = True
+        for function in self.can_do:
+            function.sleepers[self] = None
+
+    def wake(self, function: Function) -> None:
+        """A NOOP goes out for a job of `function`: not to be woken again until it sleeps anew."""
+        self.leave_sleepers()
+        self.woken_for = function
+        self.expected = True
+        function.wakes += 1
+
+    def leave_sleepers(self) -> None:
+        """No longer one whom a queued job may wake."""
+        for function in self.can_do:
+            function.sleepers.pop(self, None)
+
+    def stop_expecting(self) -> None:
+        """It came, it left, or its time is up: somebody else may be woken in its place."""
+        if self.expected:
+            assert self.woken_for is not None
+            self.expected = False
+            self.woken_for.wakes -= 1
+
+    def rotate(self, function: Function) -> None:
+        """Try `function` last from now on, so that no busy function starves the others."""
+        self.can_do[function] = self.can_do.pop(function)

@@ -1,0 +1,102 @@
+"""Every error that farm raises on purpose, with the message, the hint and the exit status a person gets.
+
+The command line catches `FarmError` in one place (`farm.cli.main`) and prints `farm: error: MESSAGE` and `hint: HINT`.
+The exit statuses follow sysexits(3) and the convention of timeout(1), env(1) and docker-run(1) for 124 to 127.
+This module is on the start-up path of `farm submit`: it imports nothing.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_JOB_FAILED = 1  # a job failed and its worker gave no exit code (a stock Gearman worker)
+EXIT_USAGE = 64
+EXIT_NO_INPUT = 66
+EXIT_UNAVAILABLE = 69
+EXIT_INTERNAL = 70
+EXIT_CANNOT_CREATE = 73
+EXIT_TRY_AGAIN = 75
+EXIT_PROTOCOL = 76
+EXIT_NO_PERMISSION = 77
+EXIT_WORKER_FAILED = 125
+EXIT_NOT_EXECUTABLE = 126
+EXIT_NOT_FOUND = 127
+EXIT_SIGNAL_BASE = 128  # plus the signal's number
+
+EXIT_MEANINGS = {
+    EXIT_OK: "all went well",
+    EXIT_JOB_FAILED: "the job failed at a stock Gearman worker, which gives no exit code",
+    EXIT_USAGE: "wrong usage: unknown option, bad function name, missing argument",
+    EXIT_NO_INPUT: "an input file cannot be read",
+    EXIT_UNAVAILABLE: "no server answers, the server went away, the address is taken, or no worker (--no-wait)",
+    EXIT_INTERNAL: "a bug in farm; FARM_DEBUG=1 shows where",
+    EXIT_CANNOT_CREATE: "an output or log file cannot be written",
+    EXIT_TRY_AGAIN: "try again: the queue is full, or the job was restarted after part of its output had been passed on",
+    EXIT_PROTOCOL: "the other side does not speak Gearman, or broke its rules",
+    EXIT_NO_PERMISSION: "an address other than loopback without --insecure",
+    EXIT_WORKER_FAILED: "farm's worker could not run the job",
+    EXIT_NOT_EXECUTABLE: "the worker's command is not executable",
+    EXIT_NOT_FOUND: "the worker's command was not found",
+    EXIT_SIGNAL_BASE: "plus N: ended by signal N (130: Ctrl-C, 141: the reader of the output left, 143: SIGTERM)",
+}
+
+
+class FarmError(Exception):
+    """Something a person has to know. `hint` says what to do next; `status` is the process's exit status."""
+
+    status = EXIT_INTERNAL
+
+    def __init__(self, message: str, hint: str = "", status: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        if status is not None:
+            self.status = status
+
+
+class UsageError(FarmError):
+    """The command line or the configuration is wrong."""
+
+    status = EXIT_USAGE
+
+
+class InputError(FarmError):
+    """An input file cannot be read."""
+
+    status = EXIT_NO_INPUT
+
+
+class Unavailable(FarmError):
+    """No server can be reached, or the one there was has gone."""
+
+    status = EXIT_UNAVAILABLE
+
+
+class TryAgain(FarmError):
+    """The work could not be done now; the same command may succeed later."""
+
+    status = EXIT_TRY_AGAIN
+
+
+class NotGearman(FarmError):
+    """The other side does not speak Gearman, or broke its rules."""
+
+    status = EXIT_PROTOCOL
+
+
+class NotPermitted(FarmError):
+    """An address other than loopback was asked for without saying that this is meant."""
+
+    status = EXIT_NO_PERMISSION
+
+
+class PacketRefused(Exception):
+    """A peer's packet breaks the rules: answered with an ERROR packet, then the connection is closed or stays.
+
+    code: one word for programs (libgearman's return-code names where one fits); text: one line for people.
+    """
+
+    def __init__(self, code: bytes, text: bytes, close: bool = True) -> None:
+        super().__init__(f"{code.decode()}: {text.decode()}")
+        self.code = code
+        self.text = text
+        self.close = close

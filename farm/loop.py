@@ -1,0 +1,139 @@
+"""A small event loop over `selectors`: readiness callbacks, timers, signals, and a call at the end of each turn.
+
+The server and the worker are built on it. It is a loop of turns, which is what group commit wants: everything that was
+ready is handled, then `end_of_turn` runs once. Why not asyncio: `farm/decisions/0001-own-event-loop.md`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+
+READ = selectors.EVENT_READ
+WRITE = selectors.EVENT_WRITE
+
+
+class Timer:
+    """A call that is due at a time; `cancel` makes it never happen."""
+
+    __slots__ = ("call", "due")
+
+    def __init__(self, due: float, call: Callable[[], None] | None) -> None:
+        self.due = due
+        self.call = call
+
+    def __lt__(self, other: Timer) -> bool:
+        return self.due < other.due
+
+    def cancel(self) -> None:
+        """Never call it. It leaves the heap when its time has come."""
+        self.call = None
+
+
+class Loop:
+    """Everything that a single-threaded daemon waits for. Times are `time.monotonic()` in seconds."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._calls: dict[int, Callable[[int], None]] = {}
+        self._timers: list[Timer] = []
+        self._signals: dict[int, Callable[[], None]] = {}
+        self._wake_read = self._wake_write = -1
+        self._running = False
+        self.end_of_turn: Callable[[], None] = _nothing
+        self.now = time.monotonic()
+
+    def watch(self, fd: int, events: int, call: Callable[[int], None]) -> None:
+        """Call `call(ready events)` whenever `fd` is ready for one of `events`; 0 stops watching."""
+        known = self._calls.get(fd)
+        if not events:
+            if known:
+                del self._calls[fd]
+                self._selector.unregister(fd)
+            return
+        self._calls[fd] = call
+        if known:
+            self._selector.modify(fd, events)
+        else:
+            self._selector.register(fd, events)
+
+    def call_at(self, due: float, call: Callable[[], None]) -> Timer:
+        """Call once when the monotonic clock reaches `due`."""
+        timer = Timer(due, call)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def call_in(self, delay_s: float, call: Callable[[], None]) -> Timer:
+        """Call once after so many seconds."""
+        return self.call_at(time.monotonic() + delay_s, call)
+
+    def on_signal(self, number: int, call: Callable[[], None]) -> None:
+        """Call from the loop, not from inside whatever the signal interrupted."""
+        if self._wake_read < 0:
+            self._wake_read, self._wake_write = os.pipe()
+            os.set_blocking(self._wake_read, False)
+            os.set_blocking(self._wake_write, False)
+            signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+            self.watch(self._wake_read, READ, self._signalled)
+        self._signals[number] = call
+        signal.signal(number, _ignore)
+
+    def run(self) -> None:
+        """Turn after turn until `stop`."""
+        self._running = True
+        while self._running:
+            self.turn()
+
+    def stop(self) -> None:
+        """Leave `run` at the end of this turn."""
+        self._running = False
+
+    def turn(self) -> None:
+        """Wait for something, handle everything that is ready, then end the turn."""
+        ready = self._selector.select(self._timeout())
+        self.now = now = time.monotonic()
+        for key, events in ready:
+            # An earlier callback of this turn may have closed the descriptor, or even reused it; callbacks therefore bear
+            # to find that nothing is ready after all.
+            handle = self._calls.get(key.fd)
+            if handle:
+                handle(events)
+        while self._timers and self._timers[0].due <= now:
+            call = heapq.heappop(self._timers).call
+            if call:
+                call()
+        self.end_of_turn()
+
+    def close(self) -> None:
+        """Give back descriptors and signal handlers."""
+        if self._wake_read >= 0:
+            signal.set_wakeup_fd(-1)
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+        for number in self._signals:
+            signal.signal(number, signal.SIG_DFL)
+        self._selector.close()
+
+    def _timeout(self) -> float | None:
+        while self._timers and self._timers[0].call is None:
+            heapq.heappop(self._timers)
+        return max(0.0, self._timers[0].due - time.monotonic()) if self._timers else None
+
+    def _signalled(self, events: int) -> None:
+        for number in os.read(self._wake_read, 4096):
+            call = self._signals.get(number)
+            if call:
+                call()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """The wake-up pipe carries the signal to the loop; a Python handler has to exist for it to be written."""

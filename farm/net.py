@@ -1,0 +1,65 @@
+"""Sockets as all ends of farm want them: which addresses are allowed, and how a connection is set up.
+
+On the start-up path of `farm submit`: nothing but `socket` is imported.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from farm.errors import NotPermitted, Unavailable
+from farm.protocol.address import Address, is_loopback
+
+KEEPALIVE_IDLE_S = 30  # a peer whose machine vanished is noticed after 30 + 3 * 10 seconds
+KEEPALIVE_INTERVAL_S = 10
+KEEPALIVE_COUNT = 3
+
+Target = tuple[int, tuple[object, ...] | str]  # address family, and where to connect or bind
+
+
+def resolve(address: Address, insecure: bool, listening: bool = False) -> list[Target]:
+    """Where an address leads: one target for a Unix socket, one or more for a host name.
+
+    Raises Unavailable when the name has no address, NotPermitted when one of them is not loopback and `insecure` is off.
+    """
+    if address.path:
+        return [(socket.AF_UNIX, address.path)]
+    flags = socket.AI_PASSIVE if listening else 0
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=flags)
+    except (OSError, UnicodeError) as error:
+        raise Unavailable(f"cannot resolve {address.host!r}: {reason(error)}", "check the name of the server") from error
+    targets: dict[Target, None] = {}
+    for family, _, _, _, where in found:
+        refuse_insecure(str(where[0]), insecure)
+        targets[family, where] = None
+    return list(targets)
+
+
+def refuse_insecure(host: str, insecure: bool) -> None:
+    """Raises NotPermitted for a numeric address on another machine, or that others can reach, unless it was asked for."""
+    if not insecure and not is_loopback(host):
+        raise NotPermitted(
+            f"{host} is not a loopback address, and farm does not encrypt yet",
+            "go through an ssh tunnel, or say --insecure on a network that you trust",
+        )
+
+
+def reason(error: Exception) -> str:
+    """The system's words for an error, fit for the end of a line."""
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def tune(sock: socket.socket) -> None:
+    """Set up a connected socket: small packets go out at once, and a dead peer is noticed."""
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
+        ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),
+        ("TCP_KEEPCNT", KEEPALIVE_COUNT),
+    ):
+        if hasattr(socket, option):  # Linux; elsewhere the system's own times hold
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

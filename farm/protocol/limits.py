@@ -1,0 +1,17 @@
+"""Limits of the wire, each with its reason. The server's configuration may lower or raise those it names."""
+
+from __future__ import annotations
+
+HEADER_SIZE = 12  # magic, type and length: four bytes each
+
+FUNCTION_NAME_MAX = 512  # libgearman's GEARMAN_FUNCTION_MAX_SIZE: a longer name could not be served by its workers
+UNIQUE_MAX = 64  # gearmand refuses more
+CLIENT_ID_MAX = 127  # gearmand keeps that much; it is only shown
+NUMBER_MAX = 20  # digits of a progress number, enough for 64 bits
+OPTION_MAX = 63  # gearmand's
+
+SMALL_PACKET_MAX = 64 * 1024  # packets that carry no payload: names and numbers, so more is a mistake or an attack
+PAYLOAD_PACKET_MAX = 1024 * 1024 * 1024  # a payload is held in memory in this version; `--max-job-size` changes it
+TEXT_LINE_MAX = 4096  # an admin command is a few words
+
+JOIN_MAX = 16 * 1024  # payloads up to this are copied behind their header: one small copy beats a second send

@@ -1,0 +1,43 @@
+"""What may be called a function, and how names are shown. Bytes on the wire; text only at the edge that shows them."""
+
+from __future__ import annotations
+
+from farm.errors import PacketRefused
+from farm.protocol.limits import FUNCTION_NAME_MAX
+
+# Blanks and control characters would break a line of the admin protocol, which has no quoting. TAB alone is let
+# through: Perl's Gearman clients join their `prefix` to the function with it. It is escaped wherever it is shown.
+_FORBIDDEN = bytes(byte for byte in range(0x21) if byte != 0x09) + b"\x7f"
+_SHOWN = {byte: f"\\x{byte:02x}" for byte in range(0x20)} | {0x20: "\\x20", 0x7F: "\\x7f", 0x09: "\\t"}
+
+
+def refuse_bad_function(name: bytes) -> None:
+    """Raises PacketRefused unless `name` can be a function's name on this server."""
+    if not name:
+        raise PacketRefused(b"INVALID_FUNCTION_NAME", b"Empty function name")
+    if len(name) > FUNCTION_NAME_MAX:
+        raise PacketRefused(b"INVALID_FUNCTION_NAME", b"Function name longer than %d bytes" % FUNCTION_NAME_MAX)
+    if name.translate(None, _FORBIDDEN) != name:
+        raise PacketRefused(b"INVALID_FUNCTION_NAME", b"Blank or control character in function name")
+
+
+def function_name_fault(name: str) -> str:
+    """What is wrong with a name that a person gave, or "" when nothing is. Stricter than the server: no TAB either."""
+    if not name:
+        return "is empty"
+    if any(ord(letter) <= 0x20 or ord(letter) == 0x7F for letter in name) or name.split() != [name]:
+        return "contains a blank or a control character"
+    size = len(name.encode("utf-8", "surrogateescape"))
+    if size > FUNCTION_NAME_MAX:
+        return f"is {size} bytes long (at most {FUNCTION_NAME_MAX})"
+    return ""
+
+
+def shown(name: bytes) -> str:
+    """A name as text on one line and as one word: blanks and control characters escaped."""
+    return name.decode("utf-8", "replace").translate(_SHOWN)
+
+
+def one_word(name: bytes) -> bytes:
+    """A name as it may stand in an admin listing: the bytes themselves unless they could break the line."""
+    return shown(name).encode() if name.translate(None, _FORBIDDEN + b"\t") != name else name

@@ -1,0 +1,111 @@
+"""One connection: its socket, the decoder of what comes in, and a bounded queue of what goes out.
+
+Back-pressure: when a reader is far behind (`out_high`), the connections whose output it should read are not read from
+until it has caught up (`out_low`). So a client that does not read holds up its own job's worker, and the server does
+not grow.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from typing import TYPE_CHECKING
+
+from farm.loop import READ, WRITE
+from farm.protocol.decoder import Decoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from farm.broker.peer import Peer
+    from farm.loop import Loop
+
+READ_SIZE = 64 * 1024  # below malloc's threshold for a mapping of its own: larger buffers cost two system calls a read
+READ_SIZE_BULK = 256 * 1024  # inside a large payload, where they pay
+WRITE_PIECES = 64  # buffers handed to one sendmsg, well below the system's IOV_MAX of 1024
+
+
+class Connection:
+    """A socket that is never waited for."""
+
+    def __init__(self, sock: socket.socket, peer: Peer, loop: Loop, payload_max: int) -> None:
+        self.sock = sock
+        self.peer = peer
+        self.decoder = Decoder(payload_max=payload_max)
+        self.out_size = 0
+        self.closing = False  # nothing more is taken from it; it is closed once everything is sent
+        self.lingers = False  # all is sent; what still comes in is read and dropped
+        self.gone = False  # the other side has closed, or the socket failed
+        self.waits_for: set[Connection] = set()  # readers that are too far behind what this one sends
+        self.holds_up: set[Connection] = set()  # those that wait for this one
+        self._loop = loop
+        self._out: deque[bytes | memoryview] = deque()
+        self._watching = 0
+        self._call: Callable[[Connection, int], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.peer.id} fd {self.sock.fileno()}>"
+
+    def start(self, call: Callable[[Connection, int], None]) -> None:
+        """From now on `call(self, events)` is called whenever there is something to read or room to write."""
+        self._call = call
+        self.watch()
+
+    def watch(self) -> None:
+        """Wait for what is of use now, and only that."""
+        wanted = 0 if self.waits_for or self.gone else READ
+        if self._out:
+            wanted |= WRITE
+        if wanted != self._watching:
+            self._watching = wanted
+            self._loop.watch(self.sock.fileno(), wanted, self._ready)
+
+    def _ready(self, events: int) -> None:
+        assert self._call
+        self._call(self, events)
+
+    def read(self) -> bytes | None:
+        """What has come in: b"" when nothing has, None when the other side has closed or the connection broke."""
+        try:
+            chunk = self.sock.recv(READ_SIZE_BULK if self.decoder.buffered > READ_SIZE else READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return b""
+        except OSError:
+            return None
+        return chunk or None
+
+    def queue(self, packet: bytes) -> None:
+        """Send this after everything queued before; `flush` does it."""
+        self._out.append(packet)
+        self.out_size += len(packet)
+
+    def flush(self) -> None:
+        """Hand the system as much as it takes. A broken connection drops what is left and is `gone`."""
+        while self._out:
+            pieces = [self._out[index] for index in range(min(len(self._out), WRITE_PIECES))]
+            try:
+                sent = self.sock.sendmsg(pieces)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                self._out.clear()
+                self.out_size = 0
+                self.gone = True
+                break
+            self._sent(sent)
+
+    def _sent(self, size: int) -> None:
+        self.out_size -= size
+        while size:
+            first = self._out.popleft()
+            if len(first) > size:
+                self._out.appendleft(memoryview(first)[size:])
+                return
+            size -= len(first)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._watching:
+            self._loop.watch(self.sock.fileno(), 0, self._ready)
+            self._watching = 0
+        self.sock.close()

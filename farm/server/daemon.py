@@ -1,0 +1,119 @@
+"""`farm server` as a process: detaching, the pid file, signals, and the order of starting and stopping.
+
+Detached, the process that was started lives until the daemon listens or has failed; so its exit status is the truth and
+whatever comes after it in a script finds the server ready.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+
+from farm import __version__
+from farm.errors import EXIT_CANNOT_CREATE, EXIT_INTERNAL, EXIT_OK, FarmError
+from farm.loop import Loop
+from farm.server.config import ServerConfig
+from farm.server.logs import NOTICE, set_up
+from farm.server.server import Server
+from farm.store.contract import Store
+
+log = logging.getLogger("farm.server")
+
+READY = b"ready"
+
+
+def serve(
+    config: ServerConfig,
+    store: Store,
+    *,
+    level: str = "notice",
+    log_file: str | None = None,
+    pid_file: str | None = None,
+    detach: bool = False,
+) -> int:
+    """Run a server until it is told to stop; returns the exit status. Raises FarmError when it cannot start."""
+    if not detach:
+        return _serve(config, store, level, log_file, pid_file, lambda: None)
+    return _detached(lambda ready: _serve(config, store, level, log_file, pid_file, ready))
+
+
+def _serve(
+    config: ServerConfig,
+    store: Store,
+    level: str,
+    log_file: str | None,
+    pid_file: str | None,
+    ready: Callable[[], None],
+) -> int:
+    set_up(level, log_file)
+    loop = Loop()
+    server = Server(config, store, loop)
+    try:
+        loop.on_signal(signal.SIGTERM, server.stop)
+        loop.on_signal(signal.SIGINT, server.stop)
+        for address in server.listen():
+            log.log(NOTICE, "farm %s listening on %s", __version__, address)
+        log.log(NOTICE, "store: memory; jobs do not outlive this process")
+        with _pid_file(pid_file):
+            ready()
+            loop.run()
+        log.log(NOTICE, "stopped")
+    finally:
+        server.close()
+        loop.close()
+    if server.failure:
+        raise server.failure
+    return EXIT_OK
+
+
+@contextlib.contextmanager
+def _pid_file(path: str | None) -> Iterator[None]:
+    if path:
+        try:
+            with open(path, "w") as file:
+                file.write(f"{os.getpid()}\n")
+        except OSError as error:
+            raise FarmError(f"cannot write the pid file {path}: {error.strerror}", status=EXIT_CANNOT_CREATE) from error
+    try:
+        yield
+    finally:
+        if path:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+def _detached(run: Callable[[Callable[[], None]], int]) -> int:
+    """Run away from the terminal, in another process; returns in this one once that is ready or has failed."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    read, write = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(write)
+        os.waitpid(child, 0)
+        with os.fdopen(read, "rb") as pipe:
+            word = pipe.read()  # ends when the daemon closes its end, by itself or by dying
+        return EXIT_OK if word == READY else int(word or EXIT_INTERNAL)
+    os.close(read)
+    os.setsid()
+    if os.fork():  # the daemon must lead no session, or it could get a terminal again
+        os._exit(0)
+
+    def ready() -> None:
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        os.close(null)
+        os.write(write, READY)
+        os.close(write)
+
+    try:
+        return run(ready)
+    except FarmError as error:
+        with contextlib.suppress(OSError):
+            os.write(write, b"%d" % error.status)
+        raise

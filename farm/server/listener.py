@@ -1,0 +1,88 @@
+"""Listening sockets: TCP and Unix, each opened or refused with one clear line."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+
+from farm.errors import Unavailable
+from farm.net import reason, resolve
+from farm.protocol.address import Address
+
+
+def listen(address: Address, insecure: bool, backlog: int) -> list[socket.socket]:
+    """The sockets for one address (a name may stand for several). Raises Unavailable or NotPermitted."""
+    if address.path:
+        return [_listen_unix(address, backlog)]
+    sockets: list[socket.socket] = []
+    try:
+        for family, where in resolve(address, insecure, listening=True):
+            sockets.append(_listen_tcp(family, where, address, backlog))
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _listen_tcp(family: int, where: tuple[object, ...] | str, address: Address, backlog: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(where)
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise _cannot_listen(address, error) from error
+    return sock
+
+
+def _listen_unix(address: Address, backlog: int) -> socket.socket:
+    _remove_stale(address)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        mask = os.umask(0o177)  # only this user may connect
+        try:
+            sock.bind(address.path)
+        finally:
+            os.umask(mask)
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise _cannot_listen(address, error) from error
+    return sock
+
+
+def _remove_stale(address: Address) -> None:
+    """A socket file that nobody listens on is left over from a server that was killed."""
+    try:
+        if not stat.S_ISSOCK(os.stat(address.path).st_mode):
+            raise Unavailable(f"cannot listen on {address}: the file exists and is no socket")
+    except OSError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(address.path)
+        except ConnectionRefusedError:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(address.path)
+        except OSError:
+            return
+
+
+def _cannot_listen(address: Address, error: OSError) -> Unavailable:
+    hint = ""
+    if error.errno == errno.EADDRINUSE:
+        hint = "another server runs there already; choose another address with --listen"
+    elif error.errno == errno.EACCES:
+        hint = "ports below 1024 and foreign directories need more rights; choose another address with --listen"
+    return Unavailable(f"cannot listen on {address}: {reason(error)}", hint)
+

@@ -1,0 +1,363 @@
+"""The server: turns of reading, deciding, storing and sending, in that order.
+
+One turn: every ready socket is read and its whole packets go through the rules, which append what must happen; then the
+journal's changes are applied in one transaction; only then the packets go out, in order. If the journal fails, nothing
+of the turn is sent and the server stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from logging import INFO, getLogger
+
+from farm.broker import dispatch
+from farm.broker.broker import Broker
+from farm.broker.effects import Effects
+from farm.errors import PacketRefused
+from farm.loop import READ, WRITE, Loop, Timer
+from farm.net import tune
+from farm.protocol import packets
+from farm.protocol.names import shown
+from farm.protocol.packets import response
+from farm.server.config import ServerConfig
+from farm.server.logs import NOTICE
+from farm.server.connection import Connection
+from farm.server.listener import listen
+from farm.store.contract import Store, StoreError
+
+log = getLogger("farm.server")
+
+ACCEPT_BATCH = 64  # connections taken in one turn, so that a flood of them does not starve those that are open
+ACCEPT_PAUSE_S = 1.0  # when there is no descriptor left
+
+
+class Server:
+    """Sockets, the broker and the store of one server process. Nothing else touches the broker or the store."""
+
+    def __init__(self, config: ServerConfig, store: Store, loop: Loop) -> None:
+        self.config = config
+        self.failure: StoreError | None = None
+        self._store = store
+        self._loop = loop
+        self._broker = Broker(store.open())
+        self._broker.narrate = log.isEnabledFor(INFO)
+        for saved in store.load():
+            self._broker.restore(saved, loop.now)
+        self._listeners: list[socket.socket] = []
+        self._connections: dict[int, Connection] = {}
+        self._next_peer = 1
+        self._limit = config.connection_limit()
+        self._touched: dict[Connection, None] = {}  # to be looked after at the end of the turn
+        self._stalling: dict[Connection, float] = {}  # inside a packet since; in order of time
+        self._stall_timer: Timer | None = None
+        self._due: Timer | None = None  # for the broker's next deadline
+        self._stop_timer: Timer | None = None
+        self._refusing = False  # one line for each flood, not one for each connection
+        loop.end_of_turn = self._end_turn
+
+    # -- life
+
+    def listen(self) -> list[str]:
+        """Open every configured address; returns them as they turned out (port 0 has become a number)."""
+        for address in self.config.listen:
+            self._listeners += listen(address, self.config.insecure, self.config.backlog)
+        for sock in self._listeners:
+            self._loop.watch(sock.fileno(), READ, lambda events, sock=sock: self._accept(sock))  # type: ignore[misc]
+        return [_name(sock) for sock in self._listeners]
+
+    def stop(self) -> None:
+        """First call: take nothing new, let running foreground jobs end and their clients read, then leave, at the latest
+        after `stop_grace_s`. Second call: leave at once."""
+        if self._stop_timer:
+            log.warning("stopping at once")
+            self._loop.stop()
+            return
+        self._broker.stopping = True
+        self._stop_listening()
+        self._stop_timer = self._loop.call_in(self.config.stop_grace_s, self._stop_late)
+        log.log(
+            NOTICE,
+            "stopping: clients wait for %d running jobs; leaving in %gs at the latest",
+            self._awaited(),
+            self.config.stop_grace_s,
+        )
+
+    def _awaited(self) -> int:
+        """How many jobs run for which a client waits."""
+        return sum(bool(job.watchers) for peer in self._broker.peers.values() for job in peer.holds.values())
+
+    def _stop_late(self) -> None:
+        log.warning("stopping with work under way: its time is up")
+        self._loop.stop()
+
+    def _stop_listening(self) -> None:
+        for sock in self._listeners:
+            self._loop.watch(sock.fileno(), 0, lambda events: None)
+            path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
+            sock.close()
+            if path:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+        self._listeners.clear()
+
+    def _stopped(self) -> bool:
+        """Whether nobody waits any more for a running job or for the rest of an answer."""
+        if self._awaited():
+            return False
+        return not any(connection.out_size for connection in self._connections.values())
+
+    def close(self) -> None:
+        """Close every connection and the store; says what is lost with a store that does not last."""
+        self._stop_listening()
+        for connection in list(self._connections.values()):
+            connection.close()
+        self._connections.clear()
+        if left := len(self._broker.jobs):
+            log.warning("%d jobs had not ended; the memory store does not keep them", left)
+        self._store.close()
+
+    # -- connections
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPT_BATCH):
+            try:
+                sock, where = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    raise
+                self._pause_accepting(listener, error)
+                return
+            self._connect(sock, where)
+
+    def _pause_accepting(self, listener: socket.socket, error: OSError) -> None:
+        log.error("cannot accept a connection: %s; trying again in %gs", error.strerror, ACCEPT_PAUSE_S)
+        self._loop.watch(listener.fileno(), 0, lambda events: None)
+
+        def resume() -> None:
+            if listener in self._listeners:
+                self._loop.watch(listener.fileno(), READ, lambda events: self._accept(listener))
+
+        self._loop.call_in(ACCEPT_PAUSE_S, resume)
+
+    def _connect(self, sock: socket.socket, where: object) -> None:
+        try:
+            sock.setblocking(False)
+            tune(sock)
+        except OSError:  # it has gone again
+            sock.close()
+            return
+        if len(self._connections) >= self._limit:
+            self._refuse_connection(sock)
+            return
+        self._refusing = False
+        address = str(where[0]) if isinstance(where, tuple) else "unix"
+        peer = self._broker.connect(self._next_peer, sock.fileno(), address)
+        self._next_peer += 1
+        connection = Connection(sock, peer, self._loop, self.config.max_job_size)
+        self._connections[peer.id] = connection
+        connection.start(self._ready)
+
+    def _refuse_connection(self, sock: socket.socket) -> None:
+        if not self._refusing:
+            log.error("too many connections: %d are open; refusing more", self._limit)
+        self._refusing = True
+        with contextlib.suppress(OSError):
+            sock.send(response(packets.ERROR, b"TOO_MANY_CONNECTIONS", b"The server has no room for more connections"))
+        sock.close()
+
+    def _ready(self, connection: Connection, events: int) -> None:
+        if events & READ:
+            self._receive(connection)
+        if events & WRITE:
+            connection.flush()
+            self._touched[connection] = None
+
+    def _receive(self, connection: Connection) -> None:
+        chunk = connection.read()
+        if chunk is None:
+            self._lost(connection)
+            return
+        if not chunk or connection.closing:
+            return
+        sends = self._broker.effects.sends
+        before = len(sends)
+        decoder, peer, now = connection.decoder, connection.peer, self._loop.now
+        for number, body in decoder.feed(chunk):
+            dispatch.receive(self._broker, peer, number, body, now)
+        if decoder.failed:
+            log.info("peer %d at %s: %s", peer.id, peer.address, decoder.failed)
+            dispatch.refuse(self._broker, peer, decoder.failed)
+        self._watch_for_stall(connection)
+        self._hold_back(connection, {sends[index][0] for index in range(before, len(sends))})
+
+    def _lost(self, connection: Connection) -> None:
+        """The other side has closed. What it was sent before (the answer to `echo status | nc`) may still be read."""
+        if not connection.closing and connection.decoder.inside_packet:
+            cut = PacketRefused(b"INVALID_PACKET", b"Connection closed in the middle of a packet")
+            dispatch.refuse(self._broker, connection.peer, cut)
+        connection.gone = True
+        self._release(connection)
+        self._forget(connection)
+        self._touched[connection] = None
+
+    def _forget(self, connection: Connection) -> None:
+        """No packet of it counts any more; the rules hear of it once."""
+        self._stalling.pop(connection, None)
+        if connection.peer.id in self._broker.peers:
+            self._broker.disconnect(connection.peer, self._loop.now)
+
+    def _close(self, connection: Connection) -> None:
+        self._forget(connection)
+        self._release(connection)
+        for reader in connection.waits_for:
+            reader.holds_up.discard(connection)
+        connection.close()
+        self._connections.pop(connection.peer.id, None)
+
+    # -- back-pressure and stalls
+
+    def _hold_back(self, connection: Connection, readers: set[int]) -> None:
+        """Stop reading from a connection while a reader of what it sends is too far behind (checked after the turn)."""
+        for id in readers:
+            reader = self._connections.get(id)
+            if reader and (reader is connection or _feeds(connection, reader)):
+                reader.holds_up.add(connection)
+
+    def _apply_back_pressure(self, reader: Connection) -> None:
+        if reader.out_size > self.config.out_high:
+            for sender in reader.holds_up:
+                if reader not in sender.waits_for:
+                    sender.waits_for.add(reader)
+                    sender.watch()
+        elif reader.out_size <= self.config.out_low:
+            self._release(reader)
+
+    def _release(self, reader: Connection) -> None:
+        for sender in reader.holds_up:
+            if reader in sender.waits_for:
+                sender.waits_for.discard(reader)
+                if sender.sock.fileno() >= 0:
+                    sender.watch()
+        reader.holds_up.clear()
+
+    def _watch_for_stall(self, connection: Connection) -> None:
+        self._stalling.pop(connection, None)
+        if connection.decoder.inside_packet and not connection.closing:
+            self._stalling[connection] = self._loop.now
+            if not self._stall_timer:
+                self._stall_timer = self._loop.call_in(self.config.stall_s, self._end_stalls)
+
+    def _end_stalls(self) -> None:
+        self._stall_timer = None
+        limit = self._loop.now - self.config.stall_s
+        for connection, since in list(self._stalling.items()):
+            if since > limit:
+                self._stall_timer = self._loop.call_at(since + self.config.stall_s, self._end_stalls)
+                return
+            if connection.waits_for:
+                self._stalling.pop(connection)
+                self._stalling[connection] = self._loop.now  # it is we who do not read
+                continue
+            del self._stalling[connection]
+            log.info("peer %d at %s: stalled inside a packet", connection.peer.id, connection.peer.address)
+            stalled = PacketRefused(b"INVALID_PACKET", b"No more of a packet for %d seconds" % self.config.stall_s)
+            dispatch.refuse(self._broker, connection.peer, stalled)
+
+    # -- the end of a turn
+
+    def _end_turn(self) -> None:
+        self._broker.tick(self._loop.now)
+        while self._touched or self._broker.effects:  # closing a connection may be news for the rules
+            effects, self._broker.effects = self._broker.effects, Effects()
+            try:
+                if effects.changes:
+                    self._store.apply(effects.changes)
+            except StoreError as error:
+                self._fail(error)
+                return
+            self._send(effects)
+            for note in effects.notes:
+                log.info("%s %s %s %s", note.handle.decode(), shown(note.function), note.event, note.detail)
+        self._schedule_tick()
+        if self._stop_timer and self._stopped():
+            self._loop.stop()
+
+    def _fail(self, error: StoreError) -> None:
+        """Nobody may be told of what is not stored: leave without sending this turn."""
+        log.critical("the store failed: %s; stopping", error)
+        self.failure = error
+        self._loop.stop()
+
+    def _send(self, effects: Effects) -> None:
+        touched, self._touched = self._touched, {}
+        for id, packet in effects.sends:
+            connection = self._connections.get(id)
+            if connection is None:
+                continue
+            touched[connection] = None
+            if packet is None:
+                connection.closing = True
+            elif not connection.closing:
+                connection.queue(packet)
+        for connection in touched:
+            connection.flush()
+            self._after_write(connection)
+
+    def _after_write(self, connection: Connection) -> None:
+        """Whatever follows from bytes that went out, or will not."""
+        if connection.peer.id not in self._connections:
+            return
+        if connection.gone:
+            self._forget(connection)
+            if not connection.out_size:
+                self._close(connection)
+                return
+        elif connection.closing:
+            self._forget(connection)
+            if not connection.out_size:
+                self._linger(connection)
+        self._apply_back_pressure(connection)
+        connection.watch()
+
+    def _linger(self, connection: Connection) -> None:
+        """Say that nothing more comes, and go on reading for a moment: closing with unread input resets the connection,
+        and the reset would overtake the ERROR that was just sent."""
+        if connection.lingers:
+            return
+        connection.lingers = True
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_WR)
+        self._loop.call_in(self.config.linger_s, lambda: self._end_linger(connection))
+
+    def _end_linger(self, connection: Connection) -> None:
+        if connection.peer.id in self._connections:
+            self._close(connection)
+
+    def _schedule_tick(self) -> None:
+        deadline = self._broker.next_deadline()
+        if self._due and (deadline is None or self._due.due != deadline):
+            self._due.cancel()
+            self._due = None
+        if deadline is not None and not self._due:
+            self._due = self._loop.call_at(deadline, self._ticked)
+
+    def _ticked(self) -> None:
+        self._due = None  # the turn's end does what is due
+
+
+def _feeds(sender: Connection, reader: Connection) -> bool:
+    """Whether `reader` waits for a job that `sender` runs."""
+    return any(reader.peer in job.watchers for job in sender.peer.holds.values())
+
+
+def _name(sock: socket.socket) -> str:
+    where = sock.getsockname()
+    if isinstance(where, str):
+        return f"unix:{where}"
+    host, port = where[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
