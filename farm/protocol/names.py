@@ -38,6 +38,11 @@ def shown(name: bytes) -> str:
     return name.decode("utf-8", "replace").translate(_SHOWN)
 
 
+def words_of(text: bytes) -> str:
+    """A peer's words on one line: control characters escaped, blanks kept."""
+    return " ".join(shown(word) for word in text.split(b" "))
+
+
 def one_word(name: bytes) -> bytes:
     """A name as it may stand in an admin listing: the bytes themselves unless they could break the line."""
     return shown(name).encode() if name.translate(None, _FORBIDDEN + b"\t") != name else name

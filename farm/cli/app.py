@@ -1,0 +1,132 @@
+"""The typer application, made from the table of options: help, completion, and clear words for a wrong command line."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from farm import __version__
+from farm.cli.light import merge
+from farm.cli.main import run_command
+from farm.cli.options import COMMANDS, COMMON, FLAG, Argument, Command, Option, Values, complete
+from farm.errors import EXIT_OK, FarmError, UsageError
+
+_HELP = "A Gearman job server, and a toolkit that makes any Unix command a worker."
+
+
+def run(argv: list[str]) -> int:
+    """Parse with typer and run the command. Raises UsageError for a wrong command line."""
+    command = typer.main.get_command(build())
+    try:
+        status = command.main(args=argv or ["--help"], prog_name="farm", standalone_mode=False)
+    except typer.TyperException as error:
+        raise _usage_error(error) from error
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    return status if isinstance(status, int) else EXIT_OK
+
+
+def build() -> typer.Typer:
+    """The application: every command of the table."""
+    app = typer.Typer(
+        name="farm", help=_HELP, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
+    )
+    app.callback()(_with_signature(_common, COMMON, (), version=True))
+    for command in COMMANDS.values():
+        epilog = "Examples:\n\n" + "\n\n".join(command.examples.splitlines())
+        function = _with_signature(_runner(command), command.options, command.arguments)
+        app.command(command.name, help=command.help, epilog=epilog)(function)
+    return app
+
+
+def _common(ctx: typer.Context, **given: Any) -> None:
+    """What comes before the command also holds for it."""
+    ctx.obj = {name: value for name, value in given.items() if name != "version"}
+
+
+def _runner(command: Command) -> Callable[..., int]:
+    def runner(ctx: typer.Context, **given: Any) -> int:
+        before: Values = ctx.obj or {}
+        return run_command(command.name, complete(command, merge(before, given), dict(os.environ)))
+
+    return runner
+
+
+def _with_signature(
+    function: Callable[..., Any], options: tuple[Option, ...], arguments: tuple[Argument, ...], version: bool = False
+) -> Callable[..., Any]:
+    """Give a function that takes keywords the signature that typer reads."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter("ctx", keyword, annotation=typer.Context)]
+    parameters += [inspect.Parameter(argument.name, keyword, annotation=_argument(argument)) for argument in arguments]
+    parameters += [
+        inspect.Parameter(option.name, keyword, annotation=_option(option), default=_absent(option))
+        for option in options
+    ]
+    if version:
+        shown = Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)]
+        parameters.append(inspect.Parameter("version", keyword, annotation=shown, default=False))
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return function
+
+
+def _absent(option: Option) -> Any:
+    if option.kind == FLAG:
+        return False
+    return [] if option.repeat else None
+
+
+def _option(option: Option) -> Any:
+    notes = [f"default: {option.default}"] if option.default else []
+    notes += [f"env: {option.env}"] if option.env else []
+    help = option.help + (f" [{'; '.join(notes)}]" if notes else "")
+    kind: Any = bool if option.kind == FLAG else list[str] if option.repeat else str | None
+    info = typer.Option(*option.flags, help=help, metavar=option.metavar or None, show_default=False)
+    return Annotated[kind, info]
+
+
+def _argument(argument: Argument) -> Any:
+    kind: Any = list[str] | None if argument.rest else str
+    complete_name = _function_names if argument.name == "function" else None
+    info = typer.Argument(help=argument.help, metavar=argument.metavar, autocompletion=complete_name)
+    return Annotated[kind, info]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"farm {__version__}")
+        raise typer.Exit(EXIT_OK)
+
+
+def _function_names(incomplete: str) -> list[str]:
+    """For Tab: the functions that the server knows."""
+    from farm.client.status import fetch
+    from farm.protocol.address import parse_addresses
+
+    try:
+        addresses = parse_addresses([os.environ.get("FARM_SERVER", "")])
+    except FarmError:
+        return []
+    servers = [fetch(address, insecure=bool(os.environ.get("FARM_INSECURE"))) for address in addresses]
+    names = {row.name for server in servers for row in server.functions}
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def _usage_error(error: typer.TyperException) -> UsageError:
+    """Typer's words as one line, and a hint."""
+    context = getattr(error, "ctx", None)
+    name = context.info_name if context and context.parent else ""
+    hint = f"farm {name} --help" if name else "farm --help"
+    words = error.format_message().strip().replace("\n", " ")
+    words, _, guess = words.partition(" Did you mean ")
+    if guess:
+        hint = f"did you mean {guess} See {hint}"
+    elif name == "work" and "No such option" in words:
+        hint = "put -- before the command: farm work FUNCTION -- COMMAND ..."
+    words = words.strip().rstrip(".")
+    return UsageError(words[:1].lower() + words[1:], hint)

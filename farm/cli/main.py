@@ -1,0 +1,117 @@
+"""The entry point: parse, run one command, and leave with its exit status. Errors are printed in one place.
+
+`farm submit` comes through here without typer, click, rich or asyncio: those are imported only where the light parser
+declines (help, completion, a wrong command line) or a command needs them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from farm.errors import EXIT_INTERNAL, EXIT_OK, EXIT_SIGNAL_BASE, FarmError
+
+SIGINT = 2
+
+
+class Leave(Exception):
+    """A command's end: its exit status, whose it is, and the signal to die of, if any."""
+
+    def __init__(self, status: int, origin: str = "farm", signal: int = 0) -> None:
+        super().__init__(status)
+        self.status = status
+        self.origin = origin
+        self.signal = signal
+
+
+def main() -> None:
+    """Run the command line of this process; does not return."""
+    try:
+        leave = Leave(run(sys.argv[1:]))
+    except Leave as left:
+        leave = left
+    except FarmError as error:
+        say_error(error)
+        leave = Leave(error.status)
+    except KeyboardInterrupt:
+        leave = Leave(EXIT_SIGNAL_BASE + SIGINT, signal=SIGINT)
+    except BrokenPipeError:  # the reader of a listing or of the help has left
+        leave = Leave(EXIT_OK)
+    except Exception as error:  # the top: a bug, said in one line
+        if os.environ.get("FARM_DEBUG"):
+            raise
+        bug = FarmError(f"internal error: {type(error).__name__}: {error}", "a bug in farm; FARM_DEBUG=1 shows where")
+        say_error(bug)
+        leave = Leave(EXIT_INTERNAL)
+    _leave(leave)
+
+
+def run(argv: list[str]) -> int:
+    """Run one command line in this process; returns its exit status. Raises FarmError and Leave."""
+    from farm.cli import light
+    from farm.cli.options import complete
+
+    if "_FARM_COMPLETE" not in os.environ:
+        try:
+            command, given = light.parse(argv)
+        except light.Declined:
+            pass
+        else:
+            return run_command(command.name, complete(command, given, dict(os.environ)))
+    from farm.cli import app
+
+    return app.run(argv)
+
+
+def run_command(name: str, values: dict[str, object]) -> int:
+    """Run a command with complete values."""
+    if name == "submit":
+        from farm.cli.submit import run
+    elif name == "work":
+        from farm.cli.work import run
+    elif name == "server":
+        from farm.cli.server import run
+    else:
+        from farm.cli.status import run
+    return run(values)
+
+
+def say_error(error: FarmError) -> None:
+    """One line what, one line what to do next."""
+    say(f"error: {error.message}", error.hint)
+
+
+def say(message: str, hint: str = "") -> None:
+    """A line for people on stderr, and a hint where there is one."""
+    text = f"farm: {message}\n" + (f"hint: {hint}\n" if hint else "")
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except (OSError, AttributeError, ValueError):
+        pass  # stderr is closed: there is nobody to tell
+
+
+def _leave(leave: Leave) -> None:
+    _tell_origin(leave.origin)
+    status = leave.status
+    try:
+        sys.stdout.flush()
+    except (OSError, AttributeError, ValueError):
+        status = status or EXIT_SIGNAL_BASE + 13
+    if leave.signal:
+        import signal
+
+        # Die of the signal itself, so that a shell that runs a loop or a script sees the truth.
+        signal.signal(leave.signal, signal.SIG_DFL)
+        os.kill(os.getpid(), leave.signal)
+    os._exit(status)  # nothing is left to tidy up, and the interpreter's own end would take milliseconds
+
+
+def _tell_origin(origin: str) -> None:
+    """FARM_EXIT_ORIGIN_FD: a descriptor that gets one word, `job` or `farm`: whose the exit status is."""
+    fd = os.environ.get("FARM_EXIT_ORIGIN_FD", "")
+    if fd.isdigit():
+        try:
+            os.write(int(fd), origin.encode() + b"\n")
+        except OSError as error:
+            say(f"cannot write to FARM_EXIT_ORIGIN_FD={fd}: {(error.strerror or '').lower()}")

@@ -1,0 +1,279 @@
+"""Every command, option and argument of farm, once. The light parser, typer's help and completion, and the reference in
+`farm/docs` are all made from this table, so they cannot drift apart.
+
+On the start-up path of `farm submit`: it imports nothing slow.
+"""
+
+from __future__ import annotations
+
+from farm.errors import UsageError
+
+FLAG, TEXT, COUNT, SECONDS, SIZE = "flag", "text", "count", "seconds", "size"
+
+_SIZE_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
+_SECONDS_UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Option:
+    """One option. kind: FLAG, TEXT, COUNT (a whole number above 0), SECONDS or SIZE. env: where it is read from when the
+    command line does not say. default: as a person would type it."""
+
+    __slots__ = ("choices", "default", "env", "flags", "help", "kind", "metavar", "name", "repeat")
+
+    def __init__(
+        self,
+        name: str,
+        flags: str,
+        help: str,
+        kind: str = TEXT,
+        metavar: str = "",
+        default: str = "",
+        env: str = "",
+        repeat: bool = False,
+        choices: tuple[str, ...] = (),
+    ) -> None:
+        self.name = name
+        self.flags = tuple(flags.split())
+        self.help = help
+        self.kind = kind
+        self.metavar = metavar
+        self.default = default
+        self.env = env
+        self.repeat = repeat
+        self.choices = choices
+
+
+class Argument:
+    """One positional argument; `rest` takes all that are left."""
+
+    __slots__ = ("help", "metavar", "name", "rest")
+
+    def __init__(self, name: str, metavar: str, help: str, rest: bool = False) -> None:
+        self.name = name
+        self.metavar = metavar
+        self.help = help
+        self.rest = rest
+
+
+class Command:
+    """One command of farm."""
+
+    __slots__ = ("arguments", "examples", "help", "name", "options")
+
+    def __init__(
+        self, name: str, help: str, arguments: tuple[Argument, ...], options: tuple[Option, ...], examples: str
+    ) -> None:
+        self.name = name
+        self.help = help
+        self.arguments = arguments
+        self.options = options
+        self.examples = examples
+
+
+Value = str | int | float | bool | list[str] | None
+Values = dict[str, Value]
+
+SERVER = Option(
+    "server",
+    "--server -s",
+    "The server to talk to: HOST:PORT, [IPV6]:PORT or unix:PATH; repeatable, or several with commas.",
+    metavar="ADDRESS",
+    default="127.0.0.1:4730",
+    env="FARM_SERVER",
+    repeat=True,
+)
+INSECURE = Option(
+    "insecure",
+    "--insecure",
+    "Allow addresses other than loopback, without encryption: for networks that you trust.",
+    FLAG,
+    env="FARM_INSECURE",
+)
+QUIET = Option("quiet", "--quiet -q", "Say nothing on stderr but errors.", FLAG)
+VERBOSE = Option("verbose", "--verbose -v", "Say more on stderr.", FLAG)
+FUNCTION = Argument("function", "FUNCTION", "The name that submitters and workers agree on.")
+
+COMMON = (SERVER, INSECURE)  # also allowed before the command
+
+SUBMIT = Command(
+    "submit",
+    "Submit a job: stdin is its payload, stdout its result, the exit code the command's own.",
+    (FUNCTION,),
+    (
+        Option("background", "--background -b", "Do not wait: print the job's handle and nothing else.", FLAG),
+        Option("file", "--file -f", "Read the payload from a file instead of stdin; - is stdin.", metavar="FILE"),
+        Option("no_input", "--no-input -n", "Submit an empty payload; do not read stdin.", FLAG),
+        Option("unique", "--unique -u", "Join the job with the same key if one is queued or running.", metavar="KEY"),
+        Option(
+            "priority",
+            "--priority -p",
+            "Jobs of a higher priority run first.",
+            metavar="high|normal|low",
+            default="normal",
+            choices=("high", "normal", "low"),
+        ),
+        Option("no_wait", "--no-wait", "Fail at once (exit 69) when no worker offers the function.", FLAG),
+        QUIET,
+        VERBOSE,
+        *COMMON,
+    ),
+    "farm submit resize < img.jpg > small.jpg\nid=$(farm submit -b report < data.csv)",
+)
+
+WORK = Command(
+    "work",
+    "Make a command a worker: it runs once for each job, with the payload on stdin and its stdout as the result.",
+    (FUNCTION, Argument("command", "COMMAND...", "The command and its arguments, run without a shell.", rest=True)),
+    (
+        Option("cmd", "--cmd", "A shell line (run by sh -c) instead of COMMAND.", metavar="LINE"),
+        Option("jobs", "--jobs -j", "Run so many jobs at once.", COUNT, metavar="N", default="1"),
+        Option("collect", "--collect", "Send each result in one piece, for clients that ignore partial data.", FLAG),
+        Option("name", "--name", "What the server's list of workers shows; default: host and process id.", metavar="NAME"),
+        QUIET,
+        VERBOSE,
+        *COMMON,
+    ),
+    "farm work resize -- convert - -resize 50% -\nfarm work upper --cmd 'tr a-z A-Z | rev'\nfarm work resize -j 4 -- convert - -resize 50% -",
+)
+
+SERVE = Command(
+    "server",
+    "Run the job server, in the foreground with its log on stderr.",
+    (),
+    (
+        Option(
+            "listen",
+            "--listen -l",
+            "Where to listen: HOST:PORT, [IPV6]:PORT or unix:PATH; repeatable, or several with commas.",
+            metavar="ADDRESS",
+            default="127.0.0.1:4730",
+            env="FARM_LISTEN",
+            repeat=True,
+        ),
+        Option(
+            "store",
+            "--store",
+            "Where background jobs are kept; memory: they last as long as the server.",
+            metavar="memory",
+            default="memory",
+            choices=("memory",),
+            env="FARM_STORE",
+        ),
+        Option("detach", "--detach -d", "Return once it listens; it goes on in the background.", FLAG),
+        Option("log_file", "--log-file", "Append the log to a file instead of stderr.", metavar="FILE", env="FARM_LOG_FILE"),
+        Option(
+            "log_level",
+            "--log-level",
+            "How much to log; info has a line for each start and end of a job.",
+            metavar="LEVEL",
+            default="notice",
+            choices=("critical", "error", "warning", "notice", "info", "debug"),
+            env="FARM_LOG_LEVEL",
+        ),
+        Option("pid_file", "--pid-file", "Write the process id to a file while running.", metavar="FILE"),
+        Option(
+            "max_job_size", "--max-job-size", "Refuse larger payloads and results.", SIZE, metavar="SIZE", default="1G"
+        ),
+        Option(
+            "stop_grace",
+            "--stop-grace",
+            "After SIGTERM, wait so long for running jobs that clients wait for.",
+            SECONDS,
+            metavar="TIME",
+            default="10s",
+        ),
+        Option(
+            "stall",
+            "--stall",
+            "Close a connection that sends nothing for so long in the middle of a packet.",
+            SECONDS,
+            metavar="TIME",
+            default="30s",
+        ),
+        Option(
+            "max_connections",
+            "--max-connections",
+            "Refuse more; default: what the limit of open files allows.",
+            COUNT,
+            metavar="N",
+        ),
+        INSECURE,
+    ),
+    "farm server\nfarm server --detach --log-file farm.log --listen 127.0.0.1:4730 --listen unix:/run/farm.sock",
+)
+
+STATUS = Command(
+    "status",
+    "Show each function's queued and running jobs and its workers.",
+    (),
+    (
+        Option("json", "--json", "Print JSON (schema farm.status/1).", FLAG),
+        Option("watch", "--watch -w", "Show it live until Ctrl-C or q.", FLAG),
+        Option("every", "--every", "How often to refresh with --watch.", SECONDS, metavar="TIME", default="1s"),
+        *COMMON,
+    ),
+    "farm status\nfarm status -w\nfarm status --json | jq '.servers[0].functions'",
+)
+
+COMMANDS = {command.name: command for command in (SERVE, WORK, SUBMIT, STATUS)}
+
+
+def complete(command: Command, given: Values, environment: dict[str, str]) -> Values:
+    """The values that a command runs with: what was given, else the environment's, else the default; checked.
+
+    given: strings as typed, lists of them for repeatable options, True for flags; None, [] or False where not given.
+    Raises UsageError.
+    """
+    values: Values = {argument.name: given.get(argument.name) for argument in command.arguments}
+    for option in command.options:
+        value = given.get(option.name)
+        source = option.flags[0]
+        if not value and option.env and environment.get(option.env):
+            source, value = option.env, environment[option.env]
+            value = [value] if option.repeat else value
+        if option.kind == FLAG:
+            values[option.name] = value is True or (isinstance(value, str) and _truth(source, value))
+        elif value is None or value == [] or value == "" and source == option.env:
+            values[option.name] = _convert(option, source, option.default) if option.default else None
+            if option.repeat:
+                values[option.name] = [option.default]
+        elif isinstance(value, str):
+            values[option.name] = _convert(option, source, value)
+        else:
+            values[option.name] = value
+    return values
+
+
+def _truth(source: str, text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise UsageError(f"{source} is neither yes nor no: {text!r}", "write 1 or 0")
+
+
+def _convert(option: Option, source: str, text: str) -> Value:
+    if option.choices and text not in option.choices:
+        raise UsageError(f"{source} cannot be {text!r}", f"one of: {', '.join(option.choices)}")
+    if option.kind == COUNT:
+        if not (text.isascii() and text.isdigit() and 0 < int(text) < 10**9):
+            raise UsageError(f"{source} is not a whole number above 0: {text!r}")
+        return int(text)
+    if option.kind == SECONDS:
+        return _measure(source, text, _SECONDS_UNITS, "a time", "write 10s, 500ms, 5m or 2h")
+    if option.kind == SIZE:
+        upper = text.upper().removesuffix("B").removesuffix("I")
+        return int(_measure(source, upper, _SIZE_UNITS, "a size", "write 64M or 1G"))
+    return text
+
+
+def _measure(source: str, text: str, units: dict[str, float] | dict[str, int], what: str, hint: str) -> float:
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    unit = text[len(number) :]
+    try:
+        value = float(number) * units[unit]
+    except (ValueError, KeyError):
+        raise UsageError(f"{source} is not {what}: {text!r}", hint) from None
+    if not 0 < value < 1e15:
+        raise UsageError(f"{source} is not {what} above 0: {text!r}", hint)
+    return value

@@ -1,0 +1,107 @@
+"""`farm submit`: one job, as a pipe or in the background."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from farm.cli.main import Leave, say
+from farm.client.connection import Connection, connect
+from farm.client.submit import Foreground, Request, read_payload, require_worker, submit_background
+from farm.errors import EXIT_OK, EXIT_SIGNAL_BASE, UsageError
+from farm.protocol.address import parse_addresses
+from farm.protocol.limits import UNIQUE_MAX
+from farm.protocol.names import function_name_fault
+
+SIGPIPE = 13
+
+
+class Interrupted(BaseException):
+    """A signal asked this process to end. Not an Exception, so that nothing on the way takes it for an error."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def run(values: dict[str, object]) -> int:
+    """Submit, and leave with the job's exit code."""
+    function, unique = _function(values), _unique(values)
+    addresses = parse_addresses(_texts(values["server"]))
+    payload = _payload(values)
+    wanted = Request(function, payload, unique, str(values["priority"]))
+    connection = connect(addresses, bool(values["insecure"]))
+    if values["no_wait"]:
+        require_worker(connection, function)
+    if values["background"]:
+        handle = submit_background(connection, wanted)
+        sys.stdout.write(handle + "\n")
+        return EXIT_OK
+    return _foreground(connection, wanted, values)
+
+
+def _texts(value: object) -> list[str]:
+    return [str(text) for text in value] if isinstance(value, list) else []
+
+
+def _function(values: dict[str, object]) -> bytes:
+    name = str(values["function"])
+    if fault := function_name_fault(name):
+        raise UsageError(f"the function name {name[:60]!r} {fault}", "use letters, digits and punctuation, no blanks")
+    return os.fsencode(name)
+
+
+def _unique(values: dict[str, object]) -> bytes:
+    unique = os.fsencode(str(values["unique"] or ""))
+    if len(unique) > UNIQUE_MAX:
+        raise UsageError(f"the unique key is {len(unique)} bytes long (at most {UNIQUE_MAX})")
+    return unique
+
+
+def _payload(values: dict[str, object]) -> bytes:
+    path = values["file"]
+    if values["no_input"]:
+        if path is not None:
+            raise UsageError("--file and --no-input exclude each other")
+        return b""
+    if path in (None, "-") and not values["quiet"] and os.isatty(0):
+        say("reading the payload from the terminal: Ctrl-D ends it", "-n submits an empty payload, -f FILE reads a file")
+    return read_payload(None if path is None else str(path))
+
+
+def _foreground(connection: Connection, wanted: Request, values: dict[str, object]) -> int:
+    import signal
+
+    quiet = bool(values["quiet"])
+
+    def interrupt(number: int, frame: object) -> None:
+        raise Interrupted(number)
+
+    def notify(message: str, hint: str) -> None:
+        if not quiet:
+            say(message, hint)
+
+    job = Foreground(connection, wanted, notify, verbose=bool(values["verbose"]))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and background shells mean it
+            signal.signal(number, interrupt)
+    try:
+        status = job.run()
+    except Interrupted as interrupted:
+        _give_up(job, notify)
+        raise Leave(EXIT_SIGNAL_BASE + interrupted.number, signal=interrupted.number) from None
+    except BrokenPipeError:
+        _give_up(job, notify)
+        raise Leave(EXIT_SIGNAL_BASE + SIGPIPE, signal=SIGPIPE) from None
+    raise Leave(status, job.origin)
+
+
+def _give_up(job: Foreground, notify: object) -> None:
+    """Cancel; a second signal does not wait for the server's word."""
+    assert callable(notify)
+    try:
+        words = job.cancel()
+    except Interrupted:
+        return
+    if words:
+        notify(words, "")

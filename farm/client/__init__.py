@@ -1,0 +1,1 @@
+"""The submitting side: a blocking client on plain sockets. No asyncio: `farm submit` must start fast."""

@@ -1,0 +1,182 @@
+"""A blocking connection to one Gearman server, stock or farm's; any number of servers may be given to find it.
+
+It reads while it sends, so that neither side can wait for the other, and every wait has a bound.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+
+from farm.errors import FarmError, NotGearman, Unavailable
+from farm.net import Target, reason, resolve, tune
+from farm.protocol.address import Address
+from farm.protocol.decoder import Decoder, Packet
+from farm.protocol.limits import PAYLOAD_HEADER_MAX
+from farm.protocol.packets import RESPONSE, TEXT
+
+CONNECT_TIMEOUT_S = 4.0  # libgearman's default too
+ANSWER_TIMEOUT_S = 30.0  # a server answers at once; one that takes this long hangs
+READ_SIZE = 256 * 1024
+
+
+class Connection:
+    """One open connection. `address` is the server that answered."""
+
+    def __init__(self, sock: socket.socket, address: Address) -> None:
+        self.address = address
+        self._sock = sock
+        self._decoder = Decoder(RESPONSE, payload_max=PAYLOAD_HEADER_MAX, line_max=READ_SIZE)
+        self._inbox: list[Packet] = []
+        self._closed = False
+        sock.setblocking(False)
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        """Close the socket; a foreground job that only this connection waits for ends with it."""
+        self._sock.close()
+
+    def send(self, *pieces: bytes) -> None:
+        """Send everything, and take in what comes meanwhile. Stops early when the server has closed its side: what it
+        said last is in the inbox. Raises Unavailable when nothing moves for ANSWER_TIMEOUT_S."""
+        poller = select.poll()
+        poller.register(self._sock, select.POLLIN | select.POLLOUT)
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest and not self._closed:
+                try:
+                    rest = rest[self._sock.send(rest) :]
+                    continue
+                except (BlockingIOError, InterruptedError):
+                    pass
+                except OSError:
+                    self._drain()
+                    return
+                ready = poller.poll(ANSWER_TIMEOUT_S * 1000)
+                if not ready:
+                    raise Unavailable(f"the server at {self.address} takes no data", "is it overloaded or stopped?")
+                if ready[0][1] & select.POLLIN:
+                    self._take()
+
+    def receive(self, timeout_s: float | None, watch: int = -1) -> list[Packet]:
+        """The packets that have come, at least one unless the time is up (then none) or `watch` has a say.
+
+        watch: a descriptor whose reader may leave (-1: none); when it does, BrokenPipeError is raised.
+        Raises Unavailable when the server has closed the connection, NotGearman for what is not Gearman.
+        """
+        poller = select.poll()
+        poller.register(self._sock, select.POLLIN)
+        if watch >= 0:
+            poller.register(watch, 0)
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self._inbox:
+            if self._decoder.failed:
+                raise NotGearman(
+                    f"the server at {self.address} does not speak Gearman: {self._decoder.failed.text.decode()}",
+                    "check the address: is another program listening there?",
+                )
+            if self._closed:
+                raise Unavailable(f"the server at {self.address} closed the connection")
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ready = poller.poll(None if left is None else left * 1000)
+            if any(fd == watch for fd, _ in ready):
+                raise BrokenPipeError
+            if ready:
+                self._take()
+            elif left == 0.0:
+                return []
+        packets, self._inbox = self._inbox, []
+        return packets
+
+    def status_lines(self, timeout_s: float = ANSWER_TIMEOUT_S) -> list[bytes]:
+        """The rows of the admin command `status`. Other packets that come meanwhile are kept for `receive`."""
+        return self.ask(b"status", timeout_s)
+
+    def ask(self, command: bytes, timeout_s: float = ANSWER_TIMEOUT_S) -> list[bytes]:
+        """The rows of an admin command that answers with a list. Raises Unavailable when no answer comes in time."""
+        self.send(command + b"\n")
+        rows: list[bytes] = []
+        others: list[Packet] = []
+        deadline = time.monotonic() + timeout_s
+        try:
+            while True:
+                came = self.receive(max(0.0, deadline - time.monotonic()))
+                if not came:
+                    raise Unavailable(f"the server at {self.address} does not answer")
+                for index, (number, line) in enumerate(came):
+                    if number != TEXT:
+                        others.append((number, line))
+                    elif line == b".":
+                        others += came[index + 1 :]
+                        return rows
+                    else:
+                        rows.append(line)
+        finally:
+            self._inbox = others + self._inbox
+
+    def ask_line(self, command: bytes, timeout_s: float = ANSWER_TIMEOUT_S) -> bytes:
+        """The one line that an admin command such as `version` answers with."""
+        self.send(command + b"\n")
+        for number, line in self.receive(timeout_s):
+            if number == TEXT:
+                return line
+        raise Unavailable(f"the server at {self.address} does not answer")
+
+    def _take(self) -> None:
+        try:
+            chunk = self._sock.recv(READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            chunk = b""
+        if chunk:
+            self._inbox += self._decoder.feed(chunk)
+        else:
+            self._closed = True
+
+    def _drain(self) -> None:
+        """The server has closed: read what it said last."""
+        while not self._closed:
+            before = len(self._inbox)
+            self._take()
+            if len(self._inbox) == before:
+                break
+        self._closed = True
+
+
+def connect(addresses: list[Address], insecure: bool) -> Connection:
+    """A connection to the first server that answers. Raises Unavailable (none does) or NotPermitted."""
+    failures: list[FarmError] = []
+    for address in addresses:
+        try:
+            targets = resolve(address, insecure)
+        except Unavailable as failure:
+            failures.append(failure)
+            continue
+        for target in targets:
+            try:
+                return Connection(_open(target), address)
+            except (OSError, OverflowError) as error:
+                failures.append(Unavailable(f"no server at {address}: {reason(error)}"))
+    if len(failures) > 1:
+        message = "no server answers: " + "; ".join(dict.fromkeys(failure.message for failure in failures))
+    else:
+        message = failures[0].message
+    raise Unavailable(message, "start one with `farm server`, or name another with --server or FARM_SERVER")
+
+
+def _open(target: Target) -> socket.socket:
+    family, where = target
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(CONNECT_TIMEOUT_S)
+        sock.connect(where)
+        tune(sock)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

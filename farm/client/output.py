@@ -1,0 +1,68 @@
+"""Where a job's output goes: descriptors written to byte for byte, and taken back if the job has to start again."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+
+from farm.errors import TryAgain
+
+STDOUT = 1
+STDERR = 2
+
+
+class Output:
+    """The standard output of one attempt of a job. `written` counts its bytes.
+
+    Writing raises BrokenPipeError when the reader has left.
+    """
+
+    def __init__(self, fd: int = STDOUT) -> None:
+        self.fd = fd
+        self.written = 0
+        self.to_pipe = _is_pipe(fd)
+
+    def write(self, data: bytes) -> None:
+        """All of it, however slowly it is taken."""
+        write_all(self.fd, data)
+        self.written += len(data)
+
+    def restart(self) -> None:
+        """The attempt was lost and the job runs again: take back what was written, which only a file allows. Raises
+        TryAgain when it cannot be taken back."""
+        if not self.written:
+            return
+        if not _is_rewindable(self.fd):
+            raise TryAgain(
+                f"the job's worker was lost after {self.written} bytes of output; a second attempt would repeat them",
+                "submit it again; with the output in a file, farm starts the file again by itself",
+            )
+        start = max(0, os.lseek(self.fd, 0, os.SEEK_CUR) - self.written)
+        os.ftruncate(self.fd, start)
+        os.lseek(self.fd, start, os.SEEK_SET)
+        self.written = 0
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write to a descriptor that may be in non-blocking mode (a terminal shared with another program)."""
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(fd, rest) :]
+        except BlockingIOError:
+            select.select([], [fd], [])
+
+
+def _is_pipe(fd: int) -> bool:
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def _is_rewindable(fd: int) -> bool:
+    import fcntl
+
+    return stat.S_ISREG(os.fstat(fd).st_mode) and not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND

@@ -1,0 +1,61 @@
+"""What a server says about itself: its functions, from the admin commands that every Gearman server knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from farm.client.connection import Connection, connect
+from farm.errors import FarmError, NotGearman
+from farm.protocol.address import Address
+from farm.protocol.names import shown
+
+
+@dataclass
+class FunctionStatus:
+    """One function: how many jobs wait, how many run, and how many workers offer it."""
+
+    name: str
+    queued: int
+    running: int
+    workers: int
+
+
+@dataclass
+class ServerStatus:
+    """One server at one moment. `failure` is set, and the rest empty, when it could not be asked."""
+
+    address: str
+    version: str = ""
+    functions: list[FunctionStatus] = field(default_factory=list)
+    failure: FarmError | None = None
+
+
+def fetch(address: Address, insecure: bool) -> ServerStatus:
+    """Ask one server. Never raises FarmError: a server that does not answer is part of the picture."""
+    try:
+        connection = connect([address], insecure)
+        try:
+            return _ask(connection)
+        finally:
+            connection.close()
+    except FarmError as failure:
+        return ServerStatus(str(address), failure=failure)
+
+
+def _ask(connection: Connection) -> ServerStatus:
+    version = connection.ask_line(b"version")
+    if not version.startswith(b"OK "):
+        raise NotGearman(
+            f"the server at {connection.address} does not speak Gearman; it said {shown(version[:40])!r}",
+            "check the address: is another program listening there?",
+        )
+    functions = [_function(row, connection) for row in connection.status_lines()]
+    return ServerStatus(str(connection.address), shown(version[3:]), sorted(functions, key=lambda row: row.name))
+
+
+def _function(row: bytes, connection: Connection) -> FunctionStatus:
+    fields = row.rsplit(b"\t", 3)
+    if len(fields) != 4 or not all(field.isdigit() for field in fields[1:]):
+        raise NotGearman(f"the server at {connection.address} sent a strange status line: {shown(row[:80])!r}")
+    total, running, workers = map(int, fields[1:])
+    return FunctionStatus(shown(fields[0]), total - running, running, workers)

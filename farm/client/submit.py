@@ -1,0 +1,315 @@
+"""Submitting one job: the background way prints a handle, the foreground way is a pipe with an exact exit code.
+
+Who speaks to whom is not known beforehand: the server may be stock or farm's, and so may the worker. What then travels
+how is in `farm/protocol/WIRE.md`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `typing` itself would cost a third of the start-up time
+    from typing import NoReturn
+
+from farm.client.connection import ANSWER_TIMEOUT_S, Connection
+from farm.client.output import STDERR, Output, write_all
+from farm.errors import (
+    EXIT_JOB_FAILED,
+    EXIT_OK,
+    FarmError,
+    InputError,
+    NotGearman,
+    TryAgain,
+    Unavailable,
+    UsageError,
+)
+from farm.protocol import extension, packets
+from farm.protocol.names import shown, words_of
+from farm.protocol.packets import KINDS, REQUEST, TEXT, WORKER, request, split, with_data
+
+HIGH, NORMAL, LOW = "high", "normal", "low"
+PRIORITIES = (HIGH, NORMAL, LOW)
+
+_FOREGROUND = {HIGH: packets.SUBMIT_JOB_HIGH, NORMAL: packets.SUBMIT_JOB, LOW: packets.SUBMIT_JOB_LOW}
+_BACKGROUND = {HIGH: packets.SUBMIT_JOB_HIGH_BG, NORMAL: packets.SUBMIT_JOB_BG, LOW: packets.SUBMIT_JOB_LOW_BG}
+
+NO_WORKER_NOTICE_S = 1.0  # nobody should look at a silent terminal for longer
+CANCEL_TIMEOUT_S = 2.0  # for the server's word on a cancelled job, while a person waits for the prompt
+
+Notify = Callable[[str, str], None]  # message, hint
+
+
+class Request:
+    """What to submit. priority: one of PRIORITIES."""
+
+    __slots__ = ("function", "payload", "priority", "unique")
+
+    def __init__(self, function: bytes, payload: bytes, unique: bytes = b"", priority: str = NORMAL) -> None:
+        self.function = function
+        self.payload = payload
+        self.unique = unique
+        self.priority = priority
+
+    def pieces(self, background: bool) -> tuple[bytes, ...]:
+        """The packet."""
+        number = (_BACKGROUND if background else _FOREGROUND)[self.priority]
+        return with_data(REQUEST, number, (self.function, self.unique), self.payload)
+
+
+def submit_background(connection: Connection, wanted: Request) -> str:
+    """Submit; returns the handle once the server has taken the job over. Raises FarmError when it has not."""
+    connection.send(*wanted.pieces(background=True))
+    came = connection.receive(ANSWER_TIMEOUT_S)
+    if not came:
+        raise Unavailable(f"the server at {connection.address} does not answer", "is it overloaded or stopped?")
+    number, body = came[0]
+    if number != packets.JOB_CREATED:
+        _unexpected(number, body, connection)
+    return body.decode()
+
+
+def require_worker(connection: Connection, function: bytes) -> None:
+    """Raises Unavailable when no worker offers the function."""
+    rows = connection.status_lines()
+    if not _workers_of(rows, function):
+        raise Unavailable(f"no worker offers {shown(function)!r}", no_worker_hint(rows, function))
+
+
+def _workers_of(rows: list[bytes], function: bytes) -> int:
+    for row in rows:
+        fields = row.split(b"\t")
+        if fields[0] == function and fields[-1].isdigit():
+            return int(fields[-1])
+    return 0
+
+
+def no_worker_hint(rows: list[bytes], function: bytes) -> str:
+    """What a person may have meant, or how to start a worker."""
+    import difflib  # only here: it is slow to import
+
+    name = shown(function)
+    offered = [shown(row.split(b"\t")[0]) for row in rows if not row.endswith(b"\t0")]
+    close = difflib.get_close_matches(name, offered, n=1)
+    start = f"start one: farm work {name} -- COMMAND"
+    return f"did you mean {close[0]!r}? Or {start}" if close else start
+
+
+class Foreground:
+    """A foreground job: passes its output on as it comes and returns its exit code.
+
+    `notify(message, hint)` is called for what a person should know meanwhile. `verbose` adds progress.
+    """
+
+    def __init__(self, connection: Connection, wanted: Request, notify: Notify, verbose: bool = False) -> None:
+        self.origin = extension.ORIGIN_FARM  # whose the exit code is
+        self.handle = b""
+        self._connection = connection
+        self._wanted = wanted
+        self._notify = notify
+        self._verbose = verbose
+        self._out = Output()
+        self._extension = False
+        self._running = False  # something has come from a worker
+        self._begun = False  # a farm worker behind a stock server marks each attempt's beginning
+        self._trailer: tuple[int, str] | None = None
+        self._exit: int | None = None
+
+    def run(self) -> int:
+        """Submit, and wait for the end. Raises FarmError, BrokenPipeError when the reader of the output has left, and
+        whatever a signal handler raises; in the latter two cases call `cancel`."""
+        self._connection.send(
+            request(packets.OPTION_REQ, extension.OPTION),
+            request(packets.OPTION_REQ, b"exceptions"),
+            *self._wanted.pieces(background=False),
+        )
+        looked = False
+        while self._exit is None:
+            if not self.handle:
+                timeout: float | None = ANSWER_TIMEOUT_S
+            else:
+                timeout = None if looked or self._running else NO_WORKER_NOTICE_S
+            came = self._connection.receive(timeout, self._out.fd if self._out.to_pipe else -1)
+            if not came:
+                if not self.handle:
+                    raise Unavailable(f"the server at {self._connection.address} does not answer")
+                looked = True
+                self._look_for_worker()
+            for number, body in came:
+                self._handle(number, body)
+        return self._exit
+
+    def _handle(self, number: int, body: bytes) -> None:
+        handler = _HANDLERS.get(number)
+        if handler is None:
+            _unexpected(number, body, self._connection)
+        elif self._exit is None:
+            self._running = self._running or KINDS[number].sender == WORKER
+            handler(self, split(KINDS[number], body))
+
+    def _look_for_worker(self) -> None:
+        rows = self._connection.status_lines()
+        if not _workers_of(rows, self._wanted.function):
+            name = shown(self._wanted.function)
+            message = f"waiting: no worker offers {name!r} (job {self.handle.decode()})"
+            self._notify(message, no_worker_hint(rows, self._wanted.function))
+
+    # -- one method for each packet
+
+    def _option(self, args: list[bytes]) -> None:
+        if args[0] == extension.OPTION:
+            self._extension = True
+
+    def _created(self, args: list[bytes]) -> None:
+        self.handle = args[0]
+
+    def _joined(self, args: list[bytes]) -> None:
+        raise TryAgain(
+            f"job {self.handle.decode()} with this unique key runs already, and part of its output has gone by",
+            "submit again when it has ended",
+        )
+
+    def _restarted(self, args: list[bytes]) -> None:
+        self._notify("the job's worker was lost; it runs again", "")
+        self._restart()
+
+    def _restart(self) -> None:
+        try:
+            self._out.restart()
+        except TryAgain:
+            self.cancel()
+            raise
+        self._trailer = None
+
+    def _data(self, args: list[bytes]) -> None:
+        self._trailer = None
+        self._out.write(args[1])
+
+    def _warning(self, args: list[bytes]) -> None:
+        warning = args[1]
+        if warning == extension.BEGIN:
+            if self._begun and self._out.written:
+                self._restarted(args)
+            self._begun = True
+            return
+        self._trailer = extension.parse_exit_trailer(warning)
+        if self._trailer is None:
+            _write_stderr(warning)
+
+    def _status(self, args: list[bytes]) -> None:
+        if self._verbose:
+            self._notify(f"progress {shown(args[1])}/{shown(args[2])}", "")
+
+    def _complete(self, args: list[bytes]) -> None:
+        if args[1]:
+            if self._begun and self._out.written:  # a farm worker's result is whole: what came before was another try
+                self._restart()
+            self._out.write(args[1])
+        self._end(EXIT_OK, extension.ORIGIN_JOB)
+
+    def _fail(self, args: list[bytes]) -> None:
+        if self._trailer:
+            self._end(*self._trailer)
+        else:
+            self._notify("the job failed; its worker gave no exit code", "")
+            self._end(EXIT_JOB_FAILED, extension.ORIGIN_JOB)
+
+    def _exception(self, args: list[bytes]) -> None:
+        text = args[1].decode("utf-8", "replace").strip()
+        self._notify(f"the job raised an exception: {text}", "")
+        self._end(EXIT_JOB_FAILED, extension.ORIGIN_JOB)
+
+    def _error(self, args: list[bytes]) -> None:
+        if args[0] != b"UNKNOWN_OPTION":  # a stock server's answer to the extension
+            raise _refused(args, self._connection)
+
+    def _end(self, code: int, origin: str) -> None:
+        self._exit = code
+        self.origin = origin
+
+    # -- giving up
+
+    def cancel(self) -> str:
+        """Give the job up; returns in words what becomes of it, "" when there is nothing to say."""
+        if not self.handle:
+            return ""
+        name = f"job {self.handle.decode()}"
+        if not self._extension:
+            return f"this server cannot cancel: {name} runs on if it has started"
+        outcome = b""
+        with contextlib.suppress(FarmError, OSError):
+            self._connection.send(request(packets.FARM_CANCEL, self.handle))
+            outcome = self._cancel_outcome()
+        return _CANCELLED.get(outcome, "the server did not say what becomes of {}").format(name)
+
+    def _cancel_outcome(self) -> bytes:
+        deadline = time.monotonic() + CANCEL_TIMEOUT_S
+        while (left := deadline - time.monotonic()) > 0:
+            for number, body in self._connection.receive(left):
+                if number == packets.FARM_CANCEL_RES:
+                    return split(KINDS[number], body)[1]
+        return b""
+
+
+_CANCELLED = {
+    extension.CANCEL_DROPPED: "cancelled: {} had not started",
+    extension.CANCEL_TOLD: "cancelled: {} is being ended at its worker",
+    extension.CANCEL_UNHEARD: "{} runs on: its worker is a stock one, which cannot be told; its result is dropped",
+    extension.CANCEL_SHARED: "{} runs on: others wait for it",
+    extension.CANCEL_UNKNOWN: "{} has ended already",
+}
+
+_HANDLERS: dict[int, Callable[[Foreground, list[bytes]], None]] = {
+    packets.OPTION_RES: Foreground._option,
+    packets.JOB_CREATED: Foreground._created,
+    packets.FARM_JOB_JOINED: Foreground._joined,
+    packets.FARM_JOB_RESTARTED: Foreground._restarted,
+    packets.WORK_DATA: Foreground._data,
+    packets.WORK_WARNING: Foreground._warning,
+    packets.WORK_STATUS: Foreground._status,
+    packets.WORK_COMPLETE: Foreground._complete,
+    packets.WORK_FAIL: Foreground._fail,
+    packets.WORK_EXCEPTION: Foreground._exception,
+    packets.ERROR: Foreground._error,
+}
+
+
+def _unexpected(number: int, body: bytes, connection: Connection) -> NoReturn:
+    if number == packets.ERROR:
+        raise _refused(split(KINDS[number], body), connection)
+    if number == TEXT:
+        raise NotGearman(
+            f"the server at {connection.address} does not speak Gearman; it said {shown(body[:40])!r}",
+            "check the address: is another program listening there?",
+        )
+    kind = KINDS.get(number)
+    raise NotGearman(f"the server at {connection.address} sent an unexpected {kind.name if kind else number}")
+
+
+def _refused(args: list[bytes], connection: Connection) -> FarmError:
+    code, text = args
+    message = f"the server at {connection.address} refused the job: {words_of(text)}"
+    if code in (b"QUEUE_ERROR", b"SHUTDOWN", b"TOO_MANY_CONNECTIONS"):
+        return TryAgain(message, "try again later")
+    if code in (b"ARGUMENT_TOO_LARGE", b"INVALID_FUNCTION_NAME"):
+        return UsageError(message)
+    return NotGearman(message)
+
+
+def _write_stderr(data: bytes) -> None:
+    with contextlib.suppress(OSError):  # nobody reads it: the job's result still counts
+        write_all(STDERR, data)
+
+
+def read_payload(path: str | None) -> bytes:
+    """The payload from a file, or from standard input when `path` is None or "-". Raises InputError."""
+    name = "standard input" if path in (None, "-") else path
+    try:
+        fd = 0 if path is None or path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with open(fd, "rb", buffering=0, closefd=fd != 0) as file:
+            return file.readall()
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {(error.strerror or str(error)).lower()}") from error

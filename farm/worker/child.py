@@ -1,0 +1,184 @@
+"""One run of the command: its own session, stdin fed and stdout and stderr read at the same time, always reaped.
+
+The run has ended when the command has exited and both its outputs are at their end. A process that the command left
+behind may keep them open: it is given a moment of silence (`LINGER_S`), then what is left of the process group is
+killed. The group is killed before the command is reaped, so its id cannot have gone to somebody else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+
+from farm.errors import EXIT_SIGNAL_BASE
+from farm.loop import READ, WRITE, Loop, Timer
+
+READ_SIZE = 64 * 1024  # a pipe's capacity on Linux
+LINGER_S = 1.0  # of silence from what the command left behind, after it has exited itself
+KILL_GRACE_S = 5.0  # between SIGTERM and SIGKILL
+
+_PR_SET_PDEATHSIG = 1
+
+OnOutput = Callable[[bool, bytes], None]  # (whether it is stderr, bytes)
+OnEnd = Callable[[int], None]  # exit code, 128 + N for signal N
+
+
+def _die_with_worker() -> Callable[[], None] | None:
+    """What a child does before it becomes the command: ask to be killed when the worker is. Without it the command of a
+    worker that was killed runs on, its stdin cut short, while the job is given to another worker."""
+    try:
+        prctl = ctypes.CDLL(None).prctl
+    except (OSError, AttributeError):  # not Linux
+        return None
+    worker = os.getpid()
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != worker:  # it was killed just before
+            os._exit(EXIT_SIGNAL_BASE + signal.SIGKILL)
+
+    return ask
+
+
+class Child:
+    """A running command. `on_output` is called with what it writes, `on_end` once, at the very end."""
+
+    def __init__(
+        self, argv: list[str], env: dict[str, str], payload: bytes, loop: Loop, on_output: OnOutput, on_end: OnEnd
+    ) -> None:
+        """Start it. Raises OSError when the command cannot be run."""
+        self._loop = loop
+        self._on_output = on_output
+        self._on_end = on_end
+        self._exited = False
+        self._ended = False
+        self._paused = False
+        self._linger: Timer | None = None
+        self._kill: Timer | None = None
+        self._process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+            env=env,
+            preexec_fn=_die_with_worker(),
+        )
+        process = self._process
+        assert process.stdin and process.stdout and process.stderr
+        self.pid = process.pid
+        self._stdin: int = process.stdin.fileno()
+        self._outputs = {process.stdout.fileno(): False, process.stderr.fileno(): True}
+        for fd in (self._stdin, *self._outputs):
+            os.set_blocking(fd, False)
+        self._rest = memoryview(payload)
+        for fd in self._outputs:
+            loop.watch(fd, READ, lambda events, fd=fd: self._read(fd))  # type: ignore[misc]
+        self._feed(0)
+
+    # -- what the pipes do
+
+    def _feed(self, events: int) -> None:
+        """Give it as much of the payload as it takes. A command may close its stdin early: the rest is not wanted."""
+        try:
+            while self._rest:
+                self._rest = self._rest[os.write(self._stdin, self._rest[: READ_SIZE * 16]) :]
+        except BlockingIOError:
+            self._loop.watch(self._stdin, WRITE, self._feed)
+            return
+        except OSError:
+            pass
+        self._close_stdin()
+
+    def _close_stdin(self) -> None:
+        if self._stdin >= 0:
+            self._loop.watch(self._stdin, 0, self._feed)
+            self._stdin = -1
+            self._rest = memoryview(b"")
+            assert self._process.stdin
+            self._process.stdin.close()
+
+    def _read(self, fd: int) -> None:
+        try:
+            chunk = os.read(fd, READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            chunk = b""
+        if chunk:
+            if self._exited:
+                self._start_linger()
+            self._on_output(self._outputs[fd], chunk)
+            return
+        self._loop.watch(fd, 0, lambda events: None)
+        del self._outputs[fd]
+        self._end_if_over()
+
+    def pause(self, paused: bool) -> None:
+        """Stop reading what it writes while it cannot be passed on; the command then waits, as in any pipe."""
+        if paused != self._paused and not (paused and self._kill):
+            self._paused = paused
+            for fd in self._outputs:
+                self._loop.watch(fd, 0 if paused else READ, lambda events, fd=fd: self._read(fd))  # type: ignore[misc]
+            if self._exited and not paused:
+                self._start_linger()
+
+    # -- the end
+
+    def check_exit(self) -> None:
+        """A child of this process has exited (SIGCHLD): was it this one?"""
+        if not self._exited and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            self._exited = True
+            self._close_stdin()
+            self._start_linger()
+            self._end_if_over()
+
+    def _start_linger(self) -> None:
+        if self._linger:
+            self._linger.cancel()
+        self._linger = self._loop.call_in(LINGER_S, self._lingered)
+
+    def _lingered(self) -> None:
+        if not self._paused and not self._ended:
+            self._end()
+
+    def _end_if_over(self) -> None:
+        if self._exited and not self._outputs:
+            self._end()
+
+    def terminate(self) -> None:
+        """SIGTERM to the whole group, SIGKILL after a while. The end is reported as always."""
+        if self._kill or self._ended:
+            return
+        self.pause(False)  # what it still writes must not keep it from ending
+        self._signal(signal.SIGTERM)
+        self._kill = self._loop.call_in(KILL_GRACE_S, lambda: self._signal(signal.SIGKILL))
+
+    def _signal(self, number: int) -> None:
+        if not self._ended:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+
+    def _end(self) -> None:
+        """The command has exited: close everything, kill what it left behind, reap it, report."""
+        if self._ended:
+            return
+        self._close_stdin()
+        for fd in self._outputs:
+            self._loop.watch(fd, 0, lambda events: None)
+        self._signal(signal.SIGKILL)
+        self._ended = True
+        for timer in (self._linger, self._kill):
+            if timer:
+                timer.cancel()
+        process = self._process
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        process.stderr.close()
+        code = process.wait()
+        self._on_end(code if code >= 0 else EXIT_SIGNAL_BASE - code)

@@ -1,0 +1,152 @@
+"""A worker process: its slots, its signals and what it says on stderr."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+
+from farm.errors import (
+    EXIT_NOT_EXECUTABLE,
+    EXIT_NOT_FOUND,
+    EXIT_OK,
+    EXIT_SIGNAL_BASE,
+    FarmError,
+)
+from farm.loop import Loop
+from farm.net import resolve
+from farm.errors import Unavailable
+from farm.protocol.address import Address
+from farm.worker.slot import Slot
+
+SLOTS_MAX = 1024
+
+
+@dataclass
+class WorkerConfig:
+    """What `farm work` was told. argv: the command and its arguments, run without a shell."""
+
+    function: bytes
+    argv: list[str]
+    servers: list[Address]
+    slots: int = 1
+    insecure: bool = False
+    collect: bool = False
+    verbose: bool = False
+    quiet: bool = False
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        self.name = self.name or f"{socket.gethostname()}-{os.getpid()}"
+
+
+class Worker:
+    """Runs jobs until it is told to stop.
+
+    First SIGTERM or SIGINT: finish what runs, take no more. Second: end the commands' process groups, and leave; their
+    jobs are given to other workers.
+    """
+
+    def __init__(self, config: WorkerConfig, loop: Loop) -> None:
+        self.config = config
+        self._loop = loop
+        self._slots = [Slot(number + 1, self, loop) for number in range(config.slots)]
+        self._stops = 0
+        self._signal = 0
+        self._failure: FarmError | None = None
+        self._up: dict[Address, bool] = {}
+
+    def run(self) -> int:
+        """Returns the exit status. Raises FarmError for what trying again cannot mend."""
+        _require_command(self.config.argv[0])
+        for address in self.config.servers:
+            try:
+                resolve(address, self.config.insecure)  # refuses other machines before anything is sent to them
+            except Unavailable:
+                pass  # its name may be known later
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.on_signal(number, lambda number=number: self._stop(number))  # type: ignore[misc]
+        self._loop.on_signal(signal.SIGCHLD, self._reap)
+        self._loop.call_in(0, self._start)
+        self._loop.run()
+        if self._failure:
+            raise self._failure
+        return EXIT_OK if self._stops < 2 else EXIT_SIGNAL_BASE + self._signal
+
+    def _start(self) -> None:
+        for slot in self._slots:
+            slot.start()
+
+    def _reap(self) -> None:
+        for slot in self._slots:
+            if slot.run and slot.run.child:
+                slot.run.child.check_exit()
+
+    # -- stopping
+
+    def _stop(self, number: int) -> None:
+        self._stops += 1
+        self._signal = number
+        if self._stops == 1:
+            busy = sum(slot.run is not None for slot in self._slots)
+            if busy:
+                self.say(f"stopping when {busy} running job{'s are' if busy > 1 else ' is'} done; again to end now")
+            for slot in self._slots:
+                slot.stop()
+        elif self._stops == 2:
+            for slot in self._slots:
+                slot.abort()
+        self.check_closed()
+
+    def check_closed(self) -> None:
+        """Leave once the last slot has nothing left to do."""
+        if (self._stops or self._failure) and all(slot.closed for slot in self._slots):
+            self._loop.stop()
+
+    def fail(self, failure: FarmError) -> None:
+        """End everything; `run` raises the failure."""
+        self._failure = self._failure or failure
+        for slot in self._slots:
+            slot.abort()
+        self.check_closed()
+
+    # -- what a person is told
+
+    def server_up(self, address: Address) -> None:
+        """Said once for each server, and again when it is back."""
+        if not self._up.get(address):
+            back = "again " if address in self._up else ""
+            self._up[address] = True
+            self.say(f"{back}working on {self.config.function.decode()!r} for {address}, {self.config.slots} at once")
+
+    def server_down(self, address: Address, words: str) -> None:
+        """Said once until it is back, however often it is tried."""
+        if self._up.get(address, True):
+            self._up[address] = False
+            self.say(f"no server at {address}: {words}; trying again until there is one")
+
+    def say(self, message: str) -> None:
+        """One line on stderr, unless it was told to be quiet."""
+        if not self.config.quiet:
+            print(f"farm: {message}", file=sys.stderr, flush=True)
+
+    def trace(self, message: str) -> None:
+        """One line on stderr if it was told to be verbose."""
+        if self.config.verbose:
+            self.say(message)
+
+
+def _require_command(command: str) -> None:
+    """Raises FarmError now rather than fail every job later."""
+    if shutil.which(command):
+        return
+    if os.path.exists(command):
+        raise FarmError(f"not executable: {command}", "chmod +x it, or give a program", EXIT_NOT_EXECUTABLE)
+    raise FarmError(
+        f"command not found: {command}",
+        "the command follows `--`; a shell line is given with --cmd",
+        EXIT_NOT_FOUND,
+    )
