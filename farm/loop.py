@@ -98,8 +98,8 @@ class Loop:
         ready = self._selector.select(self._timeout())
         self.now = now = time.monotonic()
         for key, events in ready:
-            # An earlier callback of this turn may have closed the descriptor, or even reused it; callbacks therefore bear
-            # to find that nothing is ready after all.
+            # An earlier callback of this turn may have closed the descriptor, or even reused it; callbacks therefore
+            # bear to find that nothing is ready after all.
             handle = self._calls.get(key.fd)
             if handle:
                 handle(events)

@@ -20,7 +20,7 @@ Target = tuple[int, tuple[object, ...] | str]  # address family, and where to co
 def resolve(address: Address, insecure: bool, listening: bool = False) -> list[Target]:
     """Where an address leads: one target for a Unix socket, one or more for a host name.
 
-    Raises Unavailable when the name has no address, NotPermitted when one of them is not loopback and `insecure` is off.
+    Raises Unavailable when the name has no address, NotPermitted when one is not loopback and `insecure` is off.
     """
     if address.path:
         return [(socket.AF_UNIX, address.path)]
@@ -28,7 +28,9 @@ def resolve(address: Address, insecure: bool, listening: bool = False) -> list[T
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=flags)
     except (OSError, UnicodeError) as error:
-        raise Unavailable(f"cannot resolve {address.host!r}: {reason(error)}", "check the name of the server") from error
+        raise Unavailable(
+            f"cannot resolve {address.host!r}: {reason(error)}", "check the name of the server"
+        ) from error
     targets: dict[Target, None] = {}
     for family, _, _, _, where in found:
         refuse_insecure(str(where[0]), insecure)
@@ -37,7 +39,7 @@ def resolve(address: Address, insecure: bool, listening: bool = False) -> list[T
 
 
 def refuse_insecure(host: str, insecure: bool) -> None:
-    """Raises NotPermitted for a numeric address on another machine, or that others can reach, unless it was asked for."""
+    """Raises NotPermitted for a numeric address that is another machine's, or open to others, unless asked for."""
     if not insecure and not is_loopback(host):
         raise NotPermitted(
             f"{host} is not a loopback address, and farm does not encrypt yet",

@@ -29,8 +29,8 @@ _NOOP = response(packets.NOOP)
 class Broker:
     """All jobs, functions and connections of one server.
 
-    shard: the journal's number for this life of this server (Store.open). It is part of every new job's id and handle, so
-    that handles of two servers, or of two lives of one server, never meet.
+    shard: the journal's number for this life of this server (Store.open). It is part of every new job's id and
+    handle, so that handles of two servers, or of two lives of one server, never meet.
     """
 
     def __init__(self, shard: int) -> None:

@@ -97,7 +97,9 @@ def _option(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
     elif option == extension.OPTION:
         peer.extension = True
     else:
-        raise PacketRefused(b"UNKNOWN_OPTION", b"Server does not recognize given option", close=len(option) > OPTION_MAX)
+        raise PacketRefused(
+            b"UNKNOWN_OPTION", b"Server does not recognize given option", close=len(option) > OPTION_MAX
+        )
     broker.effects.send(peer.id, response(packets.OPTION_RES, option))
 
 
@@ -204,7 +206,7 @@ def _exception(broker: Broker, peer: Peer, job: Job, body: bytes, now: float) ->
 
 
 def _remember_progress(job: Job, args: list[bytes]) -> None:
-    """Keep the numbers for GET_STATUS; what is no number, or too long for one, counts as 0. They are passed on as sent."""
+    """Keep the numbers for GET_STATUS, where what is no number counts as 0. They are passed on as they were sent."""
     _, numerator, denominator = args
     job.numerator = numerator if numerator.isdigit() and len(numerator) <= NUMBER_MAX else b"0"
     job.denominator = denominator if denominator.isdigit() and len(denominator) <= NUMBER_MAX else b"0"

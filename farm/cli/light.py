@@ -41,9 +41,7 @@ def _arguments(command: Command, words: list[str], given: Values) -> None:
         raise Declined
 
 
-def _options(
-    argv: list[str], options: tuple[Option, ...], given: Values, stop_at_argument: bool = False
-) -> list[str]:
+def _options(argv: list[str], options: tuple[Option, ...], given: Values, stop_at_argument: bool = False) -> list[str]:
     """Take the options out of argv into `given`; returns what is left."""
     known = {flag: option for option in options for flag in option.flags}
     rest: list[str] = []
@@ -60,7 +58,7 @@ def _options(
             continue
         for flag, text in _split(word, known):
             option = known.get(flag)
-            if option is None or (option.kind == FLAG) != (text is None) and text is not None:
+            if option is None or ((option.kind == FLAG) != (text is None) and text is not None):
                 raise Declined
             if option.kind != FLAG and text is None:
                 if position >= len(argv):

@@ -11,6 +11,10 @@ import sys
 
 from farm.errors import EXIT_INTERNAL, EXIT_OK, EXIT_SIGNAL_BASE, FarmError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `typing` itself would cost a third of the start-up time
+    from farm.cli.options import Values
+
 SIGINT = 2
 
 
@@ -63,7 +67,7 @@ def run(argv: list[str]) -> int:
     return app.run(argv)
 
 
-def run_command(name: str, values: dict[str, object]) -> int:
+def run_command(name: str, values: Values) -> int:
     """Run a command with complete values."""
     if name == "submit":
         from farm.cli.submit import run

@@ -15,8 +15,8 @@ _SECONDS_UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "h": 3600.0, "d": 8
 
 
 class Option:
-    """One option. kind: FLAG, TEXT, COUNT (a whole number above 0), SECONDS or SIZE. env: where it is read from when the
-    command line does not say. default: as a person would type it."""
+    """One option. kind: FLAG, TEXT, COUNT (a whole number above 0), SECONDS or SIZE. env: where it is read from when
+    the command line does not say. default: as a person would type it."""
 
     __slots__ = ("choices", "default", "env", "flags", "help", "kind", "metavar", "name", "repeat")
 
@@ -128,12 +128,16 @@ WORK = Command(
         Option("cmd", "--cmd", "A shell line (run by sh -c) instead of COMMAND.", metavar="LINE"),
         Option("jobs", "--jobs -j", "Run so many jobs at once.", COUNT, metavar="N", default="1"),
         Option("collect", "--collect", "Send each result in one piece, for clients that ignore partial data.", FLAG),
-        Option("name", "--name", "What the server's list of workers shows; default: host and process id.", metavar="NAME"),
+        Option(
+            "name", "--name", "What the server's list of workers shows; default: host and process id.", metavar="NAME"
+        ),
         QUIET,
         VERBOSE,
         *COMMON,
     ),
-    "farm work resize -- convert - -resize 50% -\nfarm work upper --cmd 'tr a-z A-Z | rev'\nfarm work resize -j 4 -- convert - -resize 50% -",
+    "farm work resize -- convert - -resize 50% -\n"
+    "farm work upper --cmd 'tr a-z A-Z | rev'\n"
+    "farm work resize -j 4 -- convert - -resize 50% -",
 )
 
 SERVE = Command(
@@ -160,7 +164,9 @@ SERVE = Command(
             env="FARM_STORE",
         ),
         Option("detach", "--detach -d", "Return once it listens; it goes on in the background.", FLAG),
-        Option("log_file", "--log-file", "Append the log to a file instead of stderr.", metavar="FILE", env="FARM_LOG_FILE"),
+        Option(
+            "log_file", "--log-file", "Append the log to a file instead of stderr.", metavar="FILE", env="FARM_LOG_FILE"
+        ),
         Option(
             "log_level",
             "--log-level",
@@ -233,7 +239,7 @@ def complete(command: Command, given: Values, environment: dict[str, str]) -> Va
             value = [value] if option.repeat else value
         if option.kind == FLAG:
             values[option.name] = value is True or (isinstance(value, str) and _truth(source, value))
-        elif value is None or value == [] or value == "" and source == option.env:
+        elif value is None or value == [] or (value == "" and source == option.env):
             values[option.name] = _convert(option, source, option.default) if option.default else None
             if option.repeat:
                 values[option.name] = [option.default]

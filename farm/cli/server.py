@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from farm.cli.options import Values
 from farm.protocol.address import parse_addresses
 from farm.protocol.limits import PAYLOAD_HEADER_MAX
 from farm.server.config import ServerConfig
@@ -9,7 +10,7 @@ from farm.server.daemon import serve
 from farm.store.memory import MemoryStore
 
 
-def run(values: dict[str, object]) -> int:
+def run(values: Values) -> int:
     """Serve until told to stop."""
     listen = values["listen"]
     max_job_size, grace, stall, connections = (

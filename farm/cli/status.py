@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from farm.cli.options import Values
 from farm.client.status import ServerStatus, fetch
 from farm.errors import EXIT_OK
 from farm.protocol.address import Address, parse_addresses
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 SCHEMA = "farm.status/1"
 
 
-def run(values: dict[str, object]) -> int:
+def run(values: Values) -> int:
     """Show it. Raises the first server's failure when no server answers."""
     server = values["server"]
     addresses = parse_addresses([str(text) for text in server] if isinstance(server, list) else [])

@@ -6,6 +6,7 @@ import os
 import sys
 
 from farm.cli.main import Leave, say
+from farm.cli.options import Values
 from farm.client.connection import Connection, connect
 from farm.client.submit import Foreground, Request, read_payload, require_worker, submit_background
 from farm.errors import EXIT_OK, EXIT_SIGNAL_BASE, UsageError
@@ -24,7 +25,7 @@ class Interrupted(BaseException):
         self.number = number
 
 
-def run(values: dict[str, object]) -> int:
+def run(values: Values) -> int:
     """Submit, and leave with the job's exit code."""
     function, unique = _function(values), _unique(values)
     addresses = parse_addresses(_texts(values["server"]))
@@ -44,32 +45,34 @@ def _texts(value: object) -> list[str]:
     return [str(text) for text in value] if isinstance(value, list) else []
 
 
-def _function(values: dict[str, object]) -> bytes:
+def _function(values: Values) -> bytes:
     name = str(values["function"])
     if fault := function_name_fault(name):
         raise UsageError(f"the function name {name[:60]!r} {fault}", "use letters, digits and punctuation, no blanks")
     return os.fsencode(name)
 
 
-def _unique(values: dict[str, object]) -> bytes:
+def _unique(values: Values) -> bytes:
     unique = os.fsencode(str(values["unique"] or ""))
     if len(unique) > UNIQUE_MAX:
         raise UsageError(f"the unique key is {len(unique)} bytes long (at most {UNIQUE_MAX})")
     return unique
 
 
-def _payload(values: dict[str, object]) -> bytes:
+def _payload(values: Values) -> bytes:
     path = values["file"]
     if values["no_input"]:
         if path is not None:
             raise UsageError("--file and --no-input exclude each other")
         return b""
     if path in (None, "-") and not values["quiet"] and os.isatty(0):
-        say("reading the payload from the terminal: Ctrl-D ends it", "-n submits an empty payload, -f FILE reads a file")
+        say(
+            "reading the payload from the terminal: Ctrl-D ends it", "-n submits an empty payload, -f FILE reads a file"
+        )
     return read_payload(None if path is None else str(path))
 
 
-def _foreground(connection: Connection, wanted: Request, values: dict[str, object]) -> int:
+def _foreground(connection: Connection, wanted: Request, values: Values) -> int:
     import signal
 
     quiet = bool(values["quiet"])

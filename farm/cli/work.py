@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from farm.cli.options import Values
 from farm.errors import UsageError
 from farm.loop import Loop
 from farm.protocol.address import parse_addresses
@@ -11,7 +12,7 @@ from farm.protocol.names import function_name_fault
 from farm.worker.worker import SLOTS_MAX, Worker, WorkerConfig
 
 
-def run(values: dict[str, object]) -> int:
+def run(values: Values) -> int:
     """Work until told to stop."""
     name = str(values["function"])
     if fault := function_name_fault(name):
@@ -35,7 +36,7 @@ def run(values: dict[str, object]) -> int:
     return Worker(config, Loop()).run()
 
 
-def _argv(values: dict[str, object]) -> list[str]:
+def _argv(values: Values) -> list[str]:
     command, line = values["command"], values["cmd"]
     argv = [str(word) for word in command] if isinstance(command, list | tuple) else []
     if line and argv:

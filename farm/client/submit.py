@@ -11,10 +11,6 @@ import os
 import time
 from collections.abc import Callable
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:  # `typing` itself would cost a third of the start-up time
-    from typing import NoReturn
-
 from farm.client.connection import ANSWER_TIMEOUT_S, Connection
 from farm.client.output import STDERR, Output, write_all
 from farm.errors import (
@@ -30,6 +26,10 @@ from farm.errors import (
 from farm.protocol import extension, packets
 from farm.protocol.names import shown, words_of
 from farm.protocol.packets import KINDS, REQUEST, TEXT, WORKER, request, split, with_data
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `typing` itself would cost a third of the start-up time
+    from typing import NoReturn
 
 HIGH, NORMAL, LOW = "high", "normal", "low"
 PRIORITIES = (HIGH, NORMAL, LOW)

@@ -111,7 +111,7 @@ class Decoder:
         self._tail = line
 
     def _check_magic(self, start: bytes) -> None:
-        """Refuse as soon as the first bytes cannot become a header: a peer that sends three bytes would wait for ever."""
+        """Refuse as soon as the first bytes cannot become a header: a peer that sent three would wait for ever."""
         if not (self._magic.startswith(start) or self._other.startswith(start)):
             raise PacketRefused(b"INVALID_MAGIC", b"Not a Gearman packet")
 

@@ -21,7 +21,9 @@ class ServerConfig:
     max_job_size: int = PAYLOAD_PACKET_MAX
     stop_grace_s: float = 10.0  # running foreground jobs may end, and output be read, for so long after SIGTERM
     stall_s: float = 30.0  # without a byte inside a packet: the peer hangs or is an attack
-    linger_s: float = 2.0  # after an ERROR, what still comes in is read and dropped, or a reset would overtake the ERROR
+    linger_s: float = (
+        2.0  # after an ERROR, what still comes in is read and dropped, or a reset would overtake the ERROR
+    )
     out_high: int = 1024 * 1024  # a reader this far behind stops those who send to it
     out_low: int = 256 * 1024  # until it is this near again
     backlog: int = 1024
@@ -33,4 +35,3 @@ class ServerConfig:
             return self.connections_max
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return max(8, int((soft - FD_RESERVE) * FD_SHARE))
-

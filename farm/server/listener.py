@@ -85,4 +85,3 @@ def _cannot_listen(address: Address, error: OSError) -> Unavailable:
     elif error.errno == errno.EACCES:
         hint = "ports below 1024 and foreign directories need more rights; choose another address with --listen"
     return Unavailable(f"cannot listen on {address}: {reason(error)}", hint)
-

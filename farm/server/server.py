@@ -23,9 +23,9 @@ from farm.protocol import packets
 from farm.protocol.names import shown
 from farm.protocol.packets import response
 from farm.server.config import ServerConfig
-from farm.server.logs import NOTICE
 from farm.server.connection import Connection
 from farm.server.listener import listen
+from farm.server.logs import NOTICE
 from farm.store.contract import Store, StoreError
 
 log = getLogger("farm.server")
@@ -69,8 +69,8 @@ class Server:
         return [_name(sock) for sock in self._listeners]
 
     def stop(self) -> None:
-        """First call: take nothing new, let running foreground jobs end and their clients read, then leave, at the latest
-        after `stop_grace_s`. Second call: leave at once."""
+        """First call: take nothing new, let running foreground jobs end and their clients read, then leave, at the
+        latest after `stop_grace_s`. Second call: leave at once."""
         if self._stop_timer:
             log.warning("stopping at once")
             self._loop.stop()

@@ -14,7 +14,7 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self.jobs: dict[int, Save] = {}
-        # A random start keeps the handles of two lives of a server apart: nothing is left of the first to count on from.
+        # A random start keeps the handles of two lives of a server apart: nothing of the first is left to count from.
         self.shard = int.from_bytes(os.urandom(4), "big")
 
 

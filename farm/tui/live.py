@@ -16,13 +16,13 @@ from rich.live import Live
 
 def show_live(draw: Callable[[int], RenderableType], every_s: float, console: Console) -> None:
     """Draw `draw(height)` every so many seconds until q or Ctrl-C."""
-    with _keys() as pressed, Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                started = time.monotonic()
-                live.update(draw(console.size.height), refresh=True)
-                if pressed(max(0.05, every_s - (time.monotonic() - started))) in ("q", "Q"):
-                    return
+    live = Live(console=console, auto_refresh=False, vertical_overflow="crop")
+    with _keys() as pressed, live, contextlib.suppress(KeyboardInterrupt):
+        while True:
+            started = time.monotonic()
+            live.update(draw(console.size.height), refresh=True)
+            if pressed(max(0.05, every_s - (time.monotonic() - started))) in ("q", "Q"):
+                return
 
 
 @contextlib.contextmanager

@@ -136,8 +136,8 @@ class Link:
         self._drop()
 
     def leave(self) -> None:
-        """Close once the server has everything. A socket closed with unread input is reset, and the reset may overtake the
-        last result; the answer to an ECHO_REQ says that nothing is on its way any more."""
+        """Close once the server has everything. A socket closed with unread input is reset, and the reset may overtake
+        the last result; the answer to an ECHO_REQ says that nothing is on its way any more."""
         if self.state in (LEAVING, CLOSED):
             return
         if self.state in (DOWN, GREETING, GRABBING):  # nothing that must arrive; a job that was just given goes back
@@ -165,7 +165,7 @@ class Link:
     def _ready(self, events: int) -> None:
         if events & WRITE:
             self._flush()
-        if events & READ and self._sock:
+        if events & READ and self._sock is not None:
             self._receive()
 
     def _receive(self) -> None:
@@ -182,7 +182,7 @@ class Link:
             return
         for number, body in self._decoder.feed(chunk):
             self._handle(number, body)
-            if not self._sock:
+            if self._sock is None:
                 return
         if self._decoder.failed:
             self._not_gearman(self._decoder.failed.text.decode())
@@ -276,7 +276,7 @@ class Link:
                 # From the loop: the caller is in the middle of something that a lost link would undo.
                 words = reason(error)
                 self._out.clear()
-                self._set_timer(0, lambda: self._lost(words))
+                self._set_timer(0, lambda words=words: self._lost(words))  # type: ignore[misc]
                 break
         if self._sock:
             self._loop.watch(self._sock.fileno(), READ | WRITE if self._out else READ, self._ready)

@@ -15,10 +15,10 @@ from farm.errors import (
     EXIT_OK,
     EXIT_SIGNAL_BASE,
     FarmError,
+    Unavailable,
 )
 from farm.loop import Loop
 from farm.net import resolve
-from farm.errors import Unavailable
 from farm.protocol.address import Address
 from farm.worker.slot import Slot
 
