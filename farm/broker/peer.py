@@ -13,9 +13,9 @@ class Peer:
     """One connection.
 
     id: given by the server, never used twice. fd, address: only shown. can_do: function -> timeout in seconds (0:
-    none), in the order in which they are tried. woken_for: the function whose job a NOOP was sent for since it fell asleep;
-    expected: it still counts as on its way (Function.wakes). ended: the handle of the job that this worker ended last
-    with WORK_EXCEPTION.
+    none), in the order in which they are tried. woken_for: the function whose job a NOOP was sent for since it fell
+    asleep; expected: it still counts as on its way (Function.wakes). ended: the handle of the job that this worker
+    ended last with WORK_EXCEPTION.
     """
 
     __slots__ = (

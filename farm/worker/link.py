@@ -182,7 +182,7 @@ class Link:
             return
         for number, body in self._decoder.feed(chunk):
             self._handle(number, body)
-            if self._sock is None:
+            if self.state in (DOWN, CLOSED):
                 return
         if self._decoder.failed:
             self._not_gearman(self._decoder.failed.text.decode())
