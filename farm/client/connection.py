@@ -5,8 +5,8 @@ It reads while it sends, so that neither side can wait for the other, and every 
 
 from __future__ import annotations
 
+import _socket as socket  # see farm.net
 import select
-import socket
 import time
 
 from farm.errors import FarmError, NotGearman, Unavailable

@@ -6,10 +6,8 @@ how is in `farm/protocol/WIRE.md`.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Callable
 
 from farm.client.connection import ANSWER_TIMEOUT_S, Connection
 from farm.client.output import STDERR, Output, write_all
@@ -29,6 +27,7 @@ from farm.protocol.packets import KINDS, REQUEST, TEXT, WORKER, request, split, 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # `typing` itself would cost a third of the start-up time
+    from collections.abc import Callable
     from typing import NoReturn
 
 HIGH, NORMAL, LOW = "high", "normal", "low"
@@ -39,8 +38,6 @@ _BACKGROUND = {HIGH: packets.SUBMIT_JOB_HIGH_BG, NORMAL: packets.SUBMIT_JOB_BG, 
 
 NO_WORKER_NOTICE_S = 1.0  # nobody should look at a silent terminal for longer
 CANCEL_TIMEOUT_S = 2.0  # for the server's word on a cancelled job, while a person waits for the prompt
-
-Notify = Callable[[str, str], None]  # message, hint
 
 
 class Request:
@@ -104,7 +101,9 @@ class Foreground:
     `notify(message, hint)` is called for what a person should know meanwhile. `verbose` adds progress.
     """
 
-    def __init__(self, connection: Connection, wanted: Request, notify: Notify, verbose: bool = False) -> None:
+    def __init__(
+        self, connection: Connection, wanted: Request, notify: Callable[[str, str], None], verbose: bool = False
+    ) -> None:
         self.origin = extension.ORIGIN_FARM  # whose the exit code is
         self.handle = b""
         self._connection = connection
@@ -240,9 +239,11 @@ class Foreground:
         if not self._extension:
             return f"this server cannot cancel: {name} runs on if it has started"
         outcome = b""
-        with contextlib.suppress(FarmError, OSError):
+        try:
             self._connection.send(request(packets.FARM_CANCEL, self.handle))
             outcome = self._cancel_outcome()
+        except (FarmError, OSError):
+            pass  # the server has gone
         return _CANCELLED.get(outcome, "the server did not say what becomes of {}").format(name)
 
     def _cancel_outcome(self) -> bytes:
@@ -300,8 +301,10 @@ def _refused(args: list[bytes], connection: Connection) -> FarmError:
 
 
 def _write_stderr(data: bytes) -> None:
-    with contextlib.suppress(OSError):  # nobody reads it: the job's result still counts
+    try:
         write_all(STDERR, data)
+    except OSError:
+        pass  # nobody reads it: the job's result still counts
 
 
 def read_payload(path: str | None) -> bytes:
