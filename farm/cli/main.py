@@ -30,6 +30,7 @@ class Leave(Exception):
 
 def main() -> None:
     """Run the command line of this process; does not return."""
+    _occupy_standard_descriptors()
     try:
         leave = Leave(run(sys.argv[1:]))
     except Leave as left:
@@ -48,6 +49,16 @@ def main() -> None:
         say_error(bug)
         leave = Leave(EXIT_INTERNAL)
     _leave(leave)
+
+
+def _occupy_standard_descriptors() -> None:
+    """Where one of 0, 1 and 2 is closed, the next socket would take its number, and a job's output would be written
+    into it. What is put there instead fails to be read or written, as a closed one does."""
+    for fd, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest free number is this one
 
 
 def run(argv: list[str]) -> int:

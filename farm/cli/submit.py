@@ -9,7 +9,7 @@ from farm.cli.main import Leave, say
 from farm.cli.options import Values
 from farm.client.connection import Connection, connect
 from farm.client.submit import Foreground, Request, read_payload, require_worker, submit_background
-from farm.errors import EXIT_OK, EXIT_SIGNAL_BASE, UsageError
+from farm.errors import EXIT_OK, EXIT_SIGNAL_BASE, FarmError, UsageError
 from farm.protocol.address import parse_addresses
 from farm.protocol.limits import UNIQUE_MAX
 from farm.protocol.names import function_name_fault
@@ -91,20 +91,23 @@ def _foreground(connection: Connection, wanted: Request, values: Values) -> int:
     try:
         status = job.run()
     except Interrupted as interrupted:
-        _give_up(job, notify)
+        _, words = _give_up(job)
+        if words:
+            notify(words, "")
         raise Leave(EXIT_SIGNAL_BASE + interrupted.number, signal=interrupted.number) from None
-    except BrokenPipeError:
-        _give_up(job, notify)
+    except (BrokenPipeError, FarmError) as error:
+        ends, words = _give_up(job)
+        if not ends:  # where it ends nothing is said, as in any pipe whose reader leaves
+            notify(words, "")
+        if isinstance(error, FarmError):
+            raise
         raise Leave(EXIT_SIGNAL_BASE + SIGPIPE, signal=SIGPIPE) from None
     raise Leave(status, job.origin)
 
 
-def _give_up(job: Foreground, notify: object) -> None:
+def _give_up(job: Foreground) -> tuple[bool, str]:
     """Cancel; a second signal does not wait for the server's word."""
-    assert callable(notify)
     try:
-        words = job.cancel()
+        return job.cancel()
     except Interrupted:
-        return
-    if words:
-        notify(words, "")
+        return True, ""

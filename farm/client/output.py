@@ -6,17 +6,14 @@ import os
 import select
 import stat
 
-from farm.errors import TryAgain
+from farm.errors import EXIT_CANNOT_CREATE, FarmError, TryAgain
 
 STDOUT = 1
 STDERR = 2
 
 
 class Output:
-    """The standard output of one attempt of a job. `written` counts its bytes.
-
-    Writing raises BrokenPipeError when the reader has left.
-    """
+    """The standard output of one attempt of a job. `written` counts its bytes."""
 
     def __init__(self, fd: int = STDOUT) -> None:
         self.fd = fd
@@ -24,8 +21,15 @@ class Output:
         self.to_pipe = _is_pipe(fd)
 
     def write(self, data: bytes) -> None:
-        """All of it, however slowly it is taken."""
-        write_all(self.fd, data)
+        """All of it, however slowly it is taken. Raises BrokenPipeError when its reader has left, FarmError when it
+        cannot be written."""
+        try:
+            write_all(self.fd, data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            words = (error.strerror or str(error)).lower()
+            raise FarmError(f"cannot write the job's output: {words}", status=EXIT_CANNOT_CREATE) from error
         self.written += len(data)
 
     def restart(self) -> None:

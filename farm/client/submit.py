@@ -22,6 +22,7 @@ from farm.errors import (
     UsageError,
 )
 from farm.protocol import extension, packets
+from farm.protocol.decoder import Packet
 from farm.protocol.names import shown, words_of
 from farm.protocol.packets import KINDS, REQUEST, TEXT, WORKER, request, split, with_data
 
@@ -112,6 +113,7 @@ class Foreground:
         self._verbose = verbose
         self._out = Output()
         self._extension = False
+        self._lost = False  # the server has gone
         self._running = False  # something has come from a worker
         self._begun = False  # a farm worker behind a stock server marks each attempt's beginning
         self._trailer: tuple[int, str] | None = None
@@ -119,7 +121,7 @@ class Foreground:
 
     def run(self) -> int:
         """Submit, and wait for the end. Raises FarmError, BrokenPipeError when the reader of the output has left, and
-        whatever a signal handler raises; in the latter two cases call `cancel`."""
+        whatever a signal handler raises; in each case `cancel` says what becomes of the job."""
         self._connection.send(
             request(packets.OPTION_REQ, extension.OPTION),
             request(packets.OPTION_REQ, b"exceptions"),
@@ -131,7 +133,7 @@ class Foreground:
                 timeout: float | None = ANSWER_TIMEOUT_S
             else:
                 timeout = None if looked or self._running else NO_WORKER_NOTICE_S
-            came = self._connection.receive(timeout, self._out.fd if self._out.to_pipe else -1)
+            came = self._receive(timeout)
             if not came:
                 if not self.handle:
                     raise Unavailable(f"the server at {self._connection.address} does not answer")
@@ -140,6 +142,16 @@ class Foreground:
             for number, body in came:
                 self._handle(number, body)
         return self._exit
+
+    def _receive(self, timeout_s: float | None) -> list[Packet]:
+        try:
+            return self._connection.receive(timeout_s, self._out.fd if self._out.to_pipe else -1)
+        except Unavailable as lost:
+            if not self.handle:
+                raise
+            self._lost = True
+            message = f"{lost.message} while job {self.handle.decode()} was under way; it may have run or not"
+            raise Unavailable(message, "submit it again if it may run twice") from lost
 
     def _handle(self, number: int, body: bytes) -> None:
         handler = _HANDLERS.get(number)
@@ -176,11 +188,7 @@ class Foreground:
         self._restart()
 
     def _restart(self) -> None:
-        try:
-            self._out.restart()
-        except TryAgain:
-            self.cancel()
-            raise
+        self._out.restart()
         self._trailer = None
 
     def _data(self, args: list[bytes]) -> None:
@@ -231,20 +239,21 @@ class Foreground:
 
     # -- giving up
 
-    def cancel(self) -> str:
-        """Give the job up; returns in words what becomes of it, "" when there is nothing to say."""
-        if not self.handle:
-            return ""
+    def cancel(self) -> tuple[bool, str]:
+        """Give the job up. Returns whether it ends, and in words what becomes of it ("": there is nothing to say)."""
+        if not self.handle or self._lost or self._exit is not None:
+            return True, ""
         name = f"job {self.handle.decode()}"
         if not self._extension:
-            return f"this server cannot cancel: {name} runs on if it has started"
+            return False, f"this server cannot cancel: {name} runs on if it has started"
         outcome = b""
         try:
             self._connection.send(request(packets.FARM_CANCEL, self.handle))
             outcome = self._cancel_outcome()
         except (FarmError, OSError):
             pass  # the server has gone
-        return _CANCELLED.get(outcome, "the server did not say what becomes of {}").format(name)
+        ends = outcome in (extension.CANCEL_DROPPED, extension.CANCEL_TOLD, extension.CANCEL_UNKNOWN)
+        return ends, _CANCELLED.get(outcome, "the server did not say what becomes of {}").format(name)
 
     def _cancel_outcome(self) -> bytes:
         deadline = time.monotonic() + CANCEL_TIMEOUT_S

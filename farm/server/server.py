@@ -201,6 +201,7 @@ class Server:
             cut = PacketRefused(b"INVALID_PACKET", b"Connection closed in the middle of a packet")
             dispatch.refuse(self._broker, connection.peer, cut)
         connection.gone = True
+        self._loop.call_in(self.config.stall_s, lambda: self._end_linger(connection))
         self._release(connection)
         self._forget(connection)
         self._touched[connection] = None
@@ -301,12 +302,18 @@ class Server:
                 continue
             touched[connection] = None
             if packet is None:
-                connection.closing = True
+                self._begin_closing(connection)
             elif not connection.closing:
                 connection.queue(packet)
         for connection in touched:
             connection.flush()
             self._after_write(connection)
+
+    def _begin_closing(self, connection: Connection) -> None:
+        """Close it when everything is sent, or when it is not taken for so long that it never will be."""
+        if not connection.closing:
+            connection.closing = True
+            self._loop.call_in(self.config.stall_s, lambda: self._end_linger(connection))
 
     def _after_write(self, connection: Connection) -> None:
         """Whatever follows from bytes that went out, or will not."""
