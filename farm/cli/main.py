@@ -31,6 +31,7 @@ class Leave(Exception):
 def main() -> None:
     """Run the command line of this process; does not return."""
     _occupy_standard_descriptors()
+    origin_fd = _origin_fd()
     try:
         leave = Leave(run(sys.argv[1:]))
     except Leave as left:
@@ -48,6 +49,7 @@ def main() -> None:
         bug = FarmError(f"internal error: {type(error).__name__}: {error}", "a bug in farm; FARM_DEBUG=1 shows where")
         say_error(bug)
         leave = Leave(EXIT_INTERNAL)
+    _tell_origin(origin_fd, leave.origin)
     _leave(leave)
 
 
@@ -107,7 +109,6 @@ def say(message: str, hint: str = "") -> None:
 
 
 def _leave(leave: Leave) -> None:
-    _tell_origin(leave.origin)
     status = leave.status
     try:
         sys.stdout.flush()
@@ -122,11 +123,26 @@ def _leave(leave: Leave) -> None:
     os._exit(status)  # nothing is left to tidy up, and the interpreter's own end would take milliseconds
 
 
-def _tell_origin(origin: str) -> None:
-    """FARM_EXIT_ORIGIN_FD: a descriptor that gets one word, `job` or `farm`: whose the exit status is."""
-    fd = os.environ.get("FARM_EXIT_ORIGIN_FD", "")
-    if fd.isdigit():
+def _origin_fd() -> int:
+    """FARM_EXIT_ORIGIN_FD: a descriptor that gets one word, `job` or `farm`: whose the exit status is. -1 for none.
+
+    Looked at before anything is opened, for a number that is free now will be a socket's later.
+    """
+    text = os.environ.get("FARM_EXIT_ORIGIN_FD", "")
+    if not text:
+        return -1
+    try:
+        fd = int(text)
+        os.fstat(fd)
+    except (ValueError, OverflowError, OSError) as error:
+        say(f"cannot write to FARM_EXIT_ORIGIN_FD={text}: {getattr(error, 'strerror', None) or 'not a descriptor'}")
+        return -1
+    return fd
+
+
+def _tell_origin(fd: int, origin: str) -> None:
+    if fd >= 0:
         try:
-            os.write(int(fd), origin.encode() + b"\n")
+            os.write(fd, origin.encode() + b"\n")
         except OSError as error:
-            say(f"cannot write to FARM_EXIT_ORIGIN_FD={fd}: {(error.strerror or '').lower()}")
+            say(f"cannot write to FARM_EXIT_ORIGIN_FD={fd}: {error.strerror}")

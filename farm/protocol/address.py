@@ -42,7 +42,7 @@ def parse_address(text: str) -> Address:
             raise UsageError(f"not an address: {text!r}", "a Unix socket is written unix:PATH")
         return Address(path=path)
     host, port = _split(text.strip())
-    if not (port.isascii() and port.isdigit() and 0 <= int(port) <= 65535 and len(port) <= 5):
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
         raise UsageError(f"not an address: {text!r}", "write HOST:PORT, [IPV6]:PORT or unix:PATH; ports are 0 to 65535")
     if any(letter.isspace() or letter in "/@\0" for letter in host):
         raise UsageError(f"not an address: {text!r}", "write HOST:PORT, [IPV6]:PORT or unix:PATH")

@@ -8,7 +8,6 @@ from farm.protocol.limits import FUNCTION_NAME_MAX
 # Blanks and control characters would break a line of the admin protocol, which has no quoting. TAB alone is let
 # through: Perl's Gearman clients join their `prefix` to the function with it. It is escaped wherever it is shown.
 _FORBIDDEN = bytes(byte for byte in range(0x21) if byte != 0x09) + b"\x7f"
-_SHOWN = {byte: f"\\x{byte:02x}" for byte in range(0x20)} | {0x20: "\\x20", 0x7F: "\\x7f", 0x09: "\\t"}
 
 
 def refuse_bad_function(name: bytes) -> None:
@@ -35,7 +34,18 @@ def function_name_fault(name: str) -> str:
 
 def shown(name: bytes) -> str:
     """A name as text on one line and as one word: blanks and control characters escaped."""
-    return name.decode("utf-8", "replace").translate(_SHOWN)
+    text = name.decode("utf-8", "replace")
+    if text.isprintable() and " " not in text:
+        return text
+    return "".join(letter if letter.isprintable() and letter != " " else _escaped(letter) for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    """Not only ASCII has blanks, ends of lines and control characters: U+009B begins a terminal's escape sequence."""
+    if letter == "\t":
+        return "\\t"
+    code = ord(letter)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def words_of(text: bytes) -> str:

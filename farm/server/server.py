@@ -8,7 +8,6 @@ of the turn is sent and the server stops.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 from logging import INFO, getLogger
@@ -31,6 +30,7 @@ from farm.store.contract import Store, StoreError
 log = getLogger("farm.server")
 
 ACCEPT_BATCH = 64  # connections taken in one turn, so that a flood of them does not starve those that are open
+LISTED_MAX = 4 * 1024 * 1024  # of listings that one segment may ask for: `status` is 7 bytes, its answer megabytes
 ACCEPT_PAUSE_S = 1.0  # when there is no descriptor left
 
 
@@ -128,8 +128,7 @@ class Server:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    raise
+                # No descriptor or memory left; or an error of the new connection, which Linux passes on here.
                 self._pause_accepting(listener, error)
                 return
             self._connect(sock, where)
@@ -187,13 +186,22 @@ class Server:
         sends = self._broker.effects.sends
         before = len(sends)
         decoder, peer, now = connection.decoder, connection.peer, self._loop.now
+        readers = {watcher.id for job in peer.holds.values() for watcher in job.watchers}
+        listed = 0
         for number, body in decoder.feed(chunk):
             dispatch.receive(self._broker, peer, number, body, now)
+            if number == packets.TEXT:
+                listed += len(sends[-1][1] or b"")
+                if listed > LISTED_MAX:
+                    too_much = PacketRefused(b"ARGUMENT_TOO_LARGE", b"More answers at once than can be held")
+                    dispatch.refuse(self._broker, peer, too_much)
+            if len(sends) > before and sends[-1][1] is None:
+                break  # its connection closes: it would never hear what came of the rest
         if decoder.failed:
             log.info("peer %d at %s: %s", peer.id, peer.address, decoder.failed)
             dispatch.refuse(self._broker, peer, decoder.failed)
         self._watch_for_stall(connection)
-        self._hold_back(connection, {sends[index][0] for index in range(before, len(sends))})
+        self._hold_back(connection, readers, {sends[index][0] for index in range(before, len(sends))})
 
     def _lost(self, connection: Connection) -> None:
         """The other side has closed. What it was sent before (the answer to `echo status | nc`) may still be read."""
@@ -222,11 +230,18 @@ class Server:
 
     # -- back-pressure and stalls
 
-    def _hold_back(self, connection: Connection, readers: set[int]) -> None:
-        """Stop reading from a connection while a reader of what it sends is too far behind (checked after the turn)."""
-        for id in readers:
+    def _hold_back(self, connection: Connection, readers: set[int], sent_to: set[int]) -> None:
+        """Stop reading from a connection while a reader of what it sends is too far behind (checked after the turn).
+
+        readers: those who waited for its jobs before this turn. One result may wait for its reader while the worker
+        goes on to the next job; for a reader that was too far behind before, the worker waits, or results pile up.
+        """
+        for id in sent_to:
             reader = self._connections.get(id)
-            if reader and (reader is connection or _feeds(connection, reader)):
+            if reader is None:
+                continue
+            behind = id in readers and reader.out_size > self.config.out_high
+            if behind or reader is connection or _feeds(connection, reader):
                 reader.holds_up.add(connection)
 
     def _apply_back_pressure(self, reader: Connection) -> None:
@@ -266,8 +281,10 @@ class Server:
                 continue
             del self._stalling[connection]
             log.info("peer %d at %s: stalled inside a packet", connection.peer.id, connection.peer.address)
-            stalled = PacketRefused(b"INVALID_PACKET", b"No more of a packet for %d seconds" % self.config.stall_s)
-            dispatch.refuse(self._broker, connection.peer, stalled)
+            words = f"No more of a packet for {self.config.stall_s:g} seconds"
+            dispatch.refuse(self._broker, connection.peer, PacketRefused(b"INVALID_PACKET", words.encode()))
+        if self._stalling:  # all that is left was held up
+            self._stall_timer = self._loop.call_in(self.config.stall_s, self._end_stalls)
 
     # -- the end of a turn
 

@@ -40,7 +40,7 @@ class MemoryStore:
         """See Store."""
         self._must_own()
         jobs = self._journal.jobs
-        for change in changes:
+        for change in tuple(changes):  # a sequence that breaks off does so before anything is changed
             if isinstance(change, Save):
                 jobs.setdefault(change.id, change)
             else:

@@ -1,0 +1,214 @@
+"""What every store must do: plain functions that take a journal, so that broken stores can be run through them too.
+
+A check gets `new`, which makes another store on the same journal each time it is called: a second call is a restart, or
+another server. It raises AssertionError (or whatever the store raises) where the store is not as `Store` promises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
+
+import pytest
+
+from farm.broker.effects import Change, Forget, Save
+from farm.store.contract import Fenced, Store, StoreError
+
+NewStore = Callable[[], Store]
+
+PAYLOADS = [b"", b"\0", b"\xff\xfe\n", bytes(range(256)), b"x" * 1_000_000]
+
+
+def job(id: int, payload: bytes = b"in", priority: int = 1) -> Save:
+    """A job to save."""
+    return Save(id, b"f", b"u%d" % id, priority, payload)
+
+
+def opened(new: NewStore) -> Store:
+    """A store that owns the journal."""
+    store = new()
+    store.open()
+    return store
+
+
+def kept(new: NewStore) -> list[Save]:
+    """What another owner of the journal finds in it."""
+    store = opened(new)
+    jobs = list(store.load())
+    store.close()
+    return jobs
+
+
+def restarted(new: NewStore, *batches: Sequence[Change]) -> list[Save]:
+    """What is left after these batches and a restart."""
+    store = opened(new)
+    for batch in batches:
+        store.apply(batch)
+    store.close()
+    return kept(new)
+
+
+# -- keeping
+
+
+def check_a_new_journal_is_empty(new: NewStore) -> None:
+    assert kept(new) == []
+
+
+def check_saved_is_loaded_after_reopen(new: NewStore) -> None:
+    assert restarted(new, [job(1)], [job(2), job(3)]) == [job(1), job(2), job(3)]
+
+
+def check_saved_is_loaded_without_a_close(new: NewStore) -> None:
+    store = opened(new)
+    store.apply([job(1)])  # and then the power fails
+    assert kept(new) == [job(1)]
+
+
+def check_every_field_survives_exactly(new: NewStore) -> None:
+    jobs = [Save(n + 1, b"f\t\xff", b"\0-'\"", n % 3, payload) for n, payload in enumerate(PAYLOADS)]
+    jobs.append(Save((2**32 - 1) << 40 | 1, b"x" * 512, b"", 2, b"last"))  # as large as ids get
+    found = restarted(new, jobs)
+    assert found == jobs
+    assert all(type(save.payload) is bytes and type(save.function) is bytes for save in found)
+
+
+def check_loaded_in_id_order(new: NewStore) -> None:
+    assert restarted(new, [job(30), job(4)], [job(200)], [job(1)]) == [job(1), job(4), job(30), job(200)]
+
+
+def check_forgotten_is_not_loaded(new: NewStore) -> None:
+    assert restarted(new, [job(1), job(2), job(3)], [Forget(2)]) == [job(1), job(3)]
+
+
+def check_equal_uniques_are_different_jobs(new: NewStore) -> None:
+    jobs = [Save(n, b"f", unique, 1, b"in") for n, unique in enumerate([b"", b"", b"-", b"-", b"u", b"u"], 1)]
+    assert restarted(new, jobs, [Forget(2), Forget(3)]) == [jobs[0], *jobs[3:]]
+
+
+def check_order_inside_a_batch(new: NewStore) -> None:
+    assert restarted(new, [job(1), Forget(1), job(2)]) == [job(2)]
+    assert restarted(new, [Forget(2), job(2), job(3), Forget(3), job(3)]) == [job(2), job(3)]
+
+
+def check_saving_again_changes_nothing(new: NewStore) -> None:
+    assert restarted(new, [job(1, b"first")], [job(1, b"second")], [job(1, b"third"), job(1)]) == [job(1, b"first")]
+
+
+def check_forgetting_again_changes_nothing(new: NewStore) -> None:
+    assert restarted(new, [Forget(7)], [job(1)], [Forget(7), Forget(7)], [job(2), Forget(1), Forget(1)]) == [job(2)]
+
+
+def check_an_empty_batch_is_fine(new: NewStore) -> None:
+    assert restarted(new, [], [job(1)], []) == [job(1)]
+
+
+def check_the_callers_list_is_its_own(new: NewStore) -> None:
+    batch: list[Change] = [job(1)]
+    store = opened(new)
+    store.apply(batch)
+    batch.append(job(2))
+    assert kept(new) == [job(1)]
+
+
+class Failing(list[Change]):
+    """A batch that breaks off after its first change, as a full disk would."""
+
+    def __iter__(self) -> Iterator[Change]:
+        yield self[0]
+        raise OSError("half-way")
+
+    def __reversed__(self) -> NoReturn:
+        raise OSError("half-way")
+
+
+def check_all_or_nothing(new: NewStore) -> None:
+    store = opened(new)
+    store.apply([job(1)])
+    with pytest.raises((OSError, StoreError)):
+        store.apply(Failing([job(2), Forget(1), job(3)]))
+    assert kept(new) == [job(1)]
+
+
+def check_a_large_batch(new: NewStore) -> None:
+    jobs = [job(n) for n in range(1, 5001)]
+    assert restarted(new, jobs, [Forget(n) for n in range(1, 5001, 2)]) == jobs[1::2]
+
+
+# -- owning
+
+
+def check_shards_are_numbers_that_never_repeat(new: NewStore) -> None:
+    shards = []
+    for _ in range(20):
+        store = new()
+        shards.append(store.open())
+        store.close()
+    assert all(type(shard) is int and shard > 0 for shard in shards)
+    assert len(set(shards)) == len(shards)
+    assert shards[-1] < 2**40, "ids must fit into 64 bits for some thousand years"
+
+
+def check_a_second_open_fences_the_first(new: NewStore) -> None:
+    first = opened(new)
+    first.apply([job(1)])
+    second = opened(new)
+    with pytest.raises(Fenced):
+        first.apply([job(2), Forget(1)])
+    second.apply([job(3)])
+    assert list(second.load()) == [job(1), job(3)]
+
+
+def check_a_fenced_store_stays_fenced(new: NewStore) -> None:
+    first = opened(new)
+    second = opened(new)
+    second.apply([job(1)])
+    second.close()  # the journal has no owner now, and yet:
+    with pytest.raises(Fenced):
+        first.apply([job(2)])
+    assert kept(new) == [job(1)]
+
+
+def check_closing_a_fenced_store_harms_nobody(new: NewStore) -> None:
+    first = opened(new)
+    second = opened(new)
+    first.close()
+    second.apply([job(1)])
+    assert kept(new) == [job(1)]
+
+
+def check_an_unopened_store_refuses(new: NewStore) -> None:
+    store = new()
+    with pytest.raises(StoreError):
+        store.apply([job(1)])
+    with pytest.raises(StoreError):
+        list(store.load())
+    assert kept(new) == []
+
+
+def check_a_closed_store_refuses(new: NewStore) -> None:
+    store = opened(new)
+    store.apply([job(1)])
+    store.close()
+    with pytest.raises(StoreError):
+        store.apply([job(2)])
+    with pytest.raises(StoreError):
+        list(store.load())
+    assert kept(new) == [job(1)]
+
+
+def check_closing_twice_is_fine(new: NewStore) -> None:
+    store = opened(new)
+    store.close()
+    store.close()
+    new().close()
+
+
+def check_an_unopened_store_fences_nobody(new: NewStore) -> None:
+    owner = opened(new)
+    new()
+    owner.apply([job(1)])
+    assert kept(new) == [job(1)]
+
+
+CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")}

@@ -1,0 +1,228 @@
+"""The conformance suite over every store, and over broken stores, which it must catch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from farm.broker.effects import Change, Save
+from farm.store.memory import MemoryJournal, MemoryStore
+from tests.contract.suite import CHECKS, NewStore
+
+
+def memory(directory: Path) -> NewStore:
+    """A MemoryJournal outlives its stores."""
+    journal = MemoryJournal()
+    return lambda: MemoryStore(journal)
+
+
+# name -> a fresh journal in this directory. A new store needs one line here.
+STORES: dict[str, Callable[[Path], NewStore]] = {"memory": memory}
+
+
+@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("check", CHECKS)
+def test_store(check: str, store: str, tmp_path: Path) -> None:
+    CHECKS[check](STORES[store](tmp_path))
+
+
+# -- broken stores
+
+
+class _Mutant(MemoryStore):
+    """A store of the test's own, for its parts are broken one at a time."""
+
+    def __init__(self, journal: MemoryJournal) -> None:
+        super().__init__(journal)
+        self.journal = journal
+
+
+class ForgetsToFence(_Mutant):
+    """A former owner may go on."""
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        if self._shard:
+            self._shard = self.journal.shard
+        super().apply(changes)
+
+
+class FencesTooLate(_Mutant):
+    """It writes first and looks afterwards."""
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        mine, self._shard = self._shard, self._shard and self.journal.shard
+        super().apply(changes)
+        self._shard = mine
+        self._must_own()
+
+
+class AppliesPartially(_Mutant):
+    """One change after the other, with nothing that holds them together."""
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            super().apply([change])
+
+
+class LoadsBackwards(_Mutant):
+    """The newest first."""
+
+    def load(self) -> Iterator[Save]:
+        return iter(list(super().load())[::-1])
+
+
+class LoadsInOrderOfArrival(_Mutant):
+    """As it was saved, not by id."""
+
+    def load(self) -> Iterator[Save]:
+        self._must_own()
+        return iter(list(self.journal.jobs.values()))
+
+
+class ForgetsNothing(_Mutant):
+    """What has ended comes back."""
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        super().apply([change for change in changes if isinstance(change, Save)])
+
+
+class SavesFirst(_Mutant):
+    """It sorts a batch: all saves, then all forgets."""
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        super().apply(sorted(changes, key=lambda change: not isinstance(change, Save)))
+
+
+class SavesOver(_Mutant):
+    """The last payload wins."""
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        super().apply(changes)
+        self.journal.jobs.update({change.id: change for change in changes if isinstance(change, Save)})
+
+
+class RepeatsShards(_Mutant):
+    """It counts from the beginning after a restart."""
+
+    def open(self) -> int:
+        self.journal.shard = 0
+        return super().open()
+
+
+class NeverRefuses(_Mutant):
+    """It opens itself when nobody has."""
+
+    def _must_own(self) -> None:
+        if not self._shard:
+            self.open()
+        super()._must_own()
+
+
+class StaysOpen(_Mutant):
+    """Closing does not close."""
+
+    def close(self) -> None:
+        pass
+
+
+class KeepsUntilClosed(_Mutant):
+    """It writes only when it is closed in good order."""
+
+    def __init__(self, journal: MemoryJournal) -> None:
+        super().__init__(journal)
+        self.waiting: list[Change] = []
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        self._must_own()
+        self.waiting += changes
+
+    def close(self) -> None:
+        if self._shard == self.journal.shard:
+            super().apply(self.waiting)
+        super().close()
+
+
+class CutsAtNul(_Mutant):
+    """It takes payloads for text."""
+
+    def load(self) -> Iterator[Save]:
+        return (save._replace(payload=save.payload.partition(b"\0")[0]) for save in super().load())
+
+
+class KeyedByUnique(_Mutant):
+    """One row for each unique key, as gearmand's queues have."""
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        super().apply(changes)
+        rows = {(job.function, job.unique): job for job in self.journal.jobs.values()}
+        self.journal.jobs = {job.id: job for job in rows.values()}
+
+
+class ClosingFences(_Mutant):
+    """A former owner that leaves takes the present one along."""
+
+    def close(self) -> None:
+        if self._shard:
+            self.journal.shard += 1
+        super().close()
+
+
+class ClosesOnce(_Mutant):
+    """Closing what is closed, or never was open, is an error."""
+
+    def close(self) -> None:
+        self._must_own()
+        super().close()
+
+
+class StartsUsed(_Mutant):
+    """A new journal is not empty."""
+
+    def open(self) -> int:
+        self.journal.jobs.setdefault(0, Save(0, b"f", b"", 1, b"example"))
+        return super().open()
+
+
+class WantsWork(_Mutant):
+    """An empty batch is an error."""
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        super().apply([changes[0], *changes[1:]])
+
+
+MUTANTS: list[type[_Mutant]] = sorted(_Mutant.__subclasses__(), key=lambda mutant: mutant.__name__)
+
+
+def broken(mutant: type[_Mutant]) -> Callable[[], NewStore]:
+    """What makes journals for this mutant."""
+
+    def new_journal() -> NewStore:
+        journal = MemoryJournal()
+        return lambda: mutant(journal)
+
+    return new_journal
+
+
+def faults(new_journal: Callable[[], NewStore]) -> list[str]:
+    """The names of the checks that a store does not pass."""
+    found = []
+    for name, check in CHECKS.items():
+        try:
+            check(new_journal())
+        except (Exception, pytest.fail.Exception):  # noqa: BLE001 - whatever it is, it was noticed
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_the_suite_catches(mutant: type[_Mutant]) -> None:
+    sound = faults(lambda: memory(Path()))
+    assert set(faults(broken(mutant))) - set(sound), mutant.__doc__
+
+
+def test_every_check_catches_something() -> None:
+    """A check that no broken store fails proves nothing."""
+    caught = {name for mutant in MUTANTS for name in faults(broken(mutant))}
+    assert set(CHECKS) - caught == set()

@@ -1,0 +1,105 @@
+"""What the system or the disk does to a server, one turn of the loop at a time."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from farm.broker.effects import Change
+from farm.loop import Loop
+from farm.protocol import packets as p
+from farm.protocol.address import Address
+from farm.server.config import ServerConfig
+from farm.server.server import Server
+from farm.store.contract import Fenced, StoreError
+from farm.store.memory import MemoryStore
+from tests.support import Wire
+
+
+class FullDisk(MemoryStore):
+    """It takes some changes, and then no more."""
+
+    error = StoreError("no space left on device")
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        if any(change.id & 0xFF > 1 for change in changes):
+            raise self.error
+        super().apply(changes)
+
+
+class Ring:
+    """A server whose turns the test makes happen."""
+
+    def __init__(self, store: MemoryStore, **config: float) -> None:
+        self.loop = Loop()
+        self.server = Server(ServerConfig(listen=[Address("127.0.0.1", 0)], **config), store, self.loop)  # type: ignore[arg-type]
+        self.where = self.server.listen()[0].rpartition(":")
+
+    def connect(self) -> Wire:
+        wire = Wire((self.where[0], int(self.where[2])))
+        self.loop.turn()
+        return wire
+
+    def close(self) -> None:
+        self.server.close()
+        self.loop.close()
+
+
+@pytest.fixture
+def ring() -> Iterator[Ring]:
+    ring = Ring(FullDisk(), stall_s=0.05)
+    yield ring
+    ring.close()
+
+
+@pytest.mark.parametrize("error", [StoreError("no space left on device"), Fenced("another server took over")])
+def test_nobody_is_told_of_what_is_not_stored(ring: Ring, error: StoreError, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FullDisk, "error", error)
+    with ring.connect() as client, ring.connect() as other:
+        client.send(p.SUBMIT_JOB_BG, b"f", b"", b"stored")
+        ring.loop.turn()
+        assert client.packet()[0] == p.JOB_CREATED
+        client.send(p.SUBMIT_JOB_BG, b"f", b"", b"not stored")
+        other.send(p.ECHO_REQ, b"after it in the same turn")
+        ring.loop.turn()
+        assert ring.server.failure is error
+        ring.server.close()
+        client.expect_end()
+        other.expect_end()
+
+
+@pytest.mark.parametrize("number", [errno.EPROTO, errno.ENETDOWN, errno.EPERM, errno.EMFILE, errno.ENOBUFS])
+def test_accepting_survives_what_accept_may_say(ring: Ring, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux passes errors of the new connection on through accept(2), and a firewall may forbid one."""
+
+    def broken(self: socket.socket) -> tuple[socket.socket, object]:
+        raise OSError(number, "no")
+
+    with ring.connect() as client:
+        monkeypatch.setattr(socket.socket, "accept", broken)
+        late = Wire((ring.where[0], int(ring.where[2])))
+        ring.loop.turn()
+        monkeypatch.undo()
+        client.send(p.ECHO_REQ, b"still there")
+        ring.loop.turn()
+        client.expect(p.ECHO_RES, b"still there")
+        late.close()
+
+
+def test_a_peer_that_was_held_up_can_still_stall(ring: Ring) -> None:
+    """While it was the server that did not read, time did not count; from then on it does."""
+    with ring.connect() as wire:
+        (connection,) = ring.server._connections.values()
+        wire.raw(b"\0REQ" + struct.pack(">II", p.SUBMIT_JOB, 100))
+        ring.loop.turn()
+        connection.waits_for.add(connection)
+        ring.server._stalling[connection] -= 1  # a long time ago
+        ring.server._end_stalls()  # but it was held up
+        connection.waits_for.clear()
+        assert ring.server._stall_timer, "nobody looks at it any more"
+        ring.loop.turn()  # as long as `stall_s`
+        wire.expect_error(b"INVALID_PACKET")
