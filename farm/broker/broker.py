@@ -101,18 +101,20 @@ class Broker:
 
     def pre_sleep(self, peer: Peer, now: float) -> None:
         """The worker goes to sleep, unless there is a job for it: then it is woken at once."""
-        self._awake(peer)
+        woken_for = self._awake(peer)
         if not self.stopping and any(function.queued for function in peer.can_do):
             self.effects.send(peer.id, _NOOP)
         else:
             peer.sleep()
+        if woken_for is not None:
+            self._wake(woken_for, now)  # it declined
 
     def _wake(self, function: Function, now: float) -> None:
         """Let one worker come for each queued job, those first that have slept longest. Waking all, as gearmand does,
         would make most come in vain."""
         while function.wakes < function.queued and function.sleepers:
             peer = next(iter(function.sleepers))
-            peer.wake(function)
+            peer.wake(function, now + WAKE_PATIENCE_S)
             self.woken.append((now + WAKE_PATIENCE_S, function, peer))
             self.effects.send(peer.id, _NOOP)
 
@@ -129,14 +131,14 @@ class Broker:
     def tick(self, now: float) -> None:
         """Do what is due: wake the next worker where a woken one has not come."""
         while self.woken and self.woken[0][0] <= now:
-            _, function, peer = self.woken.popleft()
-            if peer.expected and peer.woken_for is function:
+            deadline, function, peer = self.woken.popleft()
+            if peer.expected == deadline and peer.woken_for is function:  # it may have come, and been woken again
                 peer.stop_expecting()
                 self._wake(function, now)
 
     def next_deadline(self) -> float | None:
         """When `tick` has to be called next; None: never."""
-        while self.woken and not self.woken[0][2].expected:
+        while self.woken and self.woken[0][2].expected != self.woken[0][0]:
             self.woken.popleft()
         return self.woken[0][0] if self.woken else None
 

@@ -21,6 +21,8 @@ TIMEOUT_MIN_MS = 1000  # gearmand raises a CAN_DO_TIMEOUT below a second to a se
 
 def receive(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -> None:
     """One whole packet or admin line of `peer`. What must happen is appended to `broker.effects`."""
+    if peer.refused:
+        return  # its connection closes: it would never hear what came of this
     try:
         if number == packets.TEXT:
             admin.answer(broker, peer, body)
@@ -42,6 +44,7 @@ def refuse(broker: Broker, peer: Peer, refused: PacketRefused) -> None:
     """Answer ERROR, and close the connection where nothing sensible can follow."""
     broker.effects.send(peer.id, response(packets.ERROR, refused.code, refused.text))
     if refused.close:
+        peer.refused = True
         broker.effects.close(peer.id)
 
 
@@ -171,7 +174,7 @@ def _relayed(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -
     handle = body[:end] if end >= 0 else body  # some workers end a lone handle with NUL
     job = broker.held(peer, handle)
     if job is None:
-        if handle == peer.ended and number in (packets.WORK_FAIL, packets.WORK_COMPLETE):
+        if handle and handle == peer.ended and number in (packets.WORK_FAIL, packets.WORK_COMPLETE):
             # Perl and PHP workers send WORK_FAIL after WORK_EXCEPTION, and an ERROR would make a Perl worker die.
             peer.ended = b""
             return
@@ -183,7 +186,7 @@ def _relayed(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -
         _remember_progress(job, split(kind, body))
     elif number == packets.WORK_FAIL:
         body = handle
-    elif len(body) > len(handle) + 1 and job.watchers:
+    elif len(body) > len(handle) + 1:
         job.streamed = True
     broker.relay(job, _packet(number, body))
     if number == packets.WORK_COMPLETE or number == packets.WORK_FAIL:

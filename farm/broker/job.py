@@ -56,7 +56,7 @@ class Job:
 
     id: grows with each job of a server's life and never repeats; the handle is the same in readable form.
     priority: HIGH, NORMAL or LOW. watchers: the peers that wait for its packets (foreground submitters).
-    streamed: part of this attempt's output has been passed on to a watcher. losses: how many workers were lost on it.
+    streamed: part of this attempt's output has gone by. losses: how many workers were lost on it.
     """
 
     __slots__ = (

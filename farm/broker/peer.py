@@ -14,8 +14,8 @@ class Peer:
 
     id: given by the server, never used twice. fd, address: only shown. can_do: function -> timeout in seconds (0:
     none), in the order in which they are tried. woken_for: the function whose job a NOOP was sent for since it fell
-    asleep; expected: it still counts as on its way (Function.wakes). ended: the handle of the job that this worker
-    ended last with WORK_EXCEPTION.
+    asleep; expected: until when it counts as on its way (Function.wakes), 0: it does not. ended: the handle of the job
+    that this worker ended last with WORK_EXCEPTION. refused: a fault closes the connection; nothing more counts.
     """
 
     __slots__ = (
@@ -30,6 +30,7 @@ class Peer:
         "fd",
         "holds",
         "id",
+        "refused",
         "watches",
         "woken_for",
     )
@@ -44,10 +45,11 @@ class Peer:
         self.can_do: dict[Function, float] = {}
         self.asleep = False
         self.woken_for: Function | None = None
-        self.expected = False
+        self.expected = 0.0
         self.holds: dict[bytes, Job] = {}  # jobs it runs, by handle
         self.watches: dict[bytes, Job] = {}  # jobs it waits for, by handle
         self.ended = b""
+        self.refused = False
 
     def __repr__(self) -> str:
         return f"<Peer {self.id} {self.client_id!r}>"
@@ -59,11 +61,11 @@ class Peer:
         for function in self.can_do:
             function.sleepers[self] = None
 
-    def wake(self, function: Function) -> None:
+    def wake(self, function: Function, deadline: float) -> None:
         """A NOOP goes out for a job of `function`: not to be woken again until it sleeps anew."""
         self.leave_sleepers()
         self.woken_for = function
-        self.expected = True
+        self.expected = deadline
         function.wakes += 1
 
     def leave_sleepers(self) -> None:
@@ -75,7 +77,7 @@ class Peer:
         """It came, it left, or its time is up: somebody else may be woken in its place."""
         if self.expected:
             assert self.woken_for is not None
-            self.expected = False
+            self.expected = 0.0
             self.woken_for.wakes -= 1
 
     def rotate(self, function: Function) -> None:

@@ -195,8 +195,6 @@ class Server:
                 if listed > LISTED_MAX:
                     too_much = PacketRefused(b"ARGUMENT_TOO_LARGE", b"More answers at once than can be held")
                     dispatch.refuse(self._broker, peer, too_much)
-            if len(sends) > before and sends[-1][1] is None:
-                break  # its connection closes: it would never hear what came of the rest
         if decoder.failed:
             log.info("peer %d at %s: %s", peer.id, peer.address, decoder.failed)
             dispatch.refuse(self._broker, peer, decoder.failed)

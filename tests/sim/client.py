@@ -1,0 +1,183 @@
+"""A simulated client: submits, waits, cancels, asks, leaves; and holds the server to what a client is promised.
+
+Answers come in the order of the questions. A job that it waits for gets exactly one end, after its JOB_CREATED; nothing
+comes for any other job.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from farm.protocol import packets
+from tests.sim.end import End
+from tests.sim.model import SUBMITS, Wrong
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+_UPDATES = (packets.WORK_DATA, packets.WORK_WARNING, packets.WORK_STATUS)
+_ENDS = (packets.WORK_COMPLETE, packets.WORK_FAIL, packets.WORK_EXCEPTION)
+_ANSWERS = {
+    packets.JOB_CREATED: "submit",
+    packets.STATUS_RES: "status",
+    packets.FARM_CANCEL_RES: "cancel",
+    packets.OPTION_RES: "option",
+    packets.ECHO_RES: "echo",
+}
+
+
+class Client(End):
+    """asked: questions that have no answer yet, and whether each submits a background job. waiting, over: handles."""
+
+    def __init__(self, world: World, name: str) -> None:
+        super().__init__(world, name)
+        self._exceptions = self.rng.random() < 0.4
+        self.asked: deque[tuple[str, bool]] = deque()
+        self.waiting: dict[bytes, None] = {}
+        self._over: dict[bytes, None] = {}
+
+    def begin(self) -> None:
+        """See End."""
+        if self.farm:
+            self._ask("option", packets.OPTION_REQ, b"farm-1")
+        if self._exceptions:
+            self._ask("option", packets.OPTION_REQ, b"exceptions")
+
+    def lost(self) -> None:
+        """See End. Whatever it waited for is given up."""
+        self.asked.clear()
+        self.waiting.clear()
+        self._over.clear()
+
+    def idle(self) -> bool:
+        """Whether nothing is owed to it."""
+        return not self.asked and not self.waiting
+
+    # -- what it does
+
+    def act(self) -> None:
+        """One random deed, then another one later, until the world is quiet."""
+        if self.world.quiet:
+            return
+        self.world.later(self.rng.expovariate(1 / self.world.pause_s), self.act)
+        if self.link is None:
+            return
+        deed = self.rng.choices(
+            (self.submit, self._burst, self._status, self._cancel, self._admin, self._echo, self._go, self._misbehave),
+            (50, 8, 8, 10, 3, 2, self.world.odds("clients leave", 8), self.world.odds("mischief", 4)),
+        )[0]
+        deed()
+
+    def submit(self, function: bytes = b"") -> None:
+        """Submit a job: to any function, with any kind of key and priority."""
+        rng, world = self.rng, self.world
+        number = rng.choice(tuple(SUBMITS))
+        unique = rng.choices((b"", b"-", rng.choice(world.keys)), (25, 15, 60))[0]
+        payload = rng.choice((b"same", b"alike", b"")) if unique == b"-" else world.token()
+        if world.rng.random() < 0.02:
+            payload += b"." * 20_000  # too large to be copied behind its header
+        self._ask("submit", number, function or rng.choice(world.functions), unique, payload)
+
+    def _burst(self) -> None:
+        for _ in range(self.rng.randint(2, 6)):
+            self.submit()
+
+    def _status(self) -> None:
+        self._ask("status", packets.GET_STATUS, self.world.some_handle())
+
+    def _cancel(self) -> None:
+        handles = list(self.waiting)
+        handle = self.rng.choice(handles) if handles and self.rng.random() < 0.9 else self.world.some_handle()
+        self._ask("cancel", packets.FARM_CANCEL, handle)
+
+    def _echo(self) -> None:
+        self._ask("echo", packets.ECHO_REQ, self.world.token())
+
+    def _admin(self) -> None:
+        assert self.link
+        self.asked.append(("admin", False))
+        self.link.to_server.write(b"status\r\n" if self.rng.random() < 0.8 else b"stratus\n")
+
+    def _go(self) -> None:
+        self.leave(cut=self.rng.random() < 0.5)
+
+    def _misbehave(self) -> None:
+        """Something that is refused: with the connection kept, or closed."""
+        assert self.link
+        deed = self.rng.randrange(6)
+        if deed == 0:
+            self._ask("submit", packets.SUBMIT_JOB, self.world.functions[0], b"u" * 65, b"")
+        elif deed == 1:
+            self._ask("submit", packets.SUBMIT_JOB_BG, self.rng.choice((b"", b"a b", b"f" * 513)), b"", b"")
+        elif deed == 2:
+            self._ask("epoch", packets.SUBMIT_JOB_EPOCH, self.world.functions[0], b"", b"0", b"")
+        elif deed == 3:
+            self._ask("option", packets.OPTION_REQ, b"unheard-of")
+        else:
+            self.asked.append(("garbage", False))
+            self.link.to_server.write(
+                self.rng.choice((b"\0BAD", b"\0REQ\0\0\0\7\xff\xff\xff\xff", b"\0REQ\0\0\1\0\0\0\0\0"))
+            )
+
+    def _ask(self, question: str, number: int, *parts: bytes) -> None:
+        if self.link is None:
+            return
+        background = question == "submit" and SUBMITS[number][1]
+        self.asked.append((question, background))
+        self.send(number, *parts)
+
+    # -- what it is told
+
+    def receive(self, number: int, body: bytes) -> None:
+        """See End."""
+        handle = body.partition(b"\0")[0]
+        if number in _UPDATES or number in _ENDS:
+            self._about_job(number, handle)
+        elif number in (packets.FARM_JOB_JOINED, packets.FARM_JOB_RESTARTED):
+            if not self.farm or handle not in self.waiting:
+                raise Wrong(f"{self.name} is told of {handle!r} and did not ask for that")
+        else:
+            self._answer(number, body, handle)
+
+    def _about_job(self, number: int, handle: bytes) -> None:
+        if handle in self._over:
+            raise Wrong(f"{self.name} hears of {handle!r} after its end")
+        if handle not in self.waiting:
+            raise Wrong(f"{self.name} hears of {handle!r}, for which it does not wait")
+        if number == packets.WORK_EXCEPTION and not self._exceptions:
+            raise Wrong(f"{self.name} gets an exception and did not ask for them")
+        if number in _ENDS:
+            del self.waiting[handle]
+            self._over[handle] = None
+
+    def _answer(self, number: int, body: bytes, handle: bytes) -> None:
+        if number == packets.TEXT:
+            if body == b"." or body.startswith(b"ERR "):
+                self._expect("admin")
+            return
+        if not self.asked:
+            raise Wrong(f"{self.name} gets an answer and has asked nothing")
+        if number == packets.ERROR:
+            self.asked.popleft()
+            return
+        background = self._expect(_ANSWERS[number])
+        if number == packets.JOB_CREATED:
+            self._created(handle, background)
+        elif number == packets.FARM_CANCEL_RES and not body.endswith(b"\0unknown"):
+            del self.waiting[handle]
+
+    def _expect(self, question: str) -> bool:
+        asked, background = self.asked.popleft()
+        if asked != question:
+            raise Wrong(f"{self.name} asked for {asked} and gets an answer to {question}")
+        return background
+
+    def _created(self, handle: bytes, background: bool) -> None:
+        if handle in self._over:
+            raise Wrong(f"{self.name} is given {handle!r} again after its end")
+        self.world.heard_of(handle)
+        if background:
+            self.world.ledger.acked[handle] = None
+        else:
+            self.waiting[handle] = None

@@ -1,0 +1,166 @@
+"""What the ledger remembers: one record for each connection and one for each job, and nothing cleverer than lists."""
+
+from __future__ import annotations
+
+from farm.protocol import packets
+
+Out = tuple[int, int, bytes]  # (connection, packet number, body) of something the server decided to send
+CLOSE = -2  # as a packet number: the server closes the connection
+
+HIGH, NORMAL, LOW = 0, 1, 2
+SUBMITS = {
+    packets.SUBMIT_JOB: (NORMAL, False),
+    packets.SUBMIT_JOB_BG: (NORMAL, True),
+    packets.SUBMIT_JOB_HIGH: (HIGH, False),
+    packets.SUBMIT_JOB_HIGH_BG: (HIGH, True),
+    packets.SUBMIT_JOB_LOW: (LOW, False),
+    packets.SUBMIT_JOB_LOW_BG: (LOW, True),
+}
+
+# What must happen somewhere in any 200 seeds: a simulator that never meets these proves nothing about them.
+SOMETIMES = (
+    "abandoned job ended",
+    "abandoned job's worker lost",
+    "another worker woken when one was lost",
+    "background joins background",
+    "background joins foreground",
+    "bad name refused",
+    "broken stream refused",
+    "cancel: dropped",
+    "cancel: shared",
+    "cancel: told",
+    "cancel: unheard",
+    "cancel: unknown",
+    "client told of a restart",
+    "client told that it joined late",
+    "coalesced by payload",
+    "crash after the commit",
+    "crash before the commit",
+    "crash while sending",
+    "end after an exception absorbed",
+    "exception passed on",
+    "exception turned into a failure",
+    "foreground joins background",
+    "foreground joins foreground",
+    "left a job that others want",
+    "left a queued job",
+    "left a running job, worker cannot be told",
+    "left a running job, worker told",
+    "no sleep while jobs wait",
+    "packet after a fatal one",
+    "report on no job refused",
+    "requeued",
+    "restored after a restart",
+    "same key in two functions",
+    "several jobs requeued at once",
+    "status with jobs",
+    "stranger refused",
+    "stream stopped inside a packet",
+    "submission refused while stopping",
+    "wake-up passed on after patience",
+    "wake-up passed on by CANT_DO",
+    "wake-up passed on by PRE_SLEEP",
+    "wake-up passed on by a worker that came",
+    "woken by CAN_DO while asleep",
+    "woken in vain",
+    "woken worker hangs for good",
+    "worker obeyed a cancel",
+)
+
+Key = tuple[bytes, bytes, bytes]  # function, unique, payload (empty unless the unique is `-`)
+
+
+class Wrong(Exception):
+    """The server did what it must not do, or did not do what it must."""
+
+
+class Party:
+    """A connection. `asleep`: it said PRE_SLEEP and has not grabbed since; `notified`: and a NOOP was sent since.
+    `refused`: it broke the rules beyond repair; nothing that it sent after that counts."""
+
+    __slots__ = (
+        "abilities",
+        "asleep",
+        "ended",
+        "exceptions",
+        "extension",
+        "holds",
+        "id",
+        "notified",
+        "notified_at",
+        "refused",
+        "watches",
+    )
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+        self.abilities: dict[bytes, None] = {}
+        self.asleep = False
+        self.notified = False
+        self.notified_at = 0.0
+        self.refused = False
+        self.exceptions = False
+        self.extension = False
+        self.ended: bytes | None = None
+        self.holds: dict[bytes, Item] = {}
+        self.watches: dict[bytes, Item] = {}
+
+
+class Item:
+    """A job. `holder`: the connection that runs it; `abandoned`: it runs, and nobody wants it any more."""
+
+    __slots__ = (
+        "abandoned",
+        "background",
+        "function",
+        "handle",
+        "holder",
+        "payload",
+        "priority",
+        "progress",
+        "streamed",
+        "unique",
+        "watchers",
+    )
+
+    def __init__(
+        self, handle: bytes, function: bytes, unique: bytes, priority: int, background: bool, payload: bytes
+    ) -> None:
+        self.handle = handle
+        self.function = function
+        self.unique = unique
+        self.priority = priority
+        self.background = background
+        self.payload = payload
+        self.watchers: list[int] = []
+        self.holder: int | None = None
+        self.abandoned = False
+        self.streamed = False
+        self.progress = (b"0", b"0")
+
+    @property
+    def key(self) -> Key | None:
+        """What another submission must have in common with this one to join it; None: nothing does."""
+        return key_of(self.function, self.unique, self.payload)
+
+    def afresh(self) -> Item:
+        """The job as a new life of the server finds it in the journal."""
+        return Item(self.handle, self.function, self.unique, self.priority, True, self.payload)
+
+
+def key_of(function: bytes, unique: bytes, payload: bytes) -> Key | None:
+    """Same function, same unique key; with the key `-`, same payload. An empty key, or `-` with no payload, is none."""
+    if unique == b"-":
+        return (function, unique, payload) if payload else None
+    return (function, unique, b"") if unique else None
+
+
+def age(handle: bytes) -> tuple[int, int]:
+    """Sorts handles by when they were given out: the server's life, then the count within it."""
+    _, life, count = handle.split(b":")
+    return int(life, 16), int(count)
+
+
+def acceptable(function: bytes) -> bool:
+    """Whether a job may be submitted to a function of this name."""
+    return 0 < len(function) <= 512 and not any(byte == 0x7F or (byte <= 0x20 and byte != 9) for byte in function)

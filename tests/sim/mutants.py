@@ -1,0 +1,289 @@
+"""Rules broken on purpose, one at a time. The simulator must notice each, or it proves nothing.
+
+A mutant is a few patches of farm's rules (of the simulated server in one case), in place for the time of a `with`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from farm.broker import broker as broker_module
+from farm.broker import dispatch
+from farm.broker.broker import Broker
+from farm.broker.function import Function, JobQueue
+from farm.broker.job import ABANDONED, CANCELLED, QUEUED, Job, first_id
+from farm.broker.peer import Peer
+from farm.errors import PacketRefused
+from farm.protocol import packets
+from farm.store.memory import MemoryStore
+from tests.sim.server import SimServer
+from tests.sim.world import STEPS, tell
+
+SEEDS = 100  # a mutant must be caught within so many
+
+Patch = tuple[Any, str, Callable[..., Any]]
+
+
+class Mutant(NamedTuple):
+    """A broken rule: what is wrong with it in a few words, and how to break it."""
+
+    name: str
+    patches: tuple[Patch, ...]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The rule is broken while inside."""
+        with ExitStack() as stack:
+            for target, attribute, replacement in self.patches:
+                stack.enter_context(patch.object(target, attribute, replacement))
+            yield
+
+
+class Catch(NamedTuple):
+    """How a mutant was caught: after how many seeds (0: not at all), by whom, with which words."""
+
+    seeds: int
+    by: str
+    message: str
+
+
+def hunt(mutant: Mutant, check: bool, seeds: int = SEEDS, steps: int = STEPS) -> Catch:
+    """Run seeds from 0 until one of them catches the mutant."""
+    with mutant.applied():
+        for seed in range(seeds):
+            result = tell(seed, steps, check)
+            if result.caught_by:
+                return Catch(seed + 1, result.caught_by, result.message)
+    return Catch(0, "", "")
+
+
+# -- queues
+
+
+def _pop_last(queue: JobQueue) -> Job:
+    queue._live -= 1
+    while True:
+        job = queue._jobs.pop()
+        if job.state == QUEUED:
+            return job
+
+
+def _take_by_function(broker: Broker, peer: Peer) -> Job | None:
+    for function in peer.can_do:
+        for priority in (0, 1, 2):
+            if function.queues[priority]:
+                peer.rotate(function)
+                return function.take(priority)
+    return None
+
+
+# -- wake-ups
+
+_awake, _stop_expecting = Broker._awake, Peer.stop_expecting
+
+
+def _can_do_silently(broker: Broker, peer: Peer, name: bytes, timeout_s: float, now: float) -> None:
+    function = broker.function(name)
+    peer.can_do[function] = timeout_s
+    function.workers[peer] = None
+    if peer.asleep and peer.woken_for is None:
+        function.sleepers[peer] = None
+
+
+def _awake_for_nobody(broker: Broker, peer: Peer) -> None:
+    _awake(broker, peer)
+
+
+def _pre_sleep_blindly(broker: Broker, peer: Peer, now: float) -> None:
+    broker._awake(peer)
+    peer.sleep()
+
+
+def _expect_for_ever(peer: Peer) -> None:
+    if peer.expected and peer.woken_for is not None:
+        peer.woken_for.wakes += 1
+    _stop_expecting(peer)
+
+
+def _tick_hastily(broker: Broker, now: float) -> None:
+    """An old deadline of a worker that came, and was woken anew since, ends its new patience."""
+    while broker.woken and broker.woken[0][0] <= now:
+        _, function, peer = broker.woken.popleft()
+        if peer.expected and peer.woken_for is function:
+            peer.stop_expecting()
+            broker._wake(function, now)
+
+
+def _next_deadline_hastily(broker: Broker) -> float | None:
+    return broker.woken[0][0] if broker.woken else None
+
+
+# -- workers that are lost
+
+_lose, _disconnect = Broker._lose, Broker.disconnect
+
+
+def _lose_for_good(broker: Broker, job: Job, now: float) -> None:
+    broker._release(job)
+    job.state = CANCELLED
+    broker._remove(job, now, "lost")
+
+
+def _lose_and_double(broker: Broker, job: Job, now: float) -> None:
+    _lose(broker, job, now)
+    if job.state == QUEUED:
+        twin = Job(job.id, job.function, job.unique, job.priority, job.background, job.payload, now)
+        twin.watchers = job.watchers
+        job.function.enqueue(twin)
+
+
+def _lose_without_release(broker: Broker, job: Job, now: float) -> None:
+    job.state = QUEUED
+    job.function.requeue(job)
+    broker._wake(job.function, now)
+
+
+def _lose_nothing(broker: Broker, job: Job, now: float) -> None:
+    pass
+
+
+def _disconnect_backwards(broker: Broker, peer: Peer, now: float) -> None:
+    peer.holds = dict(reversed(peer.holds.items()))
+    _disconnect(broker, peer, now)
+
+
+# -- who may do what
+
+
+def _held_by_anybody(broker: Broker, peer: Peer, handle: bytes) -> Job | None:
+    job = broker.jobs.get(handle)
+    return job if job is not None and job.worker is not None else None
+
+
+def _exception_to_all(broker: Broker, peer: Peer, job: Job, body: bytes, now: float) -> None:
+    broker.relay(job, dispatch._packet(packets.WORK_EXCEPTION, body))
+    broker.finish(job, False, now)
+    peer.ended = job.handle
+
+
+def _refuse_and_listen(broker: Broker, peer: Peer, refused: PacketRefused) -> None:
+    broker.effects.send(peer.id, packets.response(packets.ERROR, refused.code, refused.text))
+    if refused.close:
+        broker.effects.close(peer.id)
+
+
+# -- coalescing
+
+_function, _join, _unwatch, _restore = Broker.function, Broker._join, Broker._unwatch, Broker.restore
+_coalescing_key = broker_module._coalescing_key
+
+
+def _function_sharing_keys(broker: Broker, name: bytes) -> Function:
+    function = _function(broker, name)
+    function.coalescing = next(iter(broker.functions.values())).coalescing
+    return function
+
+
+def _join_unsaved(broker: Broker, job: Job, peer: Peer, background: bool) -> None:
+    job.background |= background
+    _join(broker, job, peer, background)
+
+
+def _join_without_upgrade(broker: Broker, job: Job, peer: Peer, background: bool) -> None:
+    if background:
+        broker.effects.send(peer.id, packets.response(packets.JOB_CREATED, job.handle))
+    else:
+        _join(broker, job, peer, background)
+
+
+def _join_without_watching(broker: Broker, job: Job, peer: Peer, background: bool) -> None:
+    broker.effects.send(peer.id, packets.response(packets.JOB_CREATED, job.handle))
+
+
+def _join_untold(broker: Broker, job: Job, peer: Peer, background: bool) -> None:
+    job.streamed = False
+    _join(broker, job, peer, background)
+
+
+def _unwatch_background_too(broker: Broker, job: Job, peer: Peer, now: float) -> bytes:
+    job.background = False
+    return _unwatch(broker, job, peer, now)
+
+
+def _unwatch_and_stay_open(broker: Broker, job: Job, peer: Peer, now: float) -> bytes:
+    outcome = _unwatch(broker, job, peer, now)
+    if job.state == ABANDONED and job.key is not None:
+        job.function.coalescing[job.key] = job
+    return outcome
+
+
+def _restore_without_key(broker: Broker, saved: Any, now: float) -> None:
+    _restore(broker, saved, now)
+    for function in broker.functions.values():
+        function.coalescing.clear()
+
+
+# -- handles and the journal
+
+_remove, _load = Broker._remove, MemoryStore.load
+
+
+def _remove_and_reuse(broker: Broker, job: Job, now: float, outcome: str) -> None:
+    _remove(broker, job, now, outcome)
+    if job.id == broker._next_id - 1:
+        broker._next_id = job.id
+
+
+def _remove_unforgotten(broker: Broker, job: Job, now: float, outcome: str) -> None:
+    job.background = False
+    _remove(broker, job, now, outcome)
+
+
+def _load_backwards(store: MemoryStore) -> Iterator[Any]:
+    return reversed(list(_load(store)))
+
+
+def _deliver_first(server: SimServer, effects: Any) -> bool:
+    return server._deliver(effects) and server._commit(effects)
+
+
+MUTANTS = (
+    Mutant("last in, first out", ((JobQueue, "pop", _pop_last),)),
+    Mutant("priority only within a function", ((Broker, "_take", _take_by_function),)),
+    Mutant("CAN_DO wakes nobody", ((Broker, "can_do", _can_do_silently),)),
+    Mutant("a woken worker's job is not passed on", ((Broker, "_awake", _awake_for_nobody),)),
+    Mutant("PRE_SLEEP ignores jobs that wait", ((Broker, "pre_sleep", _pre_sleep_blindly),)),
+    Mutant("a woken worker is expected for ever", ((Peer, "stop_expecting", _expect_for_ever),)),
+    Mutant("patience never ends", ((Broker, "tick", lambda *_: None), (Broker, "next_deadline", lambda *_: None))),
+    Mutant(
+        "an old deadline cuts patience short",
+        ((Broker, "tick", _tick_hastily), (Broker, "next_deadline", _next_deadline_hastily)),
+    ),
+    Mutant("a job is lost with its worker", ((Broker, "_lose", _lose_for_good),)),
+    Mutant("a lost worker's job runs twice", ((Broker, "_lose", _lose_and_double),)),
+    Mutant("a lost worker keeps its job though it is queued", ((Broker, "_lose", _lose_without_release),)),
+    Mutant("a lost worker's job stays where it is", ((Broker, "_lose", _lose_nothing),)),
+    Mutant("requeued at the tail", ((Function, "requeue", Function.enqueue),)),
+    Mutant("several jobs requeued backwards", ((Broker, "disconnect", _disconnect_backwards),)),
+    Mutant("a stranger may report", ((Broker, "held", _held_by_anybody),)),
+    Mutant("packets after a fatal one count", ((dispatch, "refuse", _refuse_and_listen),)),
+    Mutant("exceptions go to all", ((dispatch, "_exception", _exception_to_all),)),
+    Mutant("coalescing across functions", ((Broker, "function", _function_sharing_keys),)),
+    Mutant("an empty unique coalesces", ((broker_module, "_coalescing_key", lambda unique, payload: unique),)),
+    Mutant("`-` is a key like others", ((broker_module, "_coalescing_key", lambda unique, payload: unique or None),)),
+    Mutant("background joins foreground, not saved", ((Broker, "_join", _join_unsaved),)),
+    Mutant("background joins foreground, which stays one", ((Broker, "_join", _join_without_upgrade),)),
+    Mutant("a foreground joiner hears nothing", ((Broker, "_join", _join_without_watching),)),
+    Mutant("a late joiner is not told", ((Broker, "_join", _join_untold),)),
+    Mutant("a client that leaves takes a background job", ((Broker, "_unwatch", _unwatch_background_too),)),
+    Mutant("an abandoned job can be joined", ((Broker, "_unwatch", _unwatch_and_stay_open),)),
+    Mutant("a restored job has no key", ((Broker, "restore", _restore_without_key),)),
+    Mutant("a handle is used twice", ((Broker, "_remove", _remove_and_reuse),)),
+    Mutant("handles start again after a restart", ((broker_module, "first_id", lambda shard: first_id(7)),)),
+    Mutant("an end is not stored", ((Broker, "_remove", _remove_unforgotten),)),
+    Mutant("restored newest first", ((MemoryStore, "load", _load_backwards),)),
+    Mutant("acknowledged before stored", ((SimServer, "_carry_out", _deliver_first),)),
+)

@@ -1,0 +1,1 @@
+"""Tests without sockets: the wire, the rules, the command line's pieces."""
