@@ -25,9 +25,11 @@ debian_need() {
 # In a subshell, for its traps. Debian starts a package's daemon as soon as it is installed, unless policy-rc.d says no;
 # the one that is already there (containers have one) stays as it is, ours is taken away again.
 debian_install() (
+    words=$(mktemp) || exit
+    trap 'rm -f "$words"' EXIT
     policy=/usr/sbin/policy-rc.d
     if [ ! -e $policy ] && [ ! -L $policy ]; then
-        trap 'rm -f $policy' EXIT
+        trap 'rm -f "$words" $policy' EXIT
         trap 'exit 129' HUP
         trap 'exit 130' INT
         trap 'exit 143' TERM
@@ -35,5 +37,9 @@ debian_install() (
         chmod 755 $policy
     fi
     export DEBIAN_FRONTEND=noninteractive
-    { apt-get -qq update && apt-get -qq install -y --no-install-recommends "$@"; } </dev/null >&2
+    # A hundred lines that nobody needs, unless it fails.
+    { apt-get -qq update && apt-get -qq install -y --no-install-recommends "$@"; } </dev/null >"$words" 2>&1 || {
+        cat "$words" >&2
+        exit 1
+    }
 )
