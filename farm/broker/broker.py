@@ -7,11 +7,13 @@ waits, and nothing here knows a socket, a file or a clock: `now` is monotonic ti
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 from farm.broker import invariants
+from farm.broker.deadlines import Deadlines
 from farm.broker.effects import Effects, Forget, Note, Save
 from farm.broker.function import Function
-from farm.broker.job import ENDED, QUEUED, Job, Key, first_id
+from farm.broker.job import ABANDONED, DELAYED, ENDED, QUEUED, RUNNING, Job, Key, first_id
 from farm.broker.peer import Peer
 from farm.errors import PacketRefused
 from farm.protocol import extension, packets
@@ -26,6 +28,19 @@ JOBS_MAX = 10_000_000  # about 5 GB of small jobs
 _NOOP = response(packets.NOOP)
 
 
+class Rules(NamedTuple):
+    """What can be chosen. by_registration: a worker's functions are tried in the order of gearmand 1.1, priority only
+    within a function. wake_all: every queued job wakes all sleeping workers of its function, as gearmand does.
+    exceptions: every client gets WORK_EXCEPTION, asked for or not."""
+
+    by_registration: bool = False
+    wake_all: bool = False
+    exceptions: bool = False
+
+
+DEFAULT = Rules()
+
+
 class Broker:
     """All jobs, functions and connections of one server.
 
@@ -33,11 +48,17 @@ class Broker:
     handle, so that handles of two servers, or of two lives of one server, never meet.
     """
 
-    def __init__(self, shard: int) -> None:
+    def __init__(self, shard: int, rules: Rules = DEFAULT) -> None:
+        self.rules = rules
         self.effects = Effects()
         self.peers: dict[int, Peer] = {}
         self.functions: dict[bytes, Function] = {}
         self.jobs: dict[bytes, Job] = {}
+        self.wall_offset = 0.0  # wall clock minus monotonic clock, kept up to date by the ring around
+        self.delayed = Deadlines()  # by the wall clock
+        self.timeouts = Deadlines()  # of running jobs, by the monotonic clock
+        self.process_id = 0  # what `getpid` and `verbose` answer
+        self.log_level = ""
         self.narrate = False  # whether anybody reads the notes
         self.stopping = False  # no new jobs, no more assignments
         self._next_id = first_id(shard)
@@ -112,7 +133,7 @@ class Broker:
     def _wake(self, function: Function, now: float) -> None:
         """Let one worker come for each queued job, those first that have slept longest. Waking all, as gearmand does,
         would make most come in vain."""
-        while function.wakes < function.queued and function.sleepers:
+        while function.sleepers and (function.wakes < function.queued or (self.rules.wake_all and function.queued)):
             peer = next(iter(function.sleepers))
             peer.wake(function, now + WAKE_PATIENCE_S)
             self.woken.append((now + WAKE_PATIENCE_S, function, peer))
@@ -129,7 +150,14 @@ class Broker:
         return function
 
     def tick(self, now: float) -> None:
-        """Do what is due: wake the next worker where a woken one has not come."""
+        """Do what is due: jobs whose time has come or is up, and the next worker where a woken one has not come."""
+        while (job := self.delayed.pop(now + self.wall_offset)) is not None:
+            job.move("due")
+            job.function.delayed -= 1
+            job.function.enqueue(job)
+            self._wake(job.function, now)
+        while (job := self.timeouts.pop(now)) is not None:
+            self._time_out(job, now)
         while self.woken and self.woken[0][0] <= now:
             deadline, function, peer = self.woken.popleft()
             if peer.expected == deadline and peer.woken_for is function:  # it may have come, and been woken again
@@ -140,7 +168,12 @@ class Broker:
         """When `tick` has to be called next; None: never."""
         while self.woken and self.woken[0][2].expected != self.woken[0][0]:
             self.woken.popleft()
-        return self.woken[0][0] if self.woken else None
+        times = [self.woken[0][0]] if self.woken else []
+        if (timeout := self.timeouts.next()) is not None:
+            times.append(timeout)
+        if (due := self.delayed.next()) is not None:
+            times.append(due - self.wall_offset)
+        return min(times, default=None)
 
     # -- submitting
 
@@ -153,8 +186,13 @@ class Broker:
         background: bool,
         payload: bytes,
         now: float,
+        reducer: bytes = b"",
+        due: float = 0.0,
     ) -> Job:
-        """A new job, or the live one with the same key: the first submission's payload and priority win."""
+        """A new job, or the live one with the same key: the first submission's payload, priority and time win.
+
+        due: wall-clock seconds before which it must not run. Raises PacketRefused.
+        """
         if self.stopping:
             raise PacketRefused(b"SHUTDOWN", b"Server is shutting down", close=False)
         if len(unique) > UNIQUE_MAX:
@@ -165,9 +203,11 @@ class Broker:
         if job is not None:
             self._join(job, peer, background)
             return job
-        if len(self.jobs) >= JOBS_MAX:
+        limit = function.limits[priority]
+        if len(self.jobs) >= JOBS_MAX or (limit and function.jobs >= limit):
             raise PacketRefused(b"QUEUE_ERROR", b"Job queue is full", close=False)
         job = Job(self._next_id, function, unique, priority, background, payload, now)
+        job.reducer, job.due = reducer, due
         self._next_id += 1
         assert job.handle not in self.jobs
         self.jobs[job.handle] = job
@@ -179,9 +219,18 @@ class Broker:
         else:
             self._watch(job, peer)
         self.effects.send(peer.id, response(packets.JOB_CREATED, job.handle))
-        function.enqueue(job)
-        self._wake(function, now)
+        self._line_up(job, now)
         return job
+
+    def _line_up(self, job: Job, now: float) -> None:
+        """Queue a new job, or put it aside until its time has come."""
+        if job.due > now + self.wall_offset:
+            job.state = DELAYED
+            job.function.delayed += 1
+            self.delayed.set(job, job.due)
+        else:
+            job.function.enqueue(job)
+            self._wake(job.function, now)
 
     def _join(self, job: Job, peer: Peer, background: bool) -> None:
         """Coalesce a submission with a live job. A background one makes the job a background job: stored, and never
@@ -204,11 +253,13 @@ class Broker:
         job.key = _coalescing_key(saved.unique, saved.payload)
         if job.key is not None:
             function.coalescing.setdefault(job.key, job)
-        function.enqueue(job)
-        self._wake(function, now)
+        job.reducer, job.due = saved.reducer, saved.due
+        self._line_up(job, now)
 
     def _save(self, job: Job) -> None:
-        self.effects.changes.append(Save(job.id, job.function.name, job.unique, job.priority, job.payload))
+        self.effects.changes.append(
+            Save(job.id, job.function.name, job.unique, job.priority, job.payload, job.reducer, job.due)
+        )
 
     # -- watching
 
@@ -224,13 +275,24 @@ class Broker:
         job.watchers.remove(peer)
         if job.background or job.watchers:
             return extension.CANCEL_SHARED
-        queued = job.state == QUEUED
+        return self._give_up(job, now)
+
+    def _give_up(self, job: Job, now: float) -> bytes:
+        """Nobody wants the job any more: it goes, or its worker is told. Returns a CANCEL_ word of the extension."""
+        before = job.state
         job.move("abandon")
         self._stop_coalescing(job)  # nobody may join a job that is being given up
-        if queued:
-            job.function.discard(job)
+        if before != RUNNING:
+            if before == QUEUED:
+                job.function.discard(job)
+            else:
+                job.function.delayed -= 1
+                self.delayed.drop(job)
             self._remove(job, now, "cancelled")
             return extension.CANCEL_DROPPED
+        return self._tell_worker(job)
+
+    def _tell_worker(self, job: Job) -> bytes:
         assert job.worker is not None
         if not job.worker.extension:
             return extension.CANCEL_UNHEARD
@@ -241,6 +303,28 @@ class Broker:
         """A client gives up a job that it waits for. Returns one of the extension's CANCEL_ words."""
         job = peer.watches.get(handle)
         return extension.CANCEL_UNKNOWN if job is None else self._unwatch(job, peer, now)
+
+    def cancel_by_admin(self, handle: bytes, now: float) -> bool:
+        """Whoever waits for the job hears that it failed; a background job is forgotten. False: no such job."""
+        job = self.jobs.get(handle)
+        if job is None or job.state == ABANDONED:
+            return False
+        for watcher in job.watchers:
+            self.effects.send(watcher.id, response(packets.WORK_FAIL, handle))
+            del watcher.watches[handle]
+        job.watchers.clear()
+        if job.background and job.state == RUNNING:  # it is not to be run again, even if its worker never answers
+            job.background = False
+            self.effects.changes.append(Forget(job.id))
+        self._give_up(job, now)
+        return True
+
+    def drop_function(self, function: Function) -> bool:
+        """Forget a function. False: it has workers or jobs."""
+        if function.workers or function.jobs:
+            return False
+        del self.functions[function.name]
+        return True
 
     # -- running
 
@@ -257,14 +341,26 @@ class Broker:
         job.started_at = now
         job.function.running += 1
         peer.holds[job.handle] = job
+        timeout_s = peer.can_do.get(job.function, 0.0)
+        if timeout_s:
+            self.timeouts.set(job, now + timeout_s)
         self._note("started", job, shown(peer.client_id))
         return job
 
     def _take(self, peer: Peer) -> Job | None:
+        if self.rules.by_registration:
+            return self._take_by_registration(peer)
         for priority in (0, 1, 2):
             for function in peer.can_do:
                 if function.queued and function.queues[priority]:
                     peer.rotate(function)
+                    return function.take(priority)
+        return None
+
+    def _take_by_registration(self, peer: Peer) -> Job | None:
+        for function in reversed(peer.can_do):  # gearmand puts what was registered last first
+            for priority in (0, 1, 2):
+                if function.queued and function.queues[priority]:
                     return function.take(priority)
         return None
 
@@ -301,8 +397,15 @@ class Broker:
         job.function.requeue(job)
         self._wake(job.function, now)
 
+    def _time_out(self, job: Job, now: float) -> None:
+        """The worker took longer than it said it may (CAN_DO_TIMEOUT): the job goes to another one, as in gearmand."""
+        self._note("timed out", job, "")
+        self._tell_worker(job)
+        self._lose(job, now)
+
     def _release(self, job: Job) -> None:
         assert job.worker is not None
+        self.timeouts.drop(job)
         del job.worker.holds[job.handle]
         job.worker = None
         job.function.running -= 1

@@ -10,7 +10,7 @@ from farm.broker.job import HIGH, LOW, NORMAL, Job
 from farm.broker.peer import Peer
 from farm.errors import PacketRefused
 from farm.protocol import extension, packets
-from farm.protocol.limits import CLIENT_ID_MAX, JOIN_MAX, NUMBER_MAX, OPTION_MAX
+from farm.protocol.limits import CLIENT_ID_MAX, JOIN_MAX, NUMBER_MAX, OPTION_MAX, UNIQUE_MAX
 from farm.protocol.names import one_word
 from farm.protocol.packets import KINDS, RESPONSE, response, split, with_data
 
@@ -25,7 +25,7 @@ def receive(broker: Broker, peer: Peer, number: int, body: bytes, now: float) ->
         return  # its connection closes: it would never hear what came of this
     try:
         if number == packets.TEXT:
-            admin.answer(broker, peer, body)
+            admin.answer(broker, peer, body, now)
             return
         if number == packets.MISDIRECTED:
             raise PacketRefused(b"INVALID_MAGIC", b"Request magic expected", close=False)
@@ -66,6 +66,40 @@ def _submit(priority: int, background: bool) -> Handler:
         broker.submit(peer, function, unique, priority, background, payload, now)
 
     return submit
+
+
+def _submit_reduce(background: bool) -> Handler:
+    def submit(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+        function, unique, reducer, _, payload = args
+        if len(reducer) > UNIQUE_MAX:
+            raise PacketRefused(b"ARGUMENT_TOO_LARGE", b"Reducer value too large", close=False)
+        broker.submit(peer, function, unique, NORMAL, background, payload, now, reducer=reducer)
+
+    return submit
+
+
+def _submit_epoch(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    """A background job for later. As in gearmand, what is no number and what is past means now."""
+    function, unique, epoch, payload = args
+    digits = epoch.strip().removeprefix(b"+")
+    if len(digits) > NUMBER_MAX:
+        raise PacketRefused(b"INVALID_PACKET", b"Epoch too long")
+    due = float(digits) if digits.isdigit() else 0.0
+    broker.submit(peer, function, unique, NORMAL, True, payload, now, due=due)
+
+
+def _get_status_unique(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    """Of all functions, as in gearmand: where two use the same key, the function that was mentioned first wins."""
+    (unique,) = args
+    for function in broker.functions.values():
+        job = function.coalescing.get(unique)
+        if job is not None:
+            running, watchers = b"1" if job.worker else b"0", b"%d" % len(job.watchers)
+            status = (b"1", running, job.numerator, job.denominator, watchers)
+            break
+    else:
+        status = (b"0", b"0", b"0", b"0", b"0")
+    broker.effects.send(peer.id, response(packets.STATUS_RES_UNIQUE, unique, *status))
 
 
 def _get_status(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
@@ -141,13 +175,21 @@ def _pre_sleep(broker: Broker, peer: Peer, args: list[bytes], now: float) -> Non
 _NO_JOB = response(packets.NO_JOB)
 
 
-def _grab(number: int, with_unique: bool) -> Handler:
+def _grab(reply: int) -> Handler:
     def grab(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
         job = broker.grab(peer, now)
         if job is None:
             broker.effects.send(peer.id, _NO_JOB)
             return
-        head = (job.handle, job.function.name, job.unique) if with_unique else (job.handle, job.function.name)
+        number = reply
+        head: tuple[bytes, ...] = (job.handle, job.function.name)
+        if reply != packets.JOB_ASSIGN:
+            head += (job.unique,)
+        if reply == packets.JOB_ASSIGN_ALL:
+            if job.reducer:
+                head += (job.reducer,)
+            else:
+                number = packets.JOB_ASSIGN_UNIQ  # as gearmand
         broker.effects.send_pieces(peer.id, with_data(RESPONSE, number, head, job.payload))
 
     return grab
@@ -203,7 +245,7 @@ def _exception(broker: Broker, peer: Peer, job: Job, body: bytes, now: float) ->
     trailing NUL, libgearman's clients wait for ever."""
     whole, failed = _packet(packets.WORK_EXCEPTION, body), response(packets.WORK_FAIL, job.handle)
     for watcher in job.watchers:
-        broker.effects.send_pieces(watcher.id, whole if watcher.exceptions else (failed,))
+        broker.effects.send_pieces(watcher.id, whole if watcher.exceptions or broker.rules.exceptions else (failed,))
     broker.finish(job, False, now)
     peer.ended = job.handle
 
@@ -217,7 +259,11 @@ def _remember_progress(job: Job, args: list[bytes]) -> None:
 
 _HANDLERS: dict[int, Handler] = {
     **{number: _submit(priority, background) for number, (priority, background) in _SUBMITS.items()},
+    packets.SUBMIT_REDUCE_JOB: _submit_reduce(background=False),
+    packets.SUBMIT_REDUCE_JOB_BACKGROUND: _submit_reduce(background=True),
+    packets.SUBMIT_JOB_EPOCH: _submit_epoch,
     packets.GET_STATUS: _get_status,
+    packets.GET_STATUS_UNIQUE: _get_status_unique,
     packets.FARM_CANCEL: _cancel,
     packets.ECHO_REQ: _echo,
     packets.OPTION_REQ: _option,
@@ -227,7 +273,7 @@ _HANDLERS: dict[int, Handler] = {
     packets.CANT_DO: _cannot_do,
     packets.RESET_ABILITIES: _reset_abilities,
     packets.PRE_SLEEP: _pre_sleep,
-    packets.GRAB_JOB: _grab(packets.JOB_ASSIGN, with_unique=False),
-    packets.GRAB_JOB_UNIQ: _grab(packets.JOB_ASSIGN_UNIQ, with_unique=True),
-    packets.GRAB_JOB_ALL: _grab(packets.JOB_ASSIGN_UNIQ, with_unique=True),  # as gearmand when there is no reducer
+    packets.GRAB_JOB: _grab(packets.JOB_ASSIGN),
+    packets.GRAB_JOB_UNIQ: _grab(packets.JOB_ASSIGN_UNIQ),
+    packets.GRAB_JOB_ALL: _grab(packets.JOB_ASSIGN_ALL),
 }

@@ -12,13 +12,18 @@ if TYPE_CHECKING:
 
 
 class Save(NamedTuple):
-    """Keep a background job: it is acknowledged once this is durable. priority: 0 high, 1 normal, 2 low."""
+    """Keep a background job: it is acknowledged once this is durable.
+
+    priority: 0 high, 1 normal, 2 low. due: wall-clock seconds before which it must not run, 0: none.
+    """
 
     id: int
     function: bytes
     unique: bytes
     priority: int
     payload: bytes
+    reducer: bytes = b""
+    due: float = 0.0
 
 
 class Forget(NamedTuple):
@@ -46,15 +51,16 @@ class Effects:
     after what was sent to it before. notes: for the log.
     """
 
-    __slots__ = ("changes", "notes", "sends")
+    __slots__ = ("changes", "notes", "sends", "shutdown")
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
         self.sends: list[tuple[int, bytes | None]] = []
         self.notes: list[Note] = []
+        self.shutdown = ""  # "now" or "graceful": an administrator wants the server to end
 
     def __bool__(self) -> bool:
-        return bool(self.sends or self.changes or self.notes)
+        return bool(self.sends or self.changes or self.notes or self.shutdown)
 
     def send(self, peer_id: int, packet: bytes) -> None:
         """One whole packet, or one piece of it with the next piece following at once."""

@@ -63,16 +63,30 @@ class JobQueue:
 class Function:
     """A name that jobs are submitted to and workers register for. It stays once it was mentioned, as in gearmand.
 
-    queued, running: counts of jobs. wakes: how many workers have been woken for it and are still expected.
+    queued, running, delayed: counts of jobs. wakes: how many workers have been woken for it and are still expected.
+    limits: how many jobs there may be before one more of each priority is refused; 0: any number.
     """
 
-    __slots__ = ("coalescing", "name", "queued", "queues", "running", "sleepers", "wakes", "workers")
+    __slots__ = (
+        "coalescing",
+        "delayed",
+        "limits",
+        "name",
+        "queued",
+        "queues",
+        "running",
+        "sleepers",
+        "wakes",
+        "workers",
+    )
 
     def __init__(self, name: bytes) -> None:
         self.name = name
         self.queues = (JobQueue(), JobQueue(), JobQueue())
         self.queued = 0
         self.running = 0
+        self.delayed = 0
+        self.limits = (0, 0, 0)
         self.wakes = 0
         self.coalescing: dict[Key, Job] = {}
         # Dicts serve as ordered sets: the worker that has slept longest is woken first.
@@ -81,6 +95,11 @@ class Function:
 
     def __repr__(self) -> str:
         return f"<Function {self.name!r} queued {self.queued} running {self.running} workers {len(self.workers)}>"
+
+    @property
+    def jobs(self) -> int:
+        """All of its jobs: queued, running and delayed."""
+        return self.queued + self.running + self.delayed
 
     def enqueue(self, job: Job) -> None:
         """A new job: last in line within its priority."""

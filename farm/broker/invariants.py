@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from farm.broker.job import ABANDONED, QUEUED, RUNNING
+from farm.broker.job import ABANDONED, DELAYED, QUEUED, RUNNING
 
 if TYPE_CHECKING:
     from farm.broker.broker import Broker
@@ -25,9 +25,11 @@ def check(broker: Broker) -> None:
 
 
 def _check_job(broker: Broker, job: Job, queued: bool) -> None:
-    assert job.state in (QUEUED, RUNNING, ABANDONED), f"{job} has ended and is still known"
+    assert job.state in (DELAYED, QUEUED, RUNNING, ABANDONED), f"{job} has ended and is still known"
+    assert (job in broker.delayed) == (job.state == DELAYED), f"{job} waits wrongly for its time"
+    assert job not in broker.timeouts or job.worker is not None, f"{job} can time out without running"
     assert queued == (job.state == QUEUED), f"{job} queued: {queued}"
-    assert (job.worker is None) == (job.state == QUEUED), f"{job} worker: {job.worker}"
+    assert (job.worker is None) == (job.state in (QUEUED, DELAYED)), f"{job} worker: {job.worker}"
     if job.worker is not None:
         assert broker.peers.get(job.worker.id) is job.worker, f"{job} runs at a worker that has gone"
         assert job.worker.holds.get(job.handle) is job, f"{job} is not held by its worker"
@@ -45,6 +47,8 @@ def _check_functions(broker: Broker) -> None:
     for function in broker.functions.values():
         running = [job for job in broker.jobs.values() if job.function is function and job.worker is not None]
         assert function.running == len(running), f"{function} counts its running jobs wrongly"
+        delayed = [job for job in broker.jobs.values() if job.function is function and job.state == DELAYED]
+        assert function.delayed == len(delayed), f"{function} counts its delayed jobs wrongly"
         assert function.queued == sum(map(len, function.queues))
         for queue in function.queues:
             assert len(queue) == len(queue.waiting()), f"{function} counts its queued jobs wrongly"

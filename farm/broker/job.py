@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 HIGH, NORMAL, LOW = 0, 1, 2
 PRIORITY_NAMES = ("high", "normal", "low")
 
+DELAYED = "delayed"  # not to be run before its time
 QUEUED = "queued"
 RUNNING = "running"
 ABANDONED = "abandoned"  # running, but nobody wants the result any more; its worker has been told if it can be
@@ -22,6 +23,8 @@ ENDED = frozenset((DONE, FAILED, CANCELLED))
 
 # (state, event) -> next state. A missing key is a bug in the broker, never bad input.
 MOVES = {
+    (DELAYED, "due"): QUEUED,
+    (DELAYED, "abandon"): CANCELLED,
     (QUEUED, "assign"): RUNNING,
     (QUEUED, "abandon"): CANCELLED,
     (RUNNING, "lose"): QUEUED,
@@ -56,12 +59,14 @@ class Job:
 
     id: grows with each job of a server's life and never repeats; the handle is the same in readable form.
     priority: HIGH, NORMAL or LOW. watchers: the peers that wait for its packets (foreground submitters).
+    reducer: of a reduce job, else empty. due: wall-clock seconds before which it must not run, 0: none.
     streamed: part of this attempt's output has gone by. losses: how many workers were lost on it.
     """
 
     __slots__ = (
         "background",
         "denominator",
+        "due",
         "function",
         "handle",
         "id",
@@ -71,6 +76,7 @@ class Job:
         "payload",
         "priority",
         "queued_at",
+        "reducer",
         "started_at",
         "state",
         "streamed",
@@ -98,6 +104,8 @@ class Job:
         self.background = background
         self.payload = payload
         self.queued_at = now
+        self.reducer = b""
+        self.due = 0.0
         self.started_at = 0.0
         self.state = QUEUED
         self.watchers: list[Peer] = []

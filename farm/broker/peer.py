@@ -16,6 +16,7 @@ class Peer:
     none), in the order in which they are tried. woken_for: the function whose job a NOOP was sent for since it fell
     asleep; expected: until when it counts as on its way (Function.wakes), 0: it does not. ended: the handle of the job
     that this worker ended last with WORK_EXCEPTION. refused: a fault closes the connection; nothing more counts.
+    may_change, may_stop: which admin commands it may give.
     """
 
     __slots__ = (
@@ -30,6 +31,8 @@ class Peer:
         "fd",
         "holds",
         "id",
+        "may_change",
+        "may_stop",
         "refused",
         "watches",
         "woken_for",
@@ -50,6 +53,8 @@ class Peer:
         self.watches: dict[bytes, Job] = {}  # jobs it waits for, by handle
         self.ended = b""
         self.refused = False
+        self.may_change = True
+        self.may_stop = False
 
     def __repr__(self) -> str:
         return f"<Peer {self.id} {self.client_id!r}>"
