@@ -195,6 +195,7 @@ class Server:
                 if listed > LISTED_MAX:
                     too_much = PacketRefused(b"ARGUMENT_TOO_LARGE", b"More answers at once than can be held")
                     dispatch.refuse(self._broker, peer, too_much)
+                    break
         if decoder.failed:
             log.info("peer %d at %s: %s", peer.id, peer.address, decoder.failed)
             dispatch.refuse(self._broker, peer, decoder.failed)
