@@ -36,7 +36,7 @@ def answer(broker: Broker, peer: Peer, line: bytes, now: float) -> None:
     elif command == b"shutdown" and peer.may_stop:
         reply = _shutdown(broker, words)
     else:
-        reply = _unknown(command)
+        reply = _unknown(words[0] if command else b"")
     broker.effects.send(peer.id, reply)
 
 
@@ -81,7 +81,7 @@ def _workers(broker: Broker, words: Words, now: float) -> bytes:
 def _show(broker: Broker, words: Words, now: float) -> bytes:
     what = b" ".join(words[1:]).lower()
     if not what:
-        return _unknown(words[0].lower())
+        return _unknown(words[0])
     if what == b"jobs":  # handle, how often its worker was lost, whether nobody wants it any more, whether it is kept
         rows = [
             b"%s\t%d\t%d\t%d\n" % (job.handle, job.losses, job.state == ABANDONED, job.background)
@@ -99,11 +99,18 @@ def _version(broker: Broker, words: Words, now: float) -> bytes:
 
 
 def _getpid(broker: Broker, words: Words, now: float) -> bytes:
-    return b"OK %d\n" % broker.process_id
+    return b"OK %d\n" % broker.about.process_id
 
 
 def _verbose(broker: Broker, words: Words, now: float) -> bytes:
-    return b"OK %s\n" % broker.log_level.upper().encode()
+    return b"OK %s\n" % broker.about.log_level.upper().encode()
+
+
+def _limits(broker: Broker, words: Words, now: float) -> bytes:
+    """farm's own: one line a limit, name and value."""
+    return (
+        b"".join(b"%s\t%s\n" % (name.encode(), b"%g" % value) for name, value in broker.about.limits.items()) + b".\n"
+    )
 
 
 # -- changes
@@ -151,7 +158,7 @@ def _limit(word: bytes) -> int:
 
 def _cancel(broker: Broker, words: Words, now: float) -> bytes:
     if len(words) < 3:
-        return _unknown(words[0].lower())
+        return _unknown(words[0])
     if len(words) != 3 or words[1].lower() != b"job":
         return b"ERR UNKNOWN_ERROR\r\n"
     return _OK if broker.cancel_by_admin(words[2], now) else b"ERR UNKNOWN_JOB\r\n"
@@ -172,6 +179,7 @@ _LISTINGS: dict[bytes, Answer] = {
     b"version": _version,
     b"getpid": _getpid,
     b"verbose": _verbose,
+    b"limits": _limits,
 }
 _CHANGES: dict[bytes, Answer] = {
     b"create": _create,

@@ -31,14 +31,24 @@ _NOOP = response(packets.NOOP)
 class Rules(NamedTuple):
     """What can be chosen. by_registration: a worker's functions are tried in the order of gearmand 1.1, priority only
     within a function. wake_all: every queued job wakes all sleeping workers of its function, as gearmand does.
-    exceptions: every client gets WORK_EXCEPTION, asked for or not."""
+    exceptions: every client gets WORK_EXCEPTION, asked for or not. losses_max: after how many lost workers a job fails
+    (gearmand's --job-retries); 0: never."""
 
     by_registration: bool = False
     wake_all: bool = False
     exceptions: bool = False
+    losses_max: int = 0
 
 
 DEFAULT = Rules()
+
+
+class About(NamedTuple):
+    """What the admin commands `getpid`, `verbose` and `limits` answer; the ring around the rules knows it."""
+
+    process_id: int
+    log_level: str
+    limits: dict[str, float]
 
 
 class Broker:
@@ -57,8 +67,7 @@ class Broker:
         self.wall_offset = 0.0  # wall clock minus monotonic clock, kept up to date by the ring around
         self.delayed = Deadlines()  # by the wall clock
         self.timeouts = Deadlines()  # of running jobs, by the monotonic clock
-        self.process_id = 0  # what `getpid` and `verbose` answer
-        self.log_level = ""
+        self.about = About(0, "", {})
         self.narrate = False  # whether anybody reads the notes
         self.stopping = False  # no new jobs, no more assignments
         self._next_id = first_id(shard)
@@ -382,11 +391,16 @@ class Broker:
     def _lose(self, job: Job, now: float) -> None:
         """The job's worker is gone: back to the front of its queue, or dropped if nobody wants it any more."""
         self._release(job)
+        job.losses += 1
+        if job.state == RUNNING and 0 < self.rules.losses_max <= job.losses:
+            self.relay(job, (response(packets.WORK_FAIL, job.handle),))
+            job.move("fail")
+            self._remove(job, now, "failed: too many workers lost")
+            return
         job.move("lose")
         if job.state != QUEUED:
             self._remove(job, now, "cancelled")
             return
-        job.losses += 1
         job.numerator = job.denominator = b"0"
         if job.streamed:
             job.streamed = False

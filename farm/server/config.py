@@ -5,10 +5,19 @@ from __future__ import annotations
 import resource
 from dataclasses import dataclass, field
 
+from farm.broker.broker import DEFAULT, FUNCTIONS_MAX, JOBS_MAX, WAKE_PATIENCE_S, Rules
+from farm.net import KEEPALIVE_COUNT, KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S
 from farm.protocol.address import Address
-from farm.protocol.limits import PAYLOAD_PACKET_MAX
+from farm.protocol.limits import (
+    FUNCTION_NAME_MAX,
+    PAYLOAD_PACKET_MAX,
+    SMALL_PACKET_MAX,
+    TEXT_LINE_MAX,
+    UNIQUE_MAX,
+)
 
 FD_RESERVE = 64  # descriptors kept for listeners, the log, the store and what libraries open
+LISTED_MAX = 4 * 1024 * 1024  # of listings that one segment may ask for: `status` is 7 bytes, its answer megabytes
 FD_SHARE = 0.8  # of what is left may be connections
 
 
@@ -18,6 +27,8 @@ class ServerConfig:
 
     listen: list[Address] = field(default_factory=lambda: [Address("127.0.0.1", 4730)])
     insecure: bool = False
+    remote_admin: bool = False  # commands that change something are else taken from this machine only
+    rules: Rules = DEFAULT
     max_job_size: int = PAYLOAD_PACKET_MAX
     stop_grace_s: float = 10.0  # running foreground jobs may end, and output be read, for so long after SIGTERM
     stall_s: float = 30.0  # without a byte inside a packet: the peer hangs or is an attack
@@ -28,6 +39,29 @@ class ServerConfig:
     out_low: int = 256 * 1024  # until it is this near again
     backlog: int = 1024
     connections_max: int = 0  # 0: what the limit of file descriptors allows
+
+    def limits(self) -> dict[str, float]:
+        """Every limit with its value in force, as `farm status --json` shows them."""
+        return {
+            "connections_max": self.connection_limit(),
+            "packet_without_payload_bytes_max": SMALL_PACKET_MAX,
+            "job_bytes_max": self.max_job_size,
+            "text_line_bytes_max": TEXT_LINE_MAX,
+            "function_name_bytes_max": FUNCTION_NAME_MAX,
+            "unique_bytes_max": UNIQUE_MAX,
+            "functions_max": FUNCTIONS_MAX,
+            "jobs_max": JOBS_MAX,
+            "listings_at_once_bytes_max": LISTED_MAX,
+            "output_high_bytes": self.out_high,
+            "output_low_bytes": self.out_low,
+            "stall_s": self.stall_s,
+            "stop_grace_s": self.stop_grace_s,
+            "linger_s": self.linger_s,
+            "keepalive_idle_s": KEEPALIVE_IDLE_S,
+            "keepalive_interval_s": KEEPALIVE_INTERVAL_S,
+            "keepalive_count": KEEPALIVE_COUNT,
+            "wake_patience_s": WAKE_PATIENCE_S,
+        }
 
     def connection_limit(self) -> int:
         """How many connections may be open at once."""

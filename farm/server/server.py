@@ -10,18 +10,20 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from logging import INFO, getLogger
+import time
+from logging import INFO, getLevelName, getLogger
 
 from farm.broker import dispatch
-from farm.broker.broker import Broker
+from farm.broker.broker import About, Broker
 from farm.broker.effects import Effects
 from farm.errors import PacketRefused
 from farm.loop import READ, WRITE, Loop, Timer
 from farm.net import tune
 from farm.protocol import packets
+from farm.protocol.address import is_loopback
 from farm.protocol.names import shown
 from farm.protocol.packets import response
-from farm.server.config import ServerConfig
+from farm.server.config import LISTED_MAX, ServerConfig
 from farm.server.connection import Connection
 from farm.server.listener import listen
 from farm.server.logs import NOTICE
@@ -30,7 +32,7 @@ from farm.store.contract import Store, StoreError
 log = getLogger("farm.server")
 
 ACCEPT_BATCH = 64  # connections taken in one turn, so that a flood of them does not starve those that are open
-LISTED_MAX = 4 * 1024 * 1024  # of listings that one segment may ask for: `status` is 7 bytes, its answer megabytes
+CLOCK_CHECK_S = 1.0  # how soon a wall clock that was set forward is noticed while jobs wait for their time
 ACCEPT_PAUSE_S = 1.0  # when there is no descriptor left
 
 
@@ -42,7 +44,10 @@ class Server:
         self.failure: StoreError | None = None
         self._store = store
         self._loop = loop
-        self._broker = Broker(store.open())
+        self._broker = Broker(store.open(), config.rules)
+        self._broker.wall_offset = time.time() - loop.now
+        level = getLevelName(log.getEffectiveLevel())
+        self._broker.about = About(os.getpid(), level, config.limits())
         self._broker.narrate = log.isEnabledFor(INFO)
         for saved in store.load():
             self._broker.restore(saved, loop.now)
@@ -55,6 +60,7 @@ class Server:
         self._stall_timer: Timer | None = None
         self._due: Timer | None = None  # for the broker's next deadline
         self._stop_timer: Timer | None = None
+        self._draining = False
         self._refusing = False  # one line for each flood, not one for each connection
         loop.end_of_turn = self._end_turn
 
@@ -88,6 +94,13 @@ class Server:
     def _awaited(self) -> int:
         """How many jobs run for which a client waits."""
         return sum(bool(job.watchers) for peer in self._broker.peers.values() for job in peer.holds.values())
+
+    def drain(self) -> None:
+        """Listen no more, but serve those who are connected until the last job has ended: gearmand's SIGUSR1."""
+        if not self._draining:
+            self._draining = True
+            self._stop_listening()
+            log.log(NOTICE, "draining: no new connections; leaving when the last job has ended")
 
     def _stop_late(self) -> None:
         log.warning("stopping with work under way: its time is up")
@@ -156,6 +169,8 @@ class Server:
         self._refusing = False
         address = str(where[0]) if isinstance(where, tuple) else "unix"
         peer = self._broker.connect(self._next_peer, sock.fileno(), address)
+        peer.may_stop = address == "unix"
+        peer.may_change = peer.may_stop or self.config.remote_admin or is_loopback(address)
         self._next_peer += 1
         connection = Connection(sock, peer, self._loop, self.config.max_job_size)
         self._connections[peer.id] = connection
@@ -288,6 +303,7 @@ class Server:
     # -- the end of a turn
 
     def _end_turn(self) -> None:
+        self._broker.wall_offset = time.time() - self._loop.now
         self._broker.tick(self._loop.now)
         while self._touched or self._broker.effects:  # closing a connection may be news for the rules
             effects, self._broker.effects = self._broker.effects, Effects()
@@ -298,10 +314,14 @@ class Server:
                 self._fail(error)
                 return
             self._send(effects)
+            if effects.shutdown == "now":
+                self.stop()
+            elif effects.shutdown:
+                self.drain()
             for note in effects.notes:
                 log.info("%s %s %s %s", note.handle.decode(), shown(note.function), note.event, note.detail)
         self._schedule_tick()
-        if self._stop_timer and self._stopped():
+        if (self._stop_timer and self._stopped()) or (self._draining and not self._broker.jobs):
             self._loop.stop()
 
     def _fail(self, error: StoreError) -> None:
@@ -363,6 +383,8 @@ class Server:
 
     def _schedule_tick(self) -> None:
         deadline = self._broker.next_deadline()
+        if self._broker.delayed and deadline is not None:
+            deadline = min(deadline, self._loop.now + CLOCK_CHECK_S)
         if self._due and (deadline is None or self._due.due != deadline):
             self._due.cancel()
             self._due = None
