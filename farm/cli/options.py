@@ -70,7 +70,7 @@ class Command:
         self.examples = examples
 
 
-Value = str | int | float | bool | list[str] | None
+Value = str | int | float | bool | list[str] | dict[str, str] | None
 Values = dict[str, Value]
 
 SERVER = Option(
@@ -140,6 +140,10 @@ WORK = Command(
     "farm work resize -j 4 -- convert - -resize 50% -",
 )
 
+CONFIG = Option(
+    "config", "--config -c", "Read settings from a TOML file, table [server].", metavar="FILE", env="FARM_CONFIG"
+)
+
 SERVE = Command(
     "server",
     "Run the job server, in the foreground with its log on stderr.",
@@ -163,6 +167,26 @@ SERVE = Command(
             choices=("memory",),
             env="FARM_STORE",
         ),
+        Option(
+            "order",
+            "--order",
+            "Which job a worker gets: priority first and functions in turns, or gearmand 1.1's order of registration.",
+            metavar="priority|registration",
+            default="priority",
+            choices=("priority", "registration"),
+        ),
+        Option(
+            "wakeup",
+            "--wakeup",
+            "How many sleeping workers a queued job wakes: as many as needed, or all, as gearmand does.",
+            metavar="needed|all",
+            default="needed",
+            choices=("needed", "all"),
+        ),
+        Option("exceptions", "--exceptions", "Send WORK_EXCEPTION also to clients that did not ask for it.", FLAG),
+        Option(
+            "remote_admin", "--remote-admin", "Take admin commands that change something from other machines.", FLAG
+        ),
         Option("detach", "--detach -d", "Return once it listens; it goes on in the background.", FLAG),
         Option(
             "log_file", "--log-file", "Append the log to a file instead of stderr.", metavar="FILE", env="FARM_LOG_FILE"
@@ -176,6 +200,18 @@ SERVE = Command(
             choices=("critical", "error", "warning", "notice", "info", "debug"),
             env="FARM_LOG_LEVEL",
         ),
+        Option(
+            "log_format",
+            "--log-format",
+            "How the log is written.",
+            metavar="text|json",
+            default="text",
+            choices=("text", "json"),
+            env="FARM_LOG_FORMAT",
+        ),
+        Option("syslog", "--syslog", "Log to the system's log instead of stderr.", FLAG),
+        CONFIG,
+        Option("check", "--check", "Check and print the settings and where each comes from; do not serve.", FLAG),
         Option("pid_file", "--pid-file", "Write the process id to a file while running.", metavar="FILE"),
         Option(
             "max_job_size", "--max-job-size", "Refuse larger payloads and results.", SIZE, metavar="SIZE", default="1G"
@@ -225,18 +261,31 @@ COMMANDS = {command.name: command for command in (SERVE, WORK, SUBMIT, STATUS)}
 
 
 def complete(command: Command, given: Values, environment: dict[str, str]) -> Values:
-    """The values that a command runs with: what was given, else the environment's, else the default; checked.
+    """The values that a command runs with: what was given, else the environment's, else the configuration file's (of a
+    command that has one), else the default; checked.
 
     given: strings as typed, lists of them for repeatable options, True for flags; None, [] or False where not given.
-    Raises UsageError.
+    With a configuration file "sources" says where each value came from. Raises UsageError and InputError.
     """
     values: Values = {argument.name: given.get(argument.name) for argument in command.arguments}
+    file: Values = {}
+    sources: dict[str, str] = {}
+    if CONFIG in command.options:
+        path = given.get("config") or environment.get(CONFIG.env)
+        if path:
+            from farm.cli.config import read
+
+            file = read(str(path), command)
+        values["sources"] = sources
     for option in command.options:
         value = given.get(option.name)
         source = option.flags[0]
         if not value and option.env and environment.get(option.env):
             source, value = option.env, environment[option.env]
             value = [value] if option.repeat else value
+        if not value and option.name in file:
+            source, value = f"{option.name} in the configuration file", file[option.name]
+        sources[option.name] = source if value else "default"
         if option.kind == FLAG:
             values[option.name] = value is True or (isinstance(value, str) and _truth(source, value))
         elif value is None or value == [] or (value == "" and source == option.env):

@@ -17,7 +17,7 @@ from farm import __version__
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_INTERNAL, EXIT_OK, FarmError
 from farm.loop import Loop
 from farm.server.config import ServerConfig
-from farm.server.logs import NOTICE, set_up
+from farm.server.logs import NOTICE, LogConfig, reopen, set_up
 from farm.server.server import Server
 from farm.store.contract import Store
 
@@ -30,31 +30,29 @@ def serve(
     config: ServerConfig,
     store: Store,
     *,
-    level: str = "notice",
-    log_file: str | None = None,
+    logs: LogConfig | None = None,
     pid_file: str | None = None,
     detach: bool = False,
 ) -> int:
-    """Run a server until it is told to stop; returns the exit status. Raises FarmError when it cannot start."""
+    """Run a server until it is told to stop; returns the exit status. Raises FarmError when it cannot start.
+
+    SIGTERM and SIGINT stop it, twice at once; SIGUSR1 drains it; SIGHUP reopens the log file.
+    """
+    logs = logs or LogConfig()
     if not detach:
-        return _serve(config, store, level, log_file, pid_file, lambda: None)
-    return _detached(lambda ready: _serve(config, store, level, log_file, pid_file, ready))
+        return _serve(config, store, logs, pid_file, lambda: None)
+    return _detached(lambda ready: _serve(config, store, logs, pid_file, ready))
 
 
-def _serve(
-    config: ServerConfig,
-    store: Store,
-    level: str,
-    log_file: str | None,
-    pid_file: str | None,
-    ready: Callable[[], None],
-) -> int:
-    set_up(level, log_file)
+def _serve(config: ServerConfig, store: Store, logs: LogConfig, pid_file: str | None, ready: Callable[[], None]) -> int:
+    handler = set_up(logs)
     loop = Loop()
     server = Server(config, store, loop)
     try:
         loop.on_signal(signal.SIGTERM, server.stop)
         loop.on_signal(signal.SIGINT, server.stop)
+        loop.on_signal(signal.SIGUSR1, server.drain)
+        loop.on_signal(signal.SIGHUP, lambda: reopen(handler))
         for address in server.listen():
             log.log(NOTICE, "farm %s listening on %s", __version__, address)
         log.log(NOTICE, "store: memory; jobs do not outlive this process")

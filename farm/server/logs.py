@@ -1,4 +1,4 @@
-"""The server's log: one line each, level first, UTC times; never a payload.
+"""The server's log: one line each, UTC times, as text or JSON, on stderr, in a file or to syslog; never a payload.
 
 Levels: critical, error, warning, notice (the server's own life; the default), info (a line for each start and end of a
 job), debug.
@@ -6,8 +6,10 @@ job), debug.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
+from dataclasses import dataclass
 
 from farm.errors import EXIT_CANNOT_CREATE, FarmError
 
@@ -20,19 +22,63 @@ LEVELS = {
     "info": logging.INFO,
     "debug": logging.DEBUG,
 }
+SYSLOG_SOCKET = "/dev/log"
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
-def set_up(level: str, path: str | None) -> logging.Handler:
-    """Log to a file (appended to) or, without one, to stderr. Raises FarmError when the file cannot be written."""
+@dataclass
+class LogConfig:
+    """What to log and where. path: None is stderr. format: "text" or "json"."""
+
+    level: str = "notice"
+    path: str | None = None
+    format: str = "text"
+    syslog: bool = False
+
+
+class _Json(logging.Formatter):
+    """One object a line: time, level, message, and for a job's lines job, function, event and detail."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": time.strftime(_TIME, time.gmtime(record.created)),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        return json.dumps(line | getattr(record, "fields", {}), ensure_ascii=False)
+
+
+def set_up(config: LogConfig) -> logging.Handler:
+    """Start logging. Raises FarmError when the file cannot be written or there is no syslog."""
     logging.addLevelName(NOTICE, "NOTICE")
-    try:
-        handler = logging.FileHandler(path) if path else logging.StreamHandler()
-    except OSError as error:
-        raise FarmError(f"cannot write the log {path}: {error.strerror}", status=EXIT_CANNOT_CREATE) from error
-    formatter = logging.Formatter("%(asctime)s %(levelname)-8s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
+    handler = _handler(config)
+    if config.format == "json":
+        handler.setFormatter(_Json())
+    else:
+        formatter = logging.Formatter("%(asctime)s %(levelname)-8s %(message)s", _TIME)
+        formatter.converter = time.gmtime
+        handler.setFormatter(formatter)
     logger = logging.getLogger("farm")
     logger.addHandler(handler)
-    logger.setLevel(LEVELS[level])
+    logger.setLevel(LEVELS[config.level])
     return handler
+
+
+def _handler(config: LogConfig) -> logging.Handler:
+    try:
+        if config.syslog:
+            from logging.handlers import SysLogHandler
+
+            handler = SysLogHandler(address=SYSLOG_SOCKET)
+            handler.priority_map = handler.priority_map | {"NOTICE": "notice"}
+            return handler
+        return logging.FileHandler(config.path) if config.path else logging.StreamHandler()
+    except OSError as error:
+        where = SYSLOG_SOCKET if config.syslog else config.path
+        raise FarmError(f"cannot write the log {where}: {error.strerror}", status=EXIT_CANNOT_CREATE) from error
+
+
+def reopen(handler: logging.Handler) -> None:
+    """A file that was moved away (logrotate) is begun anew by the next line; nothing else changes."""
+    if isinstance(handler, logging.FileHandler):
+        handler.close()

@@ -15,7 +15,7 @@ from logging import INFO, getLevelName, getLogger
 
 from farm.broker import dispatch
 from farm.broker.broker import About, Broker
-from farm.broker.effects import Effects
+from farm.broker.effects import Effects, Note
 from farm.errors import PacketRefused
 from farm.loop import READ, WRITE, Loop, Timer
 from farm.net import tune
@@ -319,7 +319,7 @@ class Server:
             elif effects.shutdown:
                 self.drain()
             for note in effects.notes:
-                log.info("%s %s %s %s", note.handle.decode(), shown(note.function), note.event, note.detail)
+                _log(note)
         self._schedule_tick()
         if (self._stop_timer and self._stopped()) or (self._draining and not self._broker.jobs):
             self._loop.stop()
@@ -398,6 +398,16 @@ class Server:
 def _feeds(sender: Connection, reader: Connection) -> bool:
     """Whether `reader` waits for a job that `sender` runs."""
     return any(reader.peer in job.watchers for job in sender.peer.holds.values())
+
+
+def _log(note: Note) -> None:
+    fields = {
+        "job": note.handle.decode(),
+        "function": shown(note.function),
+        "event": note.event,
+        "detail": note.detail,
+    }
+    log.info("%s", " ".join(fields.values()), extra={"fields": fields})
 
 
 def _name(sock: socket.socket) -> str:
