@@ -67,11 +67,12 @@ def set_up(config: LogConfig) -> logging.Handler:
 def _handler(config: LogConfig) -> logging.Handler:
     try:
         if config.syslog:
-            from logging.handlers import SysLogHandler
+            from logging.handlers import SysLogHandler  # here, for it is seldom wanted and slow to import
 
-            handler = SysLogHandler(address=SYSLOG_SOCKET)
-            handler.priority_map = handler.priority_map | {"NOTICE": "notice"}
-            return handler
+            class Syslog(SysLogHandler):
+                priority_map = SysLogHandler.priority_map | {"NOTICE": "notice"}
+
+            return Syslog(address=SYSLOG_SOCKET)
         return logging.FileHandler(config.path) if config.path else logging.StreamHandler()
     except OSError as error:
         where = SYSLOG_SOCKET if config.syslog else config.path
