@@ -12,7 +12,7 @@ import typer
 from farm import __version__
 from farm.cli.light import merge
 from farm.cli.main import run_command
-from farm.cli.options import COMMANDS, COMMON, FLAG, Argument, Command, Option, Values, complete
+from farm.cli.options import COMMON, FLAG, Argument, Command, Option, Values, commands, complete
 from farm.errors import EXIT_OK, FarmError, UsageError
 
 _HELP = "A Gearman job server, and a toolkit that makes any Unix command a worker."
@@ -36,7 +36,7 @@ def build() -> typer.Typer:
         name="farm", help=_HELP, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
     )
     app.callback()(_with_signature(_common, COMMON, (), version=True))
-    for command in COMMANDS.values():
+    for command in commands():
         epilog = "Examples:\n\n" + "\n\n".join(command.examples.splitlines())
         function = _with_signature(_runner(command), command.options, command.arguments)
         app.command(command.name, help=command.help, epilog=epilog)(function)

@@ -4,7 +4,7 @@ option, a missing argument) it declines, and typer answers; a test holds the two
 
 from __future__ import annotations
 
-from farm.cli.options import COMMANDS, COMMON, FLAG, Command, Option, Values
+from farm.cli.options import COMMON, FLAG, Command, Option, Values, find
 
 
 class Declined(Exception):
@@ -15,9 +15,9 @@ def parse(argv: list[str]) -> tuple[Command, Values]:
     """The command and what was given for it (see options.complete). Raises Declined."""
     before: Values = {}
     rest = _options(argv, COMMON, before, stop_at_argument=True)
-    if not rest or rest[0] not in COMMANDS:
+    command = find(rest[0]) if rest else None
+    if command is None:
         raise Declined
-    command = COMMANDS[rest[0]]
     given: Values = {}
     words = _options(rest[1:], command.options, given)
     _arguments(command, words, given)

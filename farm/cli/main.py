@@ -88,6 +88,8 @@ def run_command(name: str, values: Values) -> int:
         from farm.cli.work import run
     elif name == "server":
         from farm.cli.server import run
+    elif name == "gearmand":
+        from farm.cli.gearmand import run
     else:
         from farm.cli.status import run
     return run(values)

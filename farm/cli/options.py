@@ -257,7 +257,21 @@ STATUS = Command(
     "farm status\nfarm status -w\nfarm status --json | jq '.servers[0].functions'",
 )
 
-COMMANDS = {command.name: command for command in (SERVE, WORK, SUBMIT, STATUS)}
+_COMMANDS = {command.name: command for command in (SERVE, WORK, SUBMIT, STATUS)}
+
+
+def find(name: str) -> Command | None:
+    """The command of this name; None: there is none."""
+    if name == "gearmand":  # a long table that nothing else needs
+        from farm.cli.gearmand_options import GEARMAND
+
+        return GEARMAND
+    return _COMMANDS.get(name)
+
+
+def commands() -> list[Command]:
+    """All of them."""
+    return [command for name in (*_COMMANDS, "gearmand") if (command := find(name))]
 
 
 def complete(command: Command, given: Values, environment: dict[str, str]) -> Values:

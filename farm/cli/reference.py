@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from farm.cli.options import COMMANDS, COMMON, Command, Option
+from farm.cli.options import COMMON, Command, Option, commands
 from farm.errors import EXIT_MEANINGS, EXIT_SIGNAL_BASE
 
 _OTHER_ENVIRONMENT = {
@@ -33,7 +33,7 @@ def _lines() -> Iterator[str]:
     yield "Made from the program by `python -m farm.cli.reference`; do not edit."
     yield "Options may stand before or after the arguments; `--` ends them."
     yield f"{_flags(COMMON[0])} and {_flags(COMMON[1])} may also stand before the command."
-    for command in COMMANDS.values():
+    for command in commands():
         yield from _command(command)
     yield from _environment()
     yield from _exit_codes()

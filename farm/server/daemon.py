@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pwd
 import signal
 import sys
 from collections.abc import Callable, Iterator
 
 from farm import __version__
-from farm.errors import EXIT_CANNOT_CREATE, EXIT_INTERNAL, EXIT_OK, FarmError
+from farm.errors import EXIT_CANNOT_CREATE, EXIT_INTERNAL, EXIT_OK, FarmError, UsageError
 from farm.loop import Loop
 from farm.server.config import ServerConfig
 from farm.server.logs import NOTICE, LogConfig, reopen, set_up
@@ -33,6 +34,7 @@ def serve(
     logs: LogConfig | None = None,
     pid_file: str | None = None,
     detach: bool = False,
+    user: str | None = None,
 ) -> int:
     """Run a server until it is told to stop; returns the exit status. Raises FarmError when it cannot start.
 
@@ -40,11 +42,18 @@ def serve(
     """
     logs = logs or LogConfig()
     if not detach:
-        return _serve(config, store, logs, pid_file, lambda: None)
-    return _detached(lambda ready: _serve(config, store, logs, pid_file, ready))
+        return _serve(config, store, logs, pid_file, user, lambda: None)
+    return _detached(lambda ready: _serve(config, store, logs, pid_file, user, ready))
 
 
-def _serve(config: ServerConfig, store: Store, logs: LogConfig, pid_file: str | None, ready: Callable[[], None]) -> int:
+def _serve(
+    config: ServerConfig,
+    store: Store,
+    logs: LogConfig,
+    pid_file: str | None,
+    user: str | None,
+    ready: Callable[[], None],
+) -> int:
     handler = set_up(logs)
     loop = Loop()
     server = Server(config, store, loop)
@@ -57,6 +66,8 @@ def _serve(config: ServerConfig, store: Store, logs: LogConfig, pid_file: str | 
             log.log(NOTICE, "farm %s listening on %s", __version__, address)
         log.log(NOTICE, "store: memory; jobs do not outlive this process")
         with _pid_file(pid_file):
+            if user:
+                _become(user)
             ready()
             loop.run()
         log.log(NOTICE, "stopped")
@@ -66,6 +77,19 @@ def _serve(config: ServerConfig, store: Store, logs: LogConfig, pid_file: str | 
     if server.failure:
         raise server.failure
     return EXIT_OK
+
+
+def _become(name: str) -> None:
+    """Give up root's rights, which only listening on a low port and writing to system directories needed."""
+    try:
+        entry = pwd.getpwnam(name)
+        os.initgroups(name, entry.pw_gid)
+        os.setgid(entry.pw_gid)
+        os.setuid(entry.pw_uid)
+    except KeyError:
+        raise UsageError(f"there is no user {name!r}") from None
+    except PermissionError as error:
+        raise UsageError(f"cannot become {name!r}", "only root can") from error
 
 
 @contextlib.contextmanager
