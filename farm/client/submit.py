@@ -116,7 +116,7 @@ class Foreground:
         self._lost = False  # the server has gone
         self._running = False  # something has come from a worker
         self._begun = False  # a farm worker behind a stock server marks each attempt's beginning
-        self._trailer: tuple[int, str] | None = None
+        self._last = b""  # a warning that is the exit code if the failure comes next, and stderr if anything else does
         self._exit: int | None = None
 
     def run(self) -> int:
@@ -189,10 +189,10 @@ class Foreground:
 
     def _restart(self) -> None:
         self._out.restart()
-        self._trailer = None
+        self._last = b""
 
     def _data(self, args: list[bytes]) -> None:
-        self._trailer = None
+        self._no_exit_code()
         self._out.write(args[1])
 
     def _warning(self, args: list[bytes]) -> None:
@@ -201,30 +201,43 @@ class Foreground:
             if self._begun and self._out.written:
                 self._restarted(args)
             self._begun = True
+            self._last = b""
             return
-        self._trailer = extension.parse_exit_trailer(warning)
-        if self._trailer is None:
+        self._no_exit_code()
+        if extension.parse_exit_trailer(warning):
+            self._last = warning
+        else:
             _write_stderr(warning)
+
+    def _no_exit_code(self) -> None:
+        """What looked like farm's word on the exit code was a worker of another make's warning."""
+        if self._last:
+            _write_stderr(self._last)
+            self._last = b""
 
     def _status(self, args: list[bytes]) -> None:
         if self._verbose:
             self._notify(f"progress {shown(args[1])}/{shown(args[2])}", "")
 
     def _complete(self, args: list[bytes]) -> None:
+        self._no_exit_code()
+        self._end(EXIT_OK, extension.ORIGIN_JOB)  # first: if its output cannot be written, nothing is left to cancel
         if args[1]:
             if self._begun and self._out.written:  # a farm worker's result is whole: what came before was another try
-                self._restart()
+                self._restarted(args)
             self._out.write(args[1])
-        self._end(EXIT_OK, extension.ORIGIN_JOB)
 
     def _fail(self, args: list[bytes]) -> None:
-        if self._trailer:
-            self._end(*self._trailer)
-        else:
+        code, origin = extension.parse_exit_trailer(self._last) or (EXIT_OK, extension.ORIGIN_JOB)
+        if code:
+            self._end(code, origin)
+        else:  # a failed job with exit code 0 there is none
+            self._no_exit_code()
             self._notify("the job failed; its worker gave no exit code", "")
             self._end(EXIT_JOB_FAILED, extension.ORIGIN_JOB)
 
     def _exception(self, args: list[bytes]) -> None:
+        self._no_exit_code()
         text = args[1].decode("utf-8", "replace").strip()
         self._notify(f"the job raised an exception: {text}", "")
         self._end(EXIT_JOB_FAILED, extension.ORIGIN_JOB)

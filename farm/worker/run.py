@@ -15,6 +15,7 @@ from farm.protocol import extension, packets
 from farm.protocol.names import shown
 from farm.protocol.packets import REQUEST, request, with_data
 from farm.worker.child import Child
+from farm.worker.guard import Guard
 
 HOLD_S = 0.05  # a first piece of output waits so long for the command's end, unnoticeable to a person
 HOLD_MAX = 64 * 1024  # and no more of it than a pipe holds
@@ -50,6 +51,7 @@ class Run:
         *,
         mark_begin: bool,
         collect: bool,
+        guard: Guard | None = None,
     ) -> None:
         self.job = job
         self.cancelled = False
@@ -64,7 +66,7 @@ class Run:
         self._silent = False
         self.child: Child | None = None
         try:
-            self.child = Child(argv, self._environment(), job.payload, loop, self._output, self._exited)
+            self.child = Child(argv, self._environment(), job.payload, loop, self._output, self._exited, guard)
         except OSError as error:
             failure = error  # reported from the loop, as an end always is
             loop.call_in(0, lambda: self._cannot_run(argv[0], failure))

@@ -133,6 +133,7 @@ class Slot:
             self._ended,
             mark_begin=not link.extension,
             collect=config.collect,
+            guard=self._worker.guard,
         )
 
     def _ended(self, code: int) -> None:

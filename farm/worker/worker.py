@@ -20,6 +20,7 @@ from farm.errors import (
 from farm.loop import Loop
 from farm.net import resolve
 from farm.protocol.address import Address
+from farm.worker.guard import Guard
 from farm.worker.slot import Slot
 
 SLOTS_MAX = 1024
@@ -58,6 +59,7 @@ class Worker:
         self._signal = 0
         self._failure: FarmError | None = None
         self._up: dict[Address, bool] = {}
+        self.guard: Guard | None = None
 
     def run(self) -> int:
         """Returns the exit status. Raises FarmError for what trying again cannot mend."""
@@ -67,6 +69,7 @@ class Worker:
                 resolve(address, self.config.insecure)  # refuses other machines before anything is sent to them
             except Unavailable:
                 pass  # its name may be known later
+        self.guard = Guard()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.on_signal(number, lambda number=number: self._stop(number))  # type: ignore[misc]
         self._loop.on_signal(signal.SIGCHLD, self._reap)
