@@ -17,12 +17,14 @@ from farm.errors import (
     FarmError,
     InputError,
     NotGearman,
+    PacketRefused,
     TryAgain,
     Unavailable,
     UsageError,
 )
 from farm.protocol import extension, packets
 from farm.protocol.decoder import Packet
+from farm.protocol.limits import PAYLOAD_HEADER_MAX
 from farm.protocol.names import shown, words_of
 from farm.protocol.packets import KINDS, REQUEST, TEXT, WORKER, request, split, with_data
 
@@ -53,7 +55,10 @@ class Request:
         self.priority = priority
 
     def pieces(self, background: bool) -> tuple[bytes, ...]:
-        """The packet."""
+        """The packet. Raises UsageError when its header could not say how long it is."""
+        size = len(self.payload)
+        if size + len(self.function) + len(self.unique) + 2 > PAYLOAD_HEADER_MAX:
+            raise UsageError(f"the payload is {size} bytes long, more than a packet can hold", "at most 4 GiB")
         number = (_BACKGROUND if background else _FOREGROUND)[self.priority]
         return with_data(REQUEST, number, (self.function, self.unique), self.payload)
 
@@ -67,11 +72,12 @@ def submit_background(connection: Connection, wanted: Request) -> str:
     number, body = came[0]
     if number != packets.JOB_CREATED:
         _unexpected(number, body, connection)
-    return body.decode()
+    return _handle(body, connection)
 
 
 def require_worker(connection: Connection, function: bytes) -> None:
     """Raises Unavailable when no worker offers the function."""
+    connection.version()
     rows = connection.status_lines()
     if not _workers_of(rows, function):
         raise Unavailable(f"no worker offers {shown(function)!r}", no_worker_hint(rows, function))
@@ -159,7 +165,7 @@ class Foreground:
             _unexpected(number, body, self._connection)
         elif self._exit is None:
             self._running = self._running or KINDS[number].sender == WORKER
-            handler(self, split(KINDS[number], body))
+            handler(self, _split(number, body, self._connection))
 
     def _look_for_worker(self) -> None:
         rows = self._connection.status_lines()
@@ -175,7 +181,7 @@ class Foreground:
             self._extension = True
 
     def _created(self, args: list[bytes]) -> None:
-        self.handle = args[0]
+        self.handle = _handle(args[0], self._connection).encode()
 
     def _joined(self, args: list[bytes]) -> None:
         raise TryAgain(
@@ -238,7 +244,7 @@ class Foreground:
 
     def _exception(self, args: list[bytes]) -> None:
         self._no_exit_code()
-        text = args[1].decode("utf-8", "replace").strip()
+        text = words_of(args[1].strip())
         self._notify(f"the job raised an exception: {text}", "")
         self._end(EXIT_JOB_FAILED, extension.ORIGIN_JOB)
 
@@ -273,7 +279,7 @@ class Foreground:
         while (left := deadline - time.monotonic()) > 0:
             for number, body in self._connection.receive(left):
                 if number == packets.FARM_CANCEL_RES:
-                    return split(KINDS[number], body)[1]
+                    return _split(number, body, self._connection)[1]
         return b""
 
 
@@ -300,9 +306,25 @@ _HANDLERS: dict[int, Callable[[Foreground, list[bytes]], None]] = {
 }
 
 
+def _split(number: int, body: bytes, connection: Connection) -> list[bytes]:
+    """The arguments of a server's packet."""
+    try:
+        return split(KINDS[number], body)
+    except PacketRefused as refused:
+        raise NotGearman(f"the server at {connection.address} sent a bad packet: {refused.text.decode()}") from refused
+
+
+def _handle(handle: bytes, connection: Connection) -> str:
+    """A handle as text: it is printed, and must be one word of one line."""
+    text = shown(handle)
+    if not text or text.encode() != handle:
+        raise NotGearman(f"the server at {connection.address} sent a strange handle: {text[:80]!r}")
+    return text
+
+
 def _unexpected(number: int, body: bytes, connection: Connection) -> NoReturn:
     if number == packets.ERROR:
-        raise _refused(split(KINDS[number], body), connection)
+        raise _refused(_split(number, body, connection), connection)
     if number == TEXT:
         raise NotGearman(
             f"the server at {connection.address} does not speak Gearman; it said {shown(body[:40])!r}",
