@@ -81,7 +81,11 @@ class Link:
                 self._failed(failure.message)
                 return
         family, where = self._targets.pop(0)
-        sock = self._sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock = self._sock = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:  # no descriptor left: again after a while
+            self._failed(reason(error))
+            return
         sock.setblocking(False)
         try:
             sock.connect(where)
