@@ -17,6 +17,8 @@ from types import FrameType
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
 
+SLEEP_MAX_S = 86400.0  # select cannot wait for longer than some weeks; waking once a day for nothing costs nothing
+
 
 class Timer:
     """A call that is due at a time; `cancel` makes it never happen."""
@@ -122,7 +124,9 @@ class Loop:
     def _timeout(self) -> float | None:
         while self._timers and self._timers[0].call is None:
             heapq.heappop(self._timers)
-        return max(0.0, self._timers[0].due - time.monotonic()) if self._timers else None
+        if not self._timers:
+            return None
+        return min(max(0.0, self._timers[0].due - time.monotonic()), SLEEP_MAX_S)
 
     def _signalled(self, events: int) -> None:
         for number in os.read(self._wake_read, 4096):

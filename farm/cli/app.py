@@ -11,7 +11,7 @@ import typer
 
 from farm import __version__
 from farm.cli.light import merge
-from farm.cli.main import run_command
+from farm.cli.main import cannot_write, run_command
 from farm.cli.options import COMMON, FLAG, Argument, Command, Option, Values, commands, complete
 from farm.errors import EXIT_OK, FarmError, UsageError
 
@@ -21,12 +21,19 @@ _HELP = "A Gearman job server, and a toolkit that makes any Unix command a worke
 def run(argv: list[str]) -> int:
     """Parse with typer and run the command. Raises UsageError for a wrong command line."""
     command = typer.main.get_command(build())
+    _plain_usage(command)
     try:
         status = command.main(args=argv or ["--help"], prog_name="farm", standalone_mode=False)
     except typer.TyperException as error:
         raise _usage_error(error) from error
     except typer.Abort as error:
         raise KeyboardInterrupt from error
+    except SystemExit as end:
+        if isinstance(end.__context__, OSError):  # typer's way to go when the reader has left
+            raise BrokenPipeError from end
+        raise
+    except OSError as error:
+        raise cannot_write(error) from error
     return status if isinstance(status, int) else EXIT_OK
 
 
@@ -56,13 +63,31 @@ def _runner(command: Command) -> Callable[..., int]:
     return runner
 
 
+def _plain_usage(group: Any) -> None:
+    """`FUNCTION`, as in any man page; typer writes `{FUNCTION}`, which elsewhere means a choice."""
+    for command in group.commands.values():
+        for parameter in command.params:
+            if parameter.param_type_name == "argument":
+                name = parameter.metavar
+                words = name if parameter.required else f"[{name}]"
+                parameter.make_metavar = lambda ctx, usage=False, name=name, words=words: words if usage else name
+
+
 def _with_signature(
     function: Callable[..., Any], options: tuple[Option, ...], arguments: tuple[Argument, ...], version: bool = False
 ) -> Callable[..., Any]:
     """Give a function that takes keywords the signature that typer reads."""
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter("ctx", keyword, annotation=typer.Context)]
-    parameters += [inspect.Parameter(argument.name, keyword, annotation=_argument(argument)) for argument in arguments]
+    parameters += [
+        inspect.Parameter(
+            argument.name,
+            keyword,
+            annotation=_argument(argument),
+            default=[] if argument.rest else inspect.Parameter.empty,
+        )
+        for argument in arguments
+    ]
     parameters += [
         inspect.Parameter(option.name, keyword, annotation=_option(option), default=_absent(option))
         for option in options
@@ -91,7 +116,7 @@ def _option(option: Option) -> Any:
 
 
 def _argument(argument: Argument) -> Any:
-    kind: Any = list[str] | None if argument.rest else str
+    kind: Any = list[str] if argument.rest else str
     complete_name = _function_names if argument.name == "function" else None
     info = typer.Argument(help=argument.help, metavar=argument.metavar, autocompletion=complete_name)
     return Annotated[kind, info]

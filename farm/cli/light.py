@@ -26,7 +26,8 @@ def parse(argv: list[str]) -> tuple[Command, Values]:
 
 def merge(before: Values, given: Values) -> Values:
     """What was said before the command holds unless it is said again after it."""
-    return {**{name: value for name, value in before.items() if value}, **{n: v for n, v in given.items() if v}}
+    said = {name: value for name, value in given.items() if value not in (None, False, [])}
+    return {**{name: value for name, value in before.items() if value}, **said}
 
 
 def _arguments(command: Command, words: list[str], given: Values) -> None:

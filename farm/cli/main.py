@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import sys
 
-from farm.errors import EXIT_INTERNAL, EXIT_OK, EXIT_SIGNAL_BASE, FarmError
+from farm.errors import EXIT_CANNOT_CREATE, EXIT_INTERNAL, EXIT_OK, EXIT_SIGNAL_BASE, FarmError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # `typing` itself would cost a third of the start-up time
     from farm.cli.options import Values
 
-SIGINT = 2
+SIGINT, SIGPIPE = 2, 13
 
 
 class Leave(Exception):
@@ -39,8 +39,9 @@ def main() -> None:
     except FarmError as error:
         say_error(error)
         leave = Leave(error.status)
-    except KeyboardInterrupt:
-        leave = Leave(EXIT_SIGNAL_BASE + SIGINT, signal=SIGINT)
+    except KeyboardInterrupt as interrupt:
+        number = getattr(interrupt, "number", SIGINT)
+        leave = Leave(EXIT_SIGNAL_BASE + number, signal=number)
     except BrokenPipeError:  # the reader of a listing or of the help has left
         leave = Leave(EXIT_OK)
     except Exception as error:  # the top: a bug, said in one line
@@ -49,18 +50,18 @@ def main() -> None:
         bug = FarmError(f"internal error: {type(error).__name__}: {error}", "a bug in farm; FARM_DEBUG=1 shows where")
         say_error(bug)
         leave = Leave(EXIT_INTERNAL)
-    _tell_origin(origin_fd, leave.origin)
-    _leave(leave)
+    _leave(leave, origin_fd)
 
 
 def _occupy_standard_descriptors() -> None:
     """Where one of 0, 1 and 2 is closed, the next socket would take its number, and a job's output would be written
     into it. What is put there instead fails to be read or written, as a closed one does."""
-    for fd, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDONLY)):
+    for fd, mode, name in ((0, os.O_WRONLY, "stdin"), (1, os.O_RDONLY, "stdout"), (2, os.O_RDONLY, "stderr")):
         try:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, mode)  # the lowest free number is this one
+            setattr(sys, name, open(fd, "w" if fd else "r", closefd=False))  # noqa: SIM115
 
 
 def run(argv: list[str]) -> int:
@@ -110,15 +111,29 @@ def say(message: str, hint: str = "") -> None:
         pass  # stderr is closed: there is nobody to tell
 
 
-def _leave(leave: Leave) -> None:
-    status = leave.status
+def cannot_write(error: OSError) -> FarmError:
+    """What to say when stdout does not take a listing."""
+    words = (error.strerror or str(error)).lower()
+    return FarmError(f"cannot write standard output: {words}", status=EXIT_CANNOT_CREATE)
+
+
+def _leave(leave: Leave, origin_fd: int) -> None:
+    import _signal as signal  # type: ignore[import-not-found]  # the enums of `signal` cost a millisecond
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)  # from here on a signal simply ends it
+    status, origin = leave.status, leave.origin
     try:
         sys.stdout.flush()
-    except (OSError, AttributeError, ValueError):
-        status = status or EXIT_SIGNAL_BASE + 13
+    except BrokenPipeError:
+        status = status or EXIT_SIGNAL_BASE + SIGPIPE
+    except OSError as error:
+        if not status:
+            say_error(cannot_write(error))
+            status, origin = EXIT_CANNOT_CREATE, "farm"
+    _tell_origin(origin_fd, origin)
     if leave.signal:
-        import signal
-
         # Die of the signal itself, so that a shell that runs a loop or a script sees the truth.
         signal.signal(leave.signal, signal.SIG_DFL)
         os.kill(os.getpid(), leave.signal)

@@ -294,22 +294,22 @@ def complete(command: Command, given: Values, environment: dict[str, str]) -> Va
     for option in command.options:
         value = given.get(option.name)
         source = option.flags[0]
-        if not value and option.env and environment.get(option.env):
-            source, value = option.env, environment[option.env]
-            value = [value] if option.repeat else value
-        if not value and option.name in file:
+        if value in (None, False, []) and option.env and environment.get(option.env):
+            source, text = option.env, environment[option.env]
+            value = [text] if option.repeat else text
+        if value in (None, False, []) and option.name in file:
             source, value = f"{option.name} in the configuration file", file[option.name]
-        sources[option.name] = source if value else "default"
+        sources[option.name] = "default" if value in (None, False, []) else source
         if option.kind == FLAG:
             values[option.name] = value is True or (isinstance(value, str) and _truth(source, value))
-        elif value is None or value == [] or (value == "" and source == option.env):
-            values[option.name] = _convert(option, source, option.default) if option.default else None
-            if option.repeat:
-                values[option.name] = [option.default]
         elif isinstance(value, str):
             values[option.name] = _convert(option, source, value)
-        else:
+        elif value:
             values[option.name] = value
+        elif option.repeat:
+            values[option.name] = [option.default]
+        else:
+            values[option.name] = _convert(option, source, option.default) if option.default else None
     return values
 
 
@@ -325,24 +325,29 @@ def _convert(option: Option, source: str, text: str) -> Value:
     if option.choices and text not in option.choices:
         raise UsageError(f"{source} cannot be {text!r}", f"one of: {', '.join(option.choices)}")
     if option.kind == COUNT:
-        if not (text.isascii() and text.isdigit() and 0 < int(text) < 10**9):
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
             raise UsageError(f"{source} is not a whole number above 0: {text!r}")
         return int(text)
     if option.kind == SECONDS:
         return _measure(source, text, _SECONDS_UNITS, "a time", "write 10s, 500ms, 5m or 2h")
     if option.kind == SIZE:
         upper = text.upper().removesuffix("B").removesuffix("I")
-        return int(_measure(source, upper, _SIZE_UNITS, "a size", "write 64M or 1G"))
+        size = int(_measure(source, upper, _SIZE_UNITS, "a size", "write 64M or 1G"))
+        if not size:
+            raise UsageError(f"{source} is not a size above 0: {text!r}")
+        return size
     return text
 
 
-def _measure(source: str, text: str, units: dict[str, float] | dict[str, int], what: str, hint: str) -> float:
+def _measure(
+    source: str, text: str, units: dict[str, float] | dict[str, int], what: str, hint: str, least: float = 1e-9
+) -> float:
     number = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
     unit = text[len(number) :]
     try:
         value = float(number) * units[unit]
     except (ValueError, KeyError):
         raise UsageError(f"{source} is not {what}: {text!r}", hint) from None
-    if not 0 < value < 1e15:
+    if not least <= value < 1e15:
         raise UsageError(f"{source} is not {what} above 0: {text!r}", hint)
     return value

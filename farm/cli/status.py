@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ def run(values: Values) -> int:
     servers = [fetch(address, insecure) for address in addresses]
     if all(server.failure for server in servers) and servers[0].failure:
         raise servers[0].failure
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that this locale cannot show must not end it
     if values["json"]:
         _print_json(servers)
     elif sys.stdout.isatty():

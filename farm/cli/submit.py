@@ -17,7 +17,7 @@ from farm.protocol.names import function_name_fault
 SIGPIPE = 13
 
 
-class Interrupted(BaseException):
+class Interrupted(KeyboardInterrupt):
     """A signal asked this process to end. Not an Exception, so that nothing on the way takes it for an error."""
 
     def __init__(self, number: int) -> None:
@@ -77,7 +77,11 @@ def _foreground(connection: Connection, wanted: Request, values: Values) -> int:
 
     quiet = bool(values["quiet"])
 
+    handled: list[int] = []
+
     def interrupt(number: int, frame: object) -> None:
+        for each in handled:
+            signal.signal(each, signal.SIG_DFL)  # a second one ends this process at once; the server notices that too
         raise Interrupted(number)
 
     def notify(message: str, hint: str) -> None:
@@ -87,6 +91,7 @@ def _foreground(connection: Connection, wanted: Request, values: Values) -> int:
     job = Foreground(connection, wanted, notify, verbose=bool(values["verbose"]))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and background shells mean it
+            handled.append(number)
             signal.signal(number, interrupt)
     try:
         status = job.run()

@@ -14,6 +14,7 @@ from farm.net import Target, reason, resolve, tune
 from farm.protocol.address import Address
 from farm.protocol.decoder import Decoder, Packet
 from farm.protocol.limits import PAYLOAD_HEADER_MAX
+from farm.protocol.names import shown
 from farm.protocol.packets import RESPONSE, TEXT
 
 CONNECT_TIMEOUT_S = 4.0  # libgearman's default too
@@ -125,6 +126,16 @@ class Connection:
             if number == TEXT:
                 return line
         raise Unavailable(f"the server at {self.address} does not answer")
+
+    def version(self, timeout_s: float = ANSWER_TIMEOUT_S) -> bytes:
+        """The server's version. Raises NotGearman for what does not answer as a Gearman server does."""
+        line = self.ask_line(b"version", timeout_s)
+        if not line.startswith(b"OK "):
+            raise NotGearman(
+                f"the server at {self.address} does not speak Gearman; it said {shown(line[:40])!r}",
+                "check the address: is another program listening there?",
+            )
+        return line[3:]
 
     def _take(self) -> None:
         try:

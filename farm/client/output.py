@@ -18,11 +18,14 @@ class Output:
     def __init__(self, fd: int = STDOUT) -> None:
         self.fd = fd
         self.written = 0
+        self._start = -1  # where in a file it began
         self.to_pipe = _is_pipe(fd)
 
     def write(self, data: bytes) -> None:
         """All of it, however slowly it is taken. Raises BrokenPipeError when its reader has left, FarmError when it
         cannot be written."""
+        if not self.written:
+            self._start = _position(self.fd)
         try:
             write_all(self.fd, data)
         except BrokenPipeError:
@@ -37,14 +40,13 @@ class Output:
         TryAgain when it cannot be taken back."""
         if not self.written:
             return
-        if not _is_rewindable(self.fd):
+        if self._start < 0 or not _is_rewindable(self.fd):
             raise TryAgain(
                 f"the job's worker was lost after {self.written} bytes of output; a second attempt would repeat them",
                 "submit it again; with the output in a file, farm starts the file again by itself",
             )
-        start = max(0, os.lseek(self.fd, 0, os.SEEK_CUR) - self.written)
-        os.ftruncate(self.fd, start)
-        os.lseek(self.fd, start, os.SEEK_SET)
+        os.ftruncate(self.fd, self._start)
+        os.lseek(self.fd, self._start, os.SEEK_SET)
         self.written = 0
 
 
@@ -56,6 +58,13 @@ def write_all(fd: int, data: bytes) -> None:
             rest = rest[os.write(fd, rest) :]
         except BlockingIOError:
             select.select([], [fd], [])
+
+
+def _position(fd: int) -> int:
+    try:
+        return os.lseek(fd, 0, os.SEEK_CUR)
+    except OSError:
+        return -1  # no file
 
 
 def _is_pipe(fd: int) -> bool:

@@ -43,14 +43,9 @@ def fetch(address: Address, insecure: bool) -> ServerStatus:
 
 
 def _ask(connection: Connection) -> ServerStatus:
-    version = connection.ask_line(b"version")
-    if not version.startswith(b"OK "):
-        raise NotGearman(
-            f"the server at {connection.address} does not speak Gearman; it said {shown(version[:40])!r}",
-            "check the address: is another program listening there?",
-        )
+    version = shown(connection.version())
     functions = [_function(row, connection) for row in connection.status_lines()]
-    return ServerStatus(str(connection.address), shown(version[3:]), sorted(functions, key=lambda row: row.name))
+    return ServerStatus(str(connection.address), version, sorted(functions, key=lambda row: row.name))
 
 
 def _function(row: bytes, connection: Connection) -> FunctionStatus:

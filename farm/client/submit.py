@@ -17,12 +17,14 @@ from farm.errors import (
     FarmError,
     InputError,
     NotGearman,
+    PacketRefused,
     TryAgain,
     Unavailable,
     UsageError,
 )
 from farm.protocol import extension, packets
 from farm.protocol.decoder import Packet
+from farm.protocol.limits import PAYLOAD_HEADER_MAX
 from farm.protocol.names import shown, words_of
 from farm.protocol.packets import KINDS, REQUEST, TEXT, WORKER, request, split, with_data
 
@@ -53,7 +55,10 @@ class Request:
         self.priority = priority
 
     def pieces(self, background: bool) -> tuple[bytes, ...]:
-        """The packet."""
+        """The packet. Raises UsageError when its header could not say how long it is."""
+        size = len(self.payload)
+        if size + len(self.function) + len(self.unique) + 2 > PAYLOAD_HEADER_MAX:
+            raise UsageError(f"the payload is {size} bytes long, more than a packet can hold", "at most 4 GiB")
         number = (_BACKGROUND if background else _FOREGROUND)[self.priority]
         return with_data(REQUEST, number, (self.function, self.unique), self.payload)
 
@@ -67,11 +72,12 @@ def submit_background(connection: Connection, wanted: Request) -> str:
     number, body = came[0]
     if number != packets.JOB_CREATED:
         _unexpected(number, body, connection)
-    return body.decode()
+    return _handle(body, connection)
 
 
 def require_worker(connection: Connection, function: bytes) -> None:
     """Raises Unavailable when no worker offers the function."""
+    connection.version()
     rows = connection.status_lines()
     if not _workers_of(rows, function):
         raise Unavailable(f"no worker offers {shown(function)!r}", no_worker_hint(rows, function))
@@ -116,7 +122,7 @@ class Foreground:
         self._lost = False  # the server has gone
         self._running = False  # something has come from a worker
         self._begun = False  # a farm worker behind a stock server marks each attempt's beginning
-        self._trailer: tuple[int, str] | None = None
+        self._last = b""  # a warning that is the exit code if the failure comes next, and stderr if anything else does
         self._exit: int | None = None
 
     def run(self) -> int:
@@ -159,7 +165,7 @@ class Foreground:
             _unexpected(number, body, self._connection)
         elif self._exit is None:
             self._running = self._running or KINDS[number].sender == WORKER
-            handler(self, split(KINDS[number], body))
+            handler(self, _split(number, body, self._connection))
 
     def _look_for_worker(self) -> None:
         rows = self._connection.status_lines()
@@ -175,7 +181,7 @@ class Foreground:
             self._extension = True
 
     def _created(self, args: list[bytes]) -> None:
-        self.handle = args[0]
+        self.handle = _handle(args[0], self._connection).encode()
 
     def _joined(self, args: list[bytes]) -> None:
         raise TryAgain(
@@ -189,10 +195,10 @@ class Foreground:
 
     def _restart(self) -> None:
         self._out.restart()
-        self._trailer = None
+        self._last = b""
 
     def _data(self, args: list[bytes]) -> None:
-        self._trailer = None
+        self._no_exit_code()
         self._out.write(args[1])
 
     def _warning(self, args: list[bytes]) -> None:
@@ -201,31 +207,44 @@ class Foreground:
             if self._begun and self._out.written:
                 self._restarted(args)
             self._begun = True
+            self._last = b""
             return
-        self._trailer = extension.parse_exit_trailer(warning)
-        if self._trailer is None:
+        self._no_exit_code()
+        if extension.parse_exit_trailer(warning):
+            self._last = warning
+        else:
             _write_stderr(warning)
+
+    def _no_exit_code(self) -> None:
+        """What looked like farm's word on the exit code was a worker of another make's warning."""
+        if self._last:
+            _write_stderr(self._last)
+            self._last = b""
 
     def _status(self, args: list[bytes]) -> None:
         if self._verbose:
             self._notify(f"progress {shown(args[1])}/{shown(args[2])}", "")
 
     def _complete(self, args: list[bytes]) -> None:
+        self._no_exit_code()
+        self._end(EXIT_OK, extension.ORIGIN_JOB)  # first: if its output cannot be written, nothing is left to cancel
         if args[1]:
             if self._begun and self._out.written:  # a farm worker's result is whole: what came before was another try
-                self._restart()
+                self._restarted(args)
             self._out.write(args[1])
-        self._end(EXIT_OK, extension.ORIGIN_JOB)
 
     def _fail(self, args: list[bytes]) -> None:
-        if self._trailer:
-            self._end(*self._trailer)
-        else:
+        code, origin = extension.parse_exit_trailer(self._last) or (EXIT_OK, extension.ORIGIN_JOB)
+        if code:
+            self._end(code, origin)
+        else:  # a failed job with exit code 0 there is none
+            self._no_exit_code()
             self._notify("the job failed; its worker gave no exit code", "")
             self._end(EXIT_JOB_FAILED, extension.ORIGIN_JOB)
 
     def _exception(self, args: list[bytes]) -> None:
-        text = args[1].decode("utf-8", "replace").strip()
+        self._no_exit_code()
+        text = words_of(args[1].strip())
         self._notify(f"the job raised an exception: {text}", "")
         self._end(EXIT_JOB_FAILED, extension.ORIGIN_JOB)
 
@@ -260,7 +279,7 @@ class Foreground:
         while (left := deadline - time.monotonic()) > 0:
             for number, body in self._connection.receive(left):
                 if number == packets.FARM_CANCEL_RES:
-                    return split(KINDS[number], body)[1]
+                    return _split(number, body, self._connection)[1]
         return b""
 
 
@@ -287,9 +306,25 @@ _HANDLERS: dict[int, Callable[[Foreground, list[bytes]], None]] = {
 }
 
 
+def _split(number: int, body: bytes, connection: Connection) -> list[bytes]:
+    """The arguments of a server's packet."""
+    try:
+        return split(KINDS[number], body)
+    except PacketRefused as refused:
+        raise NotGearman(f"the server at {connection.address} sent a bad packet: {refused.text.decode()}") from refused
+
+
+def _handle(handle: bytes, connection: Connection) -> str:
+    """A handle as text: it is printed, and must be one word of one line."""
+    text = shown(handle)
+    if not text or text.encode() != handle:
+        raise NotGearman(f"the server at {connection.address} sent a strange handle: {text[:80]!r}")
+    return text
+
+
 def _unexpected(number: int, body: bytes, connection: Connection) -> NoReturn:
     if number == packets.ERROR:
-        raise _refused(split(KINDS[number], body), connection)
+        raise _refused(_split(number, body, connection), connection)
     if number == TEXT:
         raise NotGearman(
             f"the server at {connection.address} does not speak Gearman; it said {shown(body[:40])!r}",

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from farm import __version__
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_INTERNAL, EXIT_OK, FarmError, UsageError
 from farm.loop import Loop
+from farm.net import reason
 from farm.server.config import ServerConfig
 from farm.server.logs import NOTICE, LogConfig, reopen, set_up
 from farm.server.server import Server
@@ -99,7 +100,7 @@ def _pid_file(path: str | None) -> Iterator[None]:
             with open(path, "w") as file:
                 file.write(f"{os.getpid()}\n")
         except OSError as error:
-            raise FarmError(f"cannot write the pid file {path}: {error.strerror}", status=EXIT_CANNOT_CREATE) from error
+            raise FarmError(f"cannot write the pid file {path}: {reason(error)}", status=EXIT_CANNOT_CREATE) from error
     try:
         yield
     finally:

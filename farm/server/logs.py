@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 
 from farm.errors import EXIT_CANNOT_CREATE, FarmError
+from farm.net import reason
 
 NOTICE = 25
 LEVELS = {
@@ -50,6 +51,7 @@ class _Json(logging.Formatter):
 
 def set_up(config: LogConfig) -> logging.Handler:
     """Start logging. Raises FarmError when the file cannot be written or there is no syslog."""
+    logging.raiseExceptions = False  # a full disk or a reader that has left costs lines of the log, nothing else
     logging.addLevelName(NOTICE, "NOTICE")
     handler = _handler(config)
     if config.format == "json":
@@ -76,7 +78,7 @@ def _handler(config: LogConfig) -> logging.Handler:
         return logging.FileHandler(config.path) if config.path else logging.StreamHandler()
     except OSError as error:
         where = SYSLOG_SOCKET if config.syslog else config.path
-        raise FarmError(f"cannot write the log {where}: {error.strerror}", status=EXIT_CANNOT_CREATE) from error
+        raise FarmError(f"cannot write the log {where}: {reason(error)}", status=EXIT_CANNOT_CREATE) from error
 
 
 def reopen(handler: logging.Handler) -> None:

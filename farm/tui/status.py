@@ -56,12 +56,13 @@ def _header(server: ServerStatus) -> Text:
 
 def _table(rows: Sequence[FunctionStatus]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="bold")
-    table.add_column("FUNCTION", overflow="ellipsis", no_wrap=True, min_width=12)
+    # The only column that may wrap is the only one that is narrowed; a name without blanks is cut, not wrapped.
+    table.add_column("FUNCTION", overflow="ellipsis", min_width=12)
     table.add_column("STATE", no_wrap=True)
     for name in ("QUEUED", "RUNNING", "WORKERS"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(row.name, _state(row), f"{row.queued:,}", f"{row.running:,}", f"{row.workers:,}")
+        table.add_row(Text(row.name), _state(row), f"{row.queued:,}", f"{row.running:,}", f"{row.workers:,}")
     return table
 
 

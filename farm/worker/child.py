@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from farm.errors import EXIT_SIGNAL_BASE
 from farm.loop import READ, WRITE, Loop, Timer
+from farm.worker.guard import Guard
 
 READ_SIZE = 64 * 1024  # a pipe's capacity on Linux
 LINGER_S = 1.0  # of silence from what the command left behind, after it has exited itself
@@ -48,10 +49,18 @@ class Child:
     """A running command. `on_output` is called with what it writes, `on_end` once, at the very end."""
 
     def __init__(
-        self, argv: list[str], env: dict[str, str], payload: bytes, loop: Loop, on_output: OnOutput, on_end: OnEnd
+        self,
+        argv: list[str],
+        env: dict[str, str],
+        payload: bytes,
+        loop: Loop,
+        on_output: OnOutput,
+        on_end: OnEnd,
+        guard: Guard | None = None,
     ) -> None:
         """Start it. Raises OSError when the command cannot be run."""
         self._loop = loop
+        self._guard = guard
         self._on_output = on_output
         self._on_end = on_end
         self._exited = False
@@ -72,6 +81,8 @@ class Child:
         process = self._process
         assert process.stdin and process.stdout and process.stderr
         self.pid = process.pid
+        if guard:
+            guard.began(self.pid)
         self._stdin: int = process.stdin.fileno()
         self._outputs = {process.stdout.fileno(): False, process.stderr.fileno(): True}
         for fd in (self._stdin, *self._outputs):
@@ -173,6 +184,8 @@ class Child:
             self._loop.watch(fd, 0, lambda events: None)
         self._signal(signal.SIGKILL)
         self._ended = True
+        if self._guard:
+            self._guard.ended(self.pid)
         for timer in (self._linger, self._kill):
             if timer:
                 timer.cancel()

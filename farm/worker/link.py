@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from farm.errors import NotGearman, Unavailable
+from farm.errors import NotGearman, PacketRefused, Unavailable
 from farm.loop import READ, WRITE, Loop, Timer
 from farm.net import Target, reason, resolve, tune
 from farm.protocol import extension, packets
@@ -81,7 +81,11 @@ class Link:
                 self._failed(failure.message)
                 return
         family, where = self._targets.pop(0)
-        sock = self._sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock = self._sock = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:  # no descriptor left: again after a while
+            self._failed(reason(error))
+            return
         sock.setblocking(False)
         try:
             sock.connect(where)
@@ -181,7 +185,10 @@ class Link:
             self._lost("it closed the connection")
             return
         for number, body in self._decoder.feed(chunk):
-            self._handle(number, body)
+            try:
+                self._handle(number, body)
+            except PacketRefused as refused:  # an argument is missing
+                self._not_gearman(refused.text.decode())
             if self.state in (DOWN, CLOSED):
                 return
         if self._decoder.failed:

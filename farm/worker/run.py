@@ -6,15 +6,16 @@ it is produced, in WORK_DATA. See `farm/protocol/WIRE.md` for what travels how a
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 
 from farm.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_WORKER_FAILED
 from farm.loop import Loop, Timer
 from farm.protocol import extension, packets
-from farm.protocol.names import shown
 from farm.protocol.packets import REQUEST, request, with_data
 from farm.worker.child import Child
+from farm.worker.guard import Guard
 
 HOLD_S = 0.05  # a first piece of output waits so long for the command's end, unnoticeable to a person
 HOLD_MAX = 64 * 1024  # and no more of it than a pipe holds
@@ -50,6 +51,7 @@ class Run:
         *,
         mark_begin: bool,
         collect: bool,
+        guard: Guard | None = None,
     ) -> None:
         self.job = job
         self.cancelled = False
@@ -64,16 +66,16 @@ class Run:
         self._silent = False
         self.child: Child | None = None
         try:
-            self.child = Child(argv, self._environment(), job.payload, loop, self._output, self._exited)
+            self.child = Child(argv, self._environment(), job.payload, loop, self._output, self._exited, guard)
         except OSError as error:
             failure = error  # reported from the loop, as an end always is
             loop.call_in(0, lambda: self._cannot_run(argv[0], failure))
 
     def _environment(self) -> dict[str, str]:
         return os.environ | {
-            "FARM_JOB": shown(self.job.handle),
-            "FARM_FUNCTION": shown(self.job.function),
-            "FARM_UNIQUE": shown(self.job.unique),
+            "FARM_JOB": os.fsdecode(self.job.handle),
+            "FARM_FUNCTION": os.fsdecode(self.job.function),
+            "FARM_UNIQUE": os.fsdecode(self.job.unique),
         }
 
     # -- output
@@ -134,7 +136,7 @@ class Run:
         code, words = EXIT_WORKER_FAILED, (error.strerror or str(error)).lower()
         if isinstance(error, FileNotFoundError):
             code, words = EXIT_NOT_FOUND, "command not found"
-        elif isinstance(error, PermissionError):
+        elif isinstance(error, PermissionError) or error.errno == errno.ENOEXEC:
             code = EXIT_NOT_EXECUTABLE
         self._output(True, f"farm: error: {command}: {words}\n".encode())
         self._report(code, extension.ORIGIN_FARM)

@@ -6,11 +6,12 @@ worker, and a client that reads slowly holds up its own job's connection and no 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from farm.errors import FarmError
 from farm.protocol import packets
-from farm.protocol.names import words_of
+from farm.protocol.names import shown, words_of
 from farm.protocol.packets import request
 from farm.worker.link import ASLEEP, AWAKE, CLOSED, GRABBING, HOLDING, Link
 from farm.worker.run import Assignment, Run
@@ -51,7 +52,7 @@ class Slot:
         """A connection was made: say who this is and what it can do."""
         config = self._worker.config
         name = f"{config.name}-{self.number}" if config.slots > 1 else config.name
-        link.send((request(packets.SET_CLIENT_ID, name.encode()),))
+        link.send((request(packets.SET_CLIENT_ID, os.fsencode(name)),))
         link.send((request(packets.CAN_DO, config.function),))
 
     def link_up(self, link: Link) -> None:
@@ -65,7 +66,7 @@ class Slot:
         if self._holder is link:
             self._holder = None
             if self.run:
-                self._worker.say(f"job {self.run.job.handle.decode()}: ending its command, its server has gone")
+                self._worker.say(f"job {shown(self.run.job.handle)}: ending its command, its server has gone")
                 self.run.abort()
         self.next()
 
@@ -86,7 +87,7 @@ class Slot:
     def cancel(self, link: Link, handle: bytes) -> None:
         """The server says that nobody wants the job any more."""
         if self.run and self._holder is link and self.run.job.handle == handle:
-            self._worker.trace(f"job {handle.decode()}: cancelled")
+            self._worker.trace(f"job {shown(handle)}: cancelled")
             self.run.cancel()
 
     def pause(self, link: Link, paused: bool) -> None:
@@ -124,7 +125,7 @@ class Slot:
         """A server gave a job: run it."""
         config = self._worker.config
         self._holder = link
-        self._worker.trace(f"job {job.handle.decode()}: started, {len(job.payload)} bytes")
+        self._worker.trace(f"job {shown(job.handle)}: started, {len(job.payload)} bytes")
         self.run = Run(
             job,
             config.argv,
@@ -133,11 +134,12 @@ class Slot:
             self._ended,
             mark_begin=not link.extension,
             collect=config.collect,
+            guard=self._worker.guard,
         )
 
     def _ended(self, code: int) -> None:
         assert self.run
-        self._worker.trace(f"job {self.run.job.handle.decode()}: exit {code}")
+        self._worker.trace(f"job {shown(self.run.job.handle)}: exit {code}")
         holder, self.run, self._holder = self._holder, None, None
         if holder and holder.state == HOLDING:
             holder.state = AWAKE

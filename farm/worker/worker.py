@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import shutil
 import signal
 import socket
-import sys
 from dataclasses import dataclass
 
 from farm.errors import (
@@ -16,13 +17,18 @@ from farm.errors import (
     EXIT_SIGNAL_BASE,
     FarmError,
     Unavailable,
+    UsageError,
 )
 from farm.loop import Loop
 from farm.net import resolve
 from farm.protocol.address import Address
+from farm.protocol.names import shown
+from farm.worker.guard import Guard
 from farm.worker.slot import Slot
 
 SLOTS_MAX = 1024
+DESCRIPTORS_PER_SLOT = 3  # the command's pipes, besides a connection to each server
+DESCRIPTORS_OTHER = 16
 
 
 @dataclass
@@ -58,17 +64,22 @@ class Worker:
         self._signal = 0
         self._failure: FarmError | None = None
         self._up: dict[Address, bool] = {}
+        self.guard: Guard | None = None
 
     def run(self) -> int:
         """Returns the exit status. Raises FarmError for what trying again cannot mend."""
         _require_command(self.config.argv[0])
+        _require_descriptors(self.config)
         for address in self.config.servers:
             try:
                 resolve(address, self.config.insecure)  # refuses other machines before anything is sent to them
             except Unavailable:
                 pass  # its name may be known later
+        self.guard = Guard()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.on_signal(number, lambda number=number: self._stop(number))  # type: ignore[misc]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means it
+            self._loop.on_signal(signal.SIGHUP, self._hang_up)
         self._loop.on_signal(signal.SIGCHLD, self._reap)
         self._loop.call_in(0, self._start)
         self._loop.run()
@@ -101,6 +112,11 @@ class Worker:
                 slot.abort()
         self.check_closed()
 
+    def _hang_up(self) -> None:
+        """The terminal is gone: nobody will send a second signal."""
+        self._stops = max(self._stops, 1)
+        self._stop(signal.SIGHUP)
+
     def check_closed(self) -> None:
         """Leave once the last slot has nothing left to do."""
         if (self._stops or self._failure) and all(slot.closed for slot in self._slots):
@@ -120,7 +136,7 @@ class Worker:
         if not self._up.get(address):
             back = "again " if address in self._up else ""
             self._up[address] = True
-            self.say(f"{back}working on {self.config.function.decode()!r} for {address}, {self.config.slots} at once")
+            self.say(f"{back}working on {shown(self.config.function)!r} for {address}, {self.config.slots} at once")
 
     def server_down(self, address: Address, words: str) -> None:
         """Said once until it is back, however often it is tried."""
@@ -131,7 +147,8 @@ class Worker:
     def say(self, message: str) -> None:
         """One line on stderr, unless it was told to be quiet."""
         if not self.config.quiet:
-            print(f"farm: {message}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # nobody reads it, or its disk is full: the work goes on
+                os.write(2, f"farm: {message}\n".encode(errors="backslashreplace"))
 
     def trace(self, message: str) -> None:
         """One line on stderr if it was told to be verbose."""
@@ -139,14 +156,27 @@ class Worker:
             self.say(message)
 
 
+def _require_descriptors(config: WorkerConfig) -> None:
+    """Raises UsageError now rather than fail in the middle of a job."""
+    needed = config.slots * (len(config.servers) + DESCRIPTORS_PER_SLOT) + DESCRIPTORS_OTHER
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and needed > limit:
+        raise UsageError(
+            f"--jobs {config.slots} needs {needed} open files, and {limit} are allowed",
+            f"run fewer at once, or allow more: ulimit -n {needed}",
+        )
+
+
 def _require_command(command: str) -> None:
     """Raises FarmError now rather than fail every job later."""
     if shutil.which(command):
         return
-    if os.path.exists(command):
+    if "/" in command and os.path.exists(command):
         raise FarmError(f"not executable: {command}", "chmod +x it, or give a program", EXIT_NOT_EXECUTABLE)
     raise FarmError(
         f"command not found: {command}",
-        "the command follows `--`; a shell line is given with --cmd",
+        f"it is not on the PATH; the file beside you is ./{command}"
+        if os.path.exists(command)
+        else "the command follows `--`; a shell line is given with --cmd",
         EXIT_NOT_FOUND,
     )

@@ -1,0 +1,1 @@
+"""The documentation is run and compared: what it shows is what happens."""

@@ -1,0 +1,244 @@
+"""One run of a command: real processes, in a real loop, in this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from farm.loop import Loop
+from farm.worker import child as child_module
+from farm.worker.child import Child
+from tests.cli.rig import alive, children
+from tests.support import PATIENCE_S, wait_until
+
+MIB = 1024 * 1024
+
+
+class Bench:
+    """A loop with one child in it, and what came of it."""
+
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.out = b""
+        self.err = b""
+        self.codes: list[int] = []
+        self.child: Child | None = None
+        self.loop.on_signal(signal.SIGCHLD, lambda: self.child.check_exit() if self.child else None)
+
+    def start(self, *argv: str, payload: bytes = b"", env: dict[str, str] | None = None) -> Child:
+        """Start a command."""
+        self.child = Child(
+            list(argv), env or {"PATH": os.environ["PATH"]}, payload, self.loop, self._output, self.codes.append
+        )
+        return self.child
+
+    def shell(self, script: str, payload: bytes = b"") -> Child:
+        """Start a shell script."""
+        return self.start("sh", "-c", script, payload=payload)
+
+    def _output(self, is_stderr: bool, chunk: bytes) -> None:
+        if is_stderr:
+            self.err += chunk
+        else:
+            self.out += chunk
+
+    def until(self, condition: object) -> None:
+        """Turn the loop until something is so."""
+        assert callable(condition)
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline, (self.out, self.err, self.codes)
+            self.loop.call_in(0.01, lambda: None)
+            self.loop.turn()
+
+    def end(self) -> int:
+        """Turn the loop until the child has ended; its code."""
+        self.until(lambda: self.codes)
+        return self.codes[0]
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """At the end nothing may be left: no descriptor, no zombie, no second report."""
+    before = len(os.listdir("/proc/self/fd"))
+    bench = Bench()
+    yield bench
+    if bench.child and not bench.codes:
+        bench.child.terminate()
+        bench.until(lambda: bench.codes)
+    assert len(bench.codes) <= 1
+    bench.loop.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert not bench.child or bench.child.pid not in children(os.getpid())
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_536, 65_537, 5 * MIB])
+def test_payload_in_output_out(bench: Bench, size: int) -> None:
+    payload = os.urandom(size)
+    bench.start("cat", payload=payload)
+    assert bench.end() == 0
+    assert bench.out == payload
+
+
+def test_both_outputs_at_once(bench: Bench) -> None:
+    bench.shell(f"head -c {MIB} /dev/zero & head -c {MIB} /dev/zero >&2; wait; exit 7")
+    assert bench.end() == 7
+    assert (len(bench.out), len(bench.err)) == (MIB, MIB)
+
+
+def test_output_before_input(bench: Bench) -> None:
+    """More than any pipe holds, both ways."""
+    bench.shell(f"head -c {MIB} /dev/zero; cat", payload=b"x" * MIB)
+    assert bench.end() == 0
+    assert bench.out == b"\0" * MIB + b"x" * MIB
+
+
+@pytest.mark.parametrize("script", ["true", "exec <&-; echo x", "head -c 1 >/dev/null"])
+def test_a_payload_that_nobody_wants(bench: Bench, script: str) -> None:
+    bench.shell(script, payload=b"x" * 5 * MIB)
+    assert bench.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit 0", 0), ("exit 255", 255), ("kill -9 $$", 137), ("kill -15 $$", 143)]
+)
+def test_codes(bench: Bench, script: str, code: int) -> None:
+    bench.shell(script)
+    assert bench.end() == code
+
+
+def test_output_is_passed_on_while_it_runs(bench: Bench, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "gate")
+    bench.shell(f"echo first; read x < {tmp_path}/gate; echo $x")
+    bench.until(lambda: bench.out == b"first\n")
+    assert not bench.codes
+    (tmp_path / "gate").write_text("second\n")
+    assert bench.end() == 0
+    assert bench.out == b"first\nsecond\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "error"),
+    [(["/no/such/command"], FileNotFoundError), (["/"], PermissionError), (["/dev/null"], PermissionError)],
+)
+def test_what_cannot_be_run(argv: list[str], error: type[OSError]) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    loop = Loop()
+    with pytest.raises(error):
+        Child(argv, {}, b"payload", loop, lambda *_: None, lambda _: None)
+    loop.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_environment_is_the_given_one(bench: Bench) -> None:
+    bench.start("/usr/bin/env", env={"A": "1", "B": "zwei ü"})
+    assert bench.end() == 0
+    assert sorted(bench.out.decode().splitlines()) == ["A=1", "B=zwei ü"]
+
+
+# -- what is left behind
+
+
+def test_what_holds_the_outputs_is_given_a_moment_and_killed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_module, "LINGER_S", 0.1)
+    bench.shell("sleep 300 & echo $!; exit 3")
+    assert bench.end() == 3
+    wait_until(lambda: not alive(int(bench.out)), what="it is killed")
+
+
+def test_the_moment_is_one_of_silence(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever still says something is listened to."""
+    monkeypatch.setattr(child_module, "LINGER_S", 0.3)
+    bench.shell("(for i in 1 2 3 4 5; do sleep 0.15; echo $i; done) & exit 0")
+    assert bench.end() == 0
+    assert bench.out == b"1\n2\n3\n4\n5\n"
+
+
+def test_nobody_is_waited_for_when_the_outputs_are_closed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_module, "LINGER_S", 300)
+    bench.shell("sleep 300 >/dev/null 2>&1 & echo $!")
+    assert bench.end() == 0
+    wait_until(lambda: not alive(int(bench.out)), what="the rest of the group is killed all the same")
+
+
+# -- ending it
+
+
+def test_terminate_ends_the_group(bench: Bench) -> None:
+    child = bench.shell("sleep 300 & echo $!; wait")
+    bench.until(lambda: bench.out)
+    child.terminate()
+    child.terminate()  # once is enough
+    assert bench.end() == 128 + signal.SIGTERM
+    wait_until(lambda: not alive(int(bench.out)), what="the group has ended")
+
+
+def test_who_ignores_sigterm_is_killed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_module, "KILL_GRACE_S", 0.1)
+    child = bench.shell("trap '' TERM; echo ready; while :; do sleep 300; done")
+    bench.until(lambda: bench.out)
+    child.terminate()
+    assert bench.end() == 128 + signal.SIGKILL
+
+
+def test_who_tidies_up_on_sigterm_may_do_so(bench: Bench) -> None:
+    child = bench.shell("trap 'echo tidy; exit 4' TERM; echo ready; while :; do sleep 0.01; done")
+    bench.until(lambda: bench.out)
+    child.terminate()
+    assert bench.end() == 4
+    assert bench.out == b"ready\ntidy\n"
+
+
+def test_terminate_after_the_end_is_nothing(bench: Bench) -> None:
+    child = bench.shell("exit 0")
+    bench.end()
+    child.terminate()
+    assert bench.codes == [0]
+
+
+# -- back-pressure
+
+
+def test_a_paused_command_waits(bench: Bench) -> None:
+    child = bench.shell(f"head -c {5 * MIB} /dev/zero; exit 2")
+    bench.until(lambda: bench.out)
+    child.pause(True)
+    before = len(bench.out)
+    for _ in range(20):
+        bench.loop.call_in(0.001, lambda: None)
+        bench.loop.turn()
+    assert len(bench.out) == before
+    assert not bench.codes
+    child.pause(False)
+    assert bench.end() == 2
+    assert len(bench.out) == 5 * MIB
+
+
+def test_a_command_that_exits_while_paused_loses_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last output lies in the pipe; the moment of silence begins when it is read again."""
+    monkeypatch.setattr(child_module, "LINGER_S", 0.05)
+    child = bench.shell("echo last words; sleep 300 & exit 5")
+    child.pause(True)
+    deadline = time.monotonic() + 0.3
+    while time.monotonic() < deadline:
+        bench.loop.call_in(0.01, lambda: None)
+        bench.loop.turn()
+    assert bench.codes == []
+    child.pause(False)
+    assert bench.end() == 5
+    assert bench.out == b"last words\n"
+
+
+def test_a_paused_command_can_be_ended(bench: Bench) -> None:
+    """Its full pipe must not keep it from hearing of it."""
+    child = bench.start("yes")
+    bench.until(lambda: bench.out)
+    child.pause(True)
+    child.terminate()
+    child.pause(True)
+    assert bench.end() == 128 + signal.SIGTERM
