@@ -244,13 +244,14 @@ from farm.errors import FarmError
 from farm.protocol.address import parse_address
 from farm.server.config import ServerConfig
 from farm.server.daemon import serve
+from farm.server.logs import LogConfig
 from farm.store.memory import MemoryStore
 options = json.loads(sys.argv[1])
 if options["nofile"]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (options["nofile"],) * 2)
 listen = [parse_address(text) for text in options["config"].pop("listen")]
 try:
-    sys.exit(serve(ServerConfig(listen=listen, **options["config"]), MemoryStore(), level=options["level"]))
+    sys.exit(serve(ServerConfig(listen=listen, **options["config"]), MemoryStore(), logs=LogConfig(level=options["level"])))
 except FarmError as error:
     print("farm: error:", error.message, file=sys.stderr)
     print("hint:", error.hint, file=sys.stderr)

@@ -6,8 +6,10 @@ import re
 
 import pytest
 
-from farm.cli.options import COMMANDS, COMMON, Command
+from farm.cli.options import COMMON, Command, commands
 from tests.cli.rig import Rig
+
+COMMANDS = {command.name: command for command in commands()}
 
 
 def words(text: bytes) -> str:

@@ -8,10 +8,12 @@ import sys
 
 import pytest
 
-from farm.cli.options import COMMANDS, Command
+from farm.cli.options import Command, commands
 from farm.errors import EXIT_MEANINGS, EXIT_SIGNAL_BASE
 from farm.protocol.packets import KINDS
 from tests.support import CHECKOUT
+
+COMMANDS = {command.name: command for command in commands()}
 
 REFERENCE = CHECKOUT / "farm/docs/commands.md"
 

@@ -11,8 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from farm.cli import app, light
-from farm.cli.options import COMMANDS, COMMON, FLAG, Command, Option, complete
+from farm.cli.options import COMMON, FLAG, Command, Option, commands, complete
 from farm.errors import UsageError
+
+COMMANDS = {command.name: command for command in commands()}
 
 Outcome = tuple[str, Any]
 

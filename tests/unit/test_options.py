@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.cli.options import COMMANDS, COMMON, FLAG, SERVE, STATUS, SUBMIT, WORK, Values, complete
+from farm.cli.options import COMMON, FLAG, SERVE, STATUS, SUBMIT, WORK, Values, commands, complete
 from farm.errors import UsageError
+
+COMMANDS = {command.name: command for command in commands()}
 
 
 def test_the_table_is_sound() -> None:
