@@ -251,7 +251,8 @@ if options["nofile"]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (options["nofile"],) * 2)
 listen = [parse_address(text) for text in options["config"].pop("listen")]
 try:
-    sys.exit(serve(ServerConfig(listen=listen, **options["config"]), MemoryStore(), logs=LogConfig(level=options["level"])))
+    logs = LogConfig(level=options["level"])
+    sys.exit(serve(ServerConfig(listen=listen, **options["config"]), MemoryStore(), logs=logs))
 except FarmError as error:
     print("farm: error:", error.message, file=sys.stderr)
     print("hint:", error.hint, file=sys.stderr)
