@@ -7,6 +7,7 @@ import tomllib
 
 from farm.cli.options import FLAG, Command, Value, Values
 from farm.errors import InputError, UsageError
+from farm.net import reason
 
 NOT_IN_FILE = ("config", "check")
 
@@ -19,10 +20,10 @@ def read(path: str, command: Command) -> Values:
     try:
         with open(path, "rb") as file:
             tables = tomllib.load(file)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, tomllib.TOMLDecodeError | UnicodeDecodeError):
+            raise UsageError(f"{path} is not TOML: {error}") from error
+        raise InputError(f"cannot read {path}: {reason(error)}") from error
     for name in tables:
         if name != command.name:
             hint = f"the settings of farm {command.name} go into the table [{command.name}]"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from farm.cli import app, light
 from farm.cli.options import COMMON, FLAG, Command, Option, commands, complete
-from farm.errors import UsageError
+from farm.errors import FarmError
 
 COMMANDS = {command.name: command for command in commands()}
 
@@ -83,7 +83,7 @@ def completed(command: Command, given: Any) -> Outcome:
     """The values a command would run with, or what is wrong with them."""
     try:
         return command.name, same(complete(command, given, {}))
-    except UsageError as error:
+    except FarmError as error:
         return "wrong", error.message
 
 
@@ -109,7 +109,7 @@ class Typer:
         self.ran.clear()
         try:
             app.run(argv)
-        except UsageError as error:
+        except FarmError as error:
             return "wrong", error.message
         return self.ran[0] if self.ran else ("nothing", None)
 
