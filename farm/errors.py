@@ -89,6 +89,62 @@ class NotPermitted(FarmError):
     status = EXIT_NO_PERMISSION
 
 
+class Timeout(FarmError):
+    """A call of the library took longer than it may. The job, if there is one, is still out."""
+
+    status = EXIT_TRY_AGAIN
+
+
+class JobCancelled(FarmError):
+    """The job was given up by this program."""
+
+    status = EXIT_TRY_AGAIN
+
+
+class JobFailed(FarmError):
+    """A job failed.
+
+    exit_code: its command's, 128 + N for signal N; None when a stock worker gave none. stderr: what it said meanwhile.
+    data: its output, as far as it was not taken before.
+    """
+
+    status = EXIT_JOB_FAILED
+
+    def __init__(
+        self, message: str, *, handle: str, exit_code: int | None = None, stderr: bytes = b"", data: bytes = b""
+    ) -> None:
+        super().__init__(message, status=exit_code)
+        self.handle = handle
+        self.exit_code = exit_code
+        self.stderr = stderr
+        self.data = data
+
+
+class JobException(JobFailed):
+    """A job's worker reported an exception. text: what it said, as it came."""
+
+    def __init__(self, message: str, *, handle: str, text: bytes, stderr: bytes = b"", data: bytes = b"") -> None:
+        super().__init__(message, handle=handle, stderr=stderr, data=data)
+        self.text = text
+
+
+class JobLost(Unavailable):
+    """The server went away while a job was out; it may have run or not.
+
+    server: its address. handle: "" when the server never said that it has the job. running: a worker had been heard
+    of. received: bytes of output that had come.
+    """
+
+    def __init__(
+        self, message: str, hint: str = "", *, server: str, handle: str = "", running: bool = False, received: int = 0
+    ) -> None:
+        super().__init__(message, hint)
+        self.server = server
+        self.handle = handle
+        self.running = running
+        self.received = received
+
+
 class PacketRefused(Exception):
     """A peer's packet breaks the rules: answered with an ERROR packet, then the connection is closed or stays.
 

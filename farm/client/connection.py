@@ -170,7 +170,7 @@ def connect(addresses: list[Address], insecure: bool) -> Connection:
             continue
         for target in targets:
             try:
-                return Connection(_open(target), address)
+                return Connection(open_socket(target), address)
             except (OSError, OverflowError) as error:
                 failures.append(Unavailable(f"no server at {address}: {reason(error)}"))
     if len(failures) > 1:
@@ -180,11 +180,12 @@ def connect(addresses: list[Address], insecure: bool) -> Connection:
     raise Unavailable(message, "start one with `farm server`, or name another with --server or FARM_SERVER")
 
 
-def _open(target: Target) -> socket.socket:
+def open_socket(target: Target, timeout_s: float = CONNECT_TIMEOUT_S) -> socket.socket:
+    """A connected socket. Raises OSError."""
     family, where = target
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock.settimeout(CONNECT_TIMEOUT_S)
+        sock.settimeout(timeout_s)
         sock.connect(where)
         tune(sock)
     except BaseException:

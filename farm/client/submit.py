@@ -250,7 +250,7 @@ class Foreground:
 
     def _error(self, args: list[bytes]) -> None:
         if args[0] != b"UNKNOWN_OPTION":  # a stock server's answer to the extension
-            raise _refused(args, self._connection)
+            raise refusal(args, self._connection.address)
 
     def _end(self, code: int, origin: str) -> None:
         self._exit = code
@@ -324,7 +324,7 @@ def _handle(handle: bytes, connection: Connection) -> str:
 
 def _unexpected(number: int, body: bytes, connection: Connection) -> NoReturn:
     if number == packets.ERROR:
-        raise _refused(_split(number, body, connection), connection)
+        raise refusal(_split(number, body, connection), connection.address)
     if number == TEXT:
         raise NotGearman(
             f"the server at {connection.address} does not speak Gearman; it said {shown(body[:40])!r}",
@@ -334,9 +334,10 @@ def _unexpected(number: int, body: bytes, connection: Connection) -> NoReturn:
     raise NotGearman(f"the server at {connection.address} sent an unexpected {kind.name if kind else number}")
 
 
-def _refused(args: list[bytes], connection: Connection) -> FarmError:
+def refusal(args: list[bytes], server: object) -> FarmError:
+    """What an ERROR packet in answer to a submission means. args: its code and text."""
     code, text = args
-    message = f"the server at {connection.address} refused the job: {words_of(text)}"
+    message = f"the server at {server} refused the job: {words_of(text)}"
     if code in (b"QUEUE_ERROR", b"SHUTDOWN", b"TOO_MANY_CONNECTIONS"):
         return TryAgain(message, "try again later")
     if code in (b"ARGUMENT_TOO_LARGE", b"INVALID_FUNCTION_NAME"):
