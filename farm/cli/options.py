@@ -112,6 +112,12 @@ SUBMIT = Command(
             default="normal",
             choices=("high", "normal", "low"),
         ),
+        Option(
+            "retry_lost",
+            "--retry-lost",
+            "Submit the job again, if need be to the next server, when a server is lost.",
+            FLAG,
+        ),
         Option("no_wait", "--no-wait", "Fail at once (exit 69) when no worker offers the function.", FLAG),
         QUIET,
         VERBOSE,

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from farm.cli.main import Leave, say
 from farm.cli.options import Values
 from farm.client.connection import Connection, connect
 from farm.client.submit import Foreground, Request, read_payload, require_worker, submit_background
-from farm.errors import EXIT_OK, EXIT_SIGNAL_BASE, FarmError, UsageError
+from farm.errors import EXIT_OK, EXIT_SIGNAL_BASE, FarmError, Unavailable, UsageError
 from farm.protocol.address import parse_addresses
 from farm.protocol.limits import UNIQUE_MAX
 from farm.protocol.names import function_name_fault
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing it costs a millisecond
+    from collections.abc import Callable
+
 SIGPIPE = 13
+RETRY_LOST_MAX = 5  # a job that takes server after server with it must not go on for ever
+RECONNECT_MAX_S = 30.0  # as long as a server may take to start again
+RECONNECT_PAUSE_S = 0.2
 
 
 class Interrupted(KeyboardInterrupt):
@@ -94,7 +102,7 @@ def _foreground(connection: Connection, wanted: Request, values: Values) -> int:
             handled.append(number)
             signal.signal(number, interrupt)
     try:
-        status = job.run()
+        status = _run(job, values, notify)
     except Interrupted as interrupted:
         _, words = _give_up(job)
         if words:
@@ -108,6 +116,29 @@ def _foreground(connection: Connection, wanted: Request, values: Values) -> int:
             raise
         raise Leave(EXIT_SIGNAL_BASE + SIGPIPE, signal=SIGPIPE) from None
     raise Leave(status, job.origin)
+
+
+def _run(job: Foreground, values: Values, notify: Callable[[str, str], None]) -> int:
+    """Run it, and where a server that goes away does not matter (`--retry-lost`), run it again through the next."""
+    for _ in range(RETRY_LOST_MAX if values["retry_lost"] else 0):
+        try:
+            return job.run()
+        except Unavailable as lost:
+            notify(f"{lost.message}; submitting it again", "")
+            job.move_to(_reconnect(values))
+    return job.run()
+
+
+def _reconnect(values: Values) -> Connection:
+    """A server that went away to start again needs a moment."""
+    deadline = time.monotonic() + RECONNECT_MAX_S
+    while True:
+        try:
+            return connect(parse_addresses(_texts(values["server"])), bool(values["insecure"]))
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(RECONNECT_PAUSE_S)
 
 
 def _give_up(job: Foreground) -> tuple[bool, str]:

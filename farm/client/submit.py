@@ -119,7 +119,7 @@ class Foreground:
         self._verbose = verbose
         self._out = Output()
         self._extension = False
-        self._lost = False  # the server has gone
+        self.lost = False  # the server has gone while the job was out
         self._running = False  # something has come from a worker
         self._begun = False  # a farm worker behind a stock server marks each attempt's beginning
         self._last = b""  # a warning that is the exit code if the failure comes next, and stderr if anything else does
@@ -149,13 +149,21 @@ class Foreground:
                 self._handle(number, body)
         return self._exit
 
+    def move_to(self, connection: Connection) -> None:
+        """The server has gone: `run` submits the job again, through this connection. Raises TryAgain when output has
+        come that cannot be taken back."""
+        self._out.restart()
+        self._connection = connection
+        self.handle = self._last = b""
+        self.lost = self._extension = self._running = self._begun = False
+
     def _receive(self, timeout_s: float | None) -> list[Packet]:
         try:
             return self._connection.receive(timeout_s, self._out.fd if self._out.to_pipe else -1)
         except Unavailable as lost:
             if not self.handle:
                 raise
-            self._lost = True
+            self.lost = True
             message = f"{lost.message} while job {self.handle.decode()} was under way; it may have run or not"
             raise Unavailable(message, "submit it again if it may run twice") from lost
 
@@ -260,7 +268,7 @@ class Foreground:
 
     def cancel(self) -> tuple[bool, str]:
         """Give the job up. Returns whether it ends, and in words what becomes of it ("": there is nothing to say)."""
-        if not self.handle or self._lost or self._exit is not None:
+        if not self.handle or self.lost or self._exit is not None:
             return True, ""
         name = f"job {self.handle.decode()}"
         if not self._extension:
