@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from farm.broker.broker import DEFAULT, Rules
 from farm.protocol import packets
 from tests.sim.model import HIGH, LOW, SOMETIMES, Item, Key, Out, Party, Wrong
 
@@ -14,10 +15,12 @@ class Book:
 
     handles: every handle that was ever given out, over all lives. finished: handles of background jobs whose end is
     stored; they must never run again. durable: what the journal must hold. seen: how often each interesting thing
-    happened.
+    happened. now, wall: the two clocks.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules = DEFAULT) -> None:
+        self.rules = rules
+        self.now = self.wall = 0.0
         self.seen: Counter[str] = Counter()
         self.handles: dict[bytes, None] = {}
         self.finished: dict[bytes, None] = {}
@@ -34,6 +37,7 @@ class Book:
         self.queues: dict[tuple[bytes, int], list[Item]] = {}
         self.joinable: dict[Key, Item] = {}
         self.functions: dict[bytes, None] = {}
+        self.limits: dict[bytes, tuple[int, ...]] = {}
         self.ending.clear()
         self.dirty = False
         self.stopping = False
@@ -77,7 +81,13 @@ class Book:
         if item.key is not None:
             self.joinable[item.key] = item
         self.dirty |= item.background
-        self.queue(item).append(item)
+        self.line_up(item)
+
+    def line_up(self, item: Item) -> None:
+        """Last in its line, or aside until its time has come."""
+        item.delayed = item.due > self.wall
+        if not item.delayed:
+            self.queue(item).append(item)
 
     def watch(self, item: Item, party: Party) -> None:
         """`party` waits for the job from now on."""
@@ -92,23 +102,82 @@ class Book:
         if item.background or item.watchers:
             self.saw("left a job that others want")
             return b"shared", []
-        self._close_to_joiners(item)
         if item.holder is None:
-            self.queue(item).remove(item)
-            del self.jobs[item.handle]
+            self._drop(item)
             self.saw("left a queued job")
             return b"dropped", []
-        item.abandoned = True
-        holder = self.parties.get(item.holder)
-        if holder is not None and holder.extension:
+        told = self._abandon(item)
+        if told:
             self.saw("left a running job, worker told")
-            return b"told", [(holder.id, packets.FARM_JOB_CANCEL, item.handle)]
+            return b"told", told
         self.saw("left a running job, worker cannot be told")
         return b"unheard", []
+
+    def _drop(self, item: Item) -> None:
+        self._close_to_joiners(item)
+        if not item.delayed:
+            self.queue(item).remove(item)
+        del self.jobs[item.handle]
+
+    def _abandon(self, item: Item) -> list[Out]:
+        self._close_to_joiners(item)
+        item.abandoned = True
+        return self._tell_holder(item)
+
+    def _tell_holder(self, item: Item) -> list[Out]:
+        assert item.holder is not None
+        holder = self.parties.get(item.holder)
+        return [(holder.id, packets.FARM_JOB_CANCEL, item.handle)] if holder is not None and holder.extension else []
+
+    def cancel(self, item: Item) -> list[Out]:
+        """An administrator ends the job. Returns what must be sent."""
+        failed = self._fail(item)
+        if item.background:
+            self.ending.append(item.handle)
+            self.dirty = True
+            self.saw("administrator cancelled a background job")
+        if item.holder is None:
+            self.saw(
+                "administrator cancelled a delayed job" if item.delayed else "administrator cancelled a queued job"
+            )
+            self._drop(item)
+            return failed
+        item.background = False
+        self.saw("administrator cancelled a running job")
+        return failed + self._abandon(item)
+
+    def _fail(self, item: Item) -> list[Out]:
+        failed = [(watcher, packets.WORK_FAIL, item.handle) for watcher in item.watchers]
+        for watcher in item.watchers:
+            del self.parties[watcher].watches[item.handle]
+        item.watchers.clear()
+        return failed
+
+    def expire(self, item: Item) -> list[Out]:
+        """The time of the job's worker is up. Returns what must be sent."""
+        assert item.holder is not None
+        self.saw("abandoned job timed out" if item.abandoned else "timed out")
+        told = self._tell_holder(item)
+        if told:
+            self.saw("timed out, worker told")
+        party = self.parties[item.holder]
+        del party.holds[item.handle]
+        party.expired[item.handle] = None
+        return told + self.lose(item)
 
     def lose(self, item: Item) -> list[Out]:
         """The job's worker has gone. Returns what must be sent."""
         item.holder = None
+        item.expires = 0.0
+        item.losses += 1
+        if not item.abandoned and 0 < self.rules.losses_max <= item.losses:
+            self.saw("job failed for its lost workers")
+            self._close_to_joiners(item)
+            del self.jobs[item.handle]
+            if item.background:
+                self.ending.append(item.handle)
+                self.dirty = True
+            return self._fail(item)
         if item.abandoned:
             del self.jobs[item.handle]
             self.saw("abandoned job's worker lost")

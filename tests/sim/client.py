@@ -21,6 +21,7 @@ _ENDS = (packets.WORK_COMPLETE, packets.WORK_FAIL, packets.WORK_EXCEPTION)
 _ANSWERS = {
     packets.JOB_CREATED: "submit",
     packets.STATUS_RES: "status",
+    packets.STATUS_RES_UNIQUE: "unique",
     packets.FARM_CANCEL_RES: "cancel",
     packets.OPTION_RES: "option",
     packets.ECHO_RES: "echo",
@@ -64,8 +65,28 @@ class Client(End):
         if self.link is None:
             return
         deed = self.rng.choices(
-            (self.submit, self._burst, self._status, self._cancel, self._admin, self._echo, self._go, self._misbehave),
-            (50, 8, 8, 10, 3, 2, self.world.odds("clients leave", 8), self.world.odds("mischief", 4)),
+            (
+                self.submit,
+                self._burst,
+                self._status,
+                self._status_unique,
+                self._cancel,
+                self._admin,
+                self._echo,
+                self._go,
+                self._misbehave,
+            ),
+            (
+                50,
+                8,
+                8,
+                4,
+                10,
+                self.world.odds("administrators", 12) + 2,
+                2,
+                self.world.odds("clients leave", 8),
+                self.world.odds("mischief", 4),
+            ),
         )[0]
         deed()
 
@@ -77,7 +98,12 @@ class Client(End):
         payload = rng.choice((b"same", b"alike", b"")) if unique == b"-" else world.token()
         if world.rng.random() < 0.02:
             payload += b"." * 20_000  # too large to be copied behind its header
-        self._ask("submit", number, function or rng.choice(world.functions), unique, payload)
+        head = [function or rng.choice(world.functions), unique]
+        if number == packets.SUBMIT_JOB_EPOCH:
+            head.append(world.epoch())
+        elif number in (packets.SUBMIT_REDUCE_JOB, packets.SUBMIT_REDUCE_JOB_BACKGROUND):
+            head += [rng.choice((b"", b"sum", b"join")), b""]
+        self._ask("submit", number, *head, payload)
 
     def _burst(self) -> None:
         for _ in range(self.rng.randint(2, 6)):
@@ -85,6 +111,9 @@ class Client(End):
 
     def _status(self) -> None:
         self._ask("status", packets.GET_STATUS, self.world.some_handle())
+
+    def _status_unique(self) -> None:
+        self._ask("unique", packets.GET_STATUS_UNIQUE, self.rng.choice((*self.world.keys, b"-", b"", b"none")))
 
     def _cancel(self) -> None:
         handles = list(self.waiting)
@@ -97,7 +126,21 @@ class Client(End):
     def _admin(self) -> None:
         assert self.link
         self.asked.append(("admin", False))
-        self.link.to_server.write(b"status\r\n" if self.rng.random() < 0.8 else b"stratus\n")
+        self.link.to_server.write(self._command() + self.rng.choice((b"\n", b"\r\n")))
+
+    def _command(self) -> bytes:
+        rng, world = self.rng, self.world
+        whim = rng.randrange(10) if world.odds("administrators", 1) else 0
+        name = rng.choice(world.functions) if whim < 7 or rng.random() < 0.5 else b"spare%d" % rng.randrange(3)
+        if whim < 2 or b"\t" in name:  # such a name cannot be said in a command
+            listings = (b"status", b"prioritystatus", b"show jobs", b"show unique jobs")
+            return rng.choice(listings) if rng.random() < 0.9 else b"stratus"
+        if whim < 6:
+            return b"cancel job " + world.some_handle()
+        if whim < 7:
+            numbers = [b"%d" % rng.randint(-1, 6) for _ in range(rng.choice((0, 1, 1, 3)))]
+            return b" ".join((b"maxqueue", name, *numbers))
+        return (b"create" if whim < 8 else b"drop") + b" function " + name
 
     def _go(self) -> None:
         self.leave(cut=self.rng.random() < 0.5)
@@ -111,7 +154,7 @@ class Client(End):
         elif deed == 1:
             self._ask("submit", packets.SUBMIT_JOB_BG, self.rng.choice((b"", b"a b", b"f" * 513)), b"", b"")
         elif deed == 2:
-            self._ask("epoch", packets.SUBMIT_JOB_EPOCH, self.world.functions[0], b"", b"0", b"")
+            self._ask("schedule", packets.SUBMIT_JOB_SCHED, self.world.functions[0], *(b"",) * 7)
         elif deed == 3:
             self._ask("option", packets.OPTION_REQ, b"unheard-of")
         else:
@@ -145,7 +188,7 @@ class Client(End):
             raise Wrong(f"{self.name} hears of {handle!r} after its end")
         if handle not in self.waiting:
             raise Wrong(f"{self.name} hears of {handle!r}, for which it does not wait")
-        if number == packets.WORK_EXCEPTION and not self._exceptions:
+        if number == packets.WORK_EXCEPTION and not (self._exceptions or self.world.rules.exceptions):
             raise Wrong(f"{self.name} gets an exception and did not ask for them")
         if number in _ENDS:
             del self.waiting[handle]
@@ -153,7 +196,7 @@ class Client(End):
 
     def _answer(self, number: int, body: bytes, handle: bytes) -> None:
         if number == packets.TEXT:
-            if body == b"." or body.startswith(b"ERR "):
+            if body in (b".", b"OK") or body.startswith(b"ERR "):
                 self._expect("admin")
             return
         if not self.asked:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from farm.broker.broker import WAKE_PATIENCE_S
+from farm.broker.broker import DEFAULT, WAKE_PATIENCE_S, Rules
 from farm.broker.effects import Save
 from farm.protocol import packets
 from farm.protocol.decoder import Decoder
@@ -20,6 +20,7 @@ from tests.sim.rules import RULES, error
 
 # A woken worker counts as on its way for so long; the rest is the length of a turn.
 ON_ITS_WAY_S = WAKE_PATIENCE_S + 0.02
+LATE_S = 0.02
 
 
 def read_sends(sends: Iterable[tuple[int, bytes | None]]) -> list[Out]:
@@ -44,9 +45,22 @@ def read_sends(sends: Iterable[tuple[int, bytes | None]]) -> list[Out]:
 class Ledger:
     """Judges one simulated server over all its lives. Every method raises Wrong."""
 
-    def __init__(self) -> None:
-        self.book = Book()
+    def __init__(self, rules: Rules = DEFAULT) -> None:
+        self.book = Book(rules)
+        self._wall_offset = 0.0
+        self._clock_set = True  # since the last tick
         self.acked: dict[bytes, None] = {}  # background jobs whose JOB_CREATED reached its client
+
+    def clock(self, wall_offset: float) -> None:
+        """The server looked at the wall clock."""
+        if wall_offset != self._wall_offset:
+            if any(item.delayed for item in self.book.jobs.values()):
+                self.book.saw("clock set back" if wall_offset < self._wall_offset else "clock set forward")
+            self._wall_offset = wall_offset
+            self._clock_set = True
+
+    def _look_at_clocks(self, now: float) -> None:
+        self.book.now, self.book.wall = now, now + self._wall_offset
 
     # -- what goes in, with what the server decided because of it
 
@@ -56,6 +70,7 @@ class Ledger:
 
     def received(self, id: int, number: int, body: bytes, outs: list[Out], now: float) -> None:
         """A whole packet or line reached the rules."""
+        self._look_at_clocks(now)
         party = self.book.parties[id]
         if party.refused:
             expected: list[Out] = []
@@ -92,13 +107,44 @@ class Ledger:
 
     def ticked(self, outs: list[Out], now: float) -> None:
         """The rules were told the time."""
+        book = self.book
+        self._look_at_clocks(now)
         late = any(
-            party.notified and now - party.notified_at > WAKE_PATIENCE_S - 1e-6 for party in self.book.parties.values()
+            party.notified and now - party.notified_at > WAKE_PATIENCE_S - 1e-6 for party in book.parties.values()
         )
-        if self._compare([], outs, now):
-            self.book.saw("wake-up passed on after patience")
+        due, expected = self._due(), self._expired()
+        expired = bool(expected[0])
+        woken = self._compare(expected[1], outs, now)
+        if woken and due:
+            book.saw("due job woke a sleeper")
+        if woken and expired:
+            book.saw("timed out, another worker woken")
+        if woken and not due and not expired:
+            book.saw("wake-up passed on after patience")
             if not late:
                 raise Wrong("a worker was woken in place of one that still had time to come")
+
+    def _due(self) -> list[Item]:
+        """The delayed jobs whose time has come stand in line from now on."""
+        book = self.book
+        due = [item for item in book.jobs.values() if item.delayed and item.due <= book.wall]
+        for item in sorted(due, key=lambda item: (item.due, age(item.handle))):
+            if book.wall - item.due > LATE_S and not self._clock_set:
+                raise Wrong(f"{item.handle!r} was due {book.wall - item.due:.3f} s ago")
+            book.saw("delayed job became due")
+            book.line_up(item)
+        self._clock_set = False
+        return due
+
+    def _expired(self) -> tuple[list[Item], list[Out]]:
+        """The jobs whose workers took too long, and what must be sent because of that."""
+        book, outs = self.book, list[Out]()
+        expired = [item for item in book.jobs.values() if item.expires and item.expires <= book.now]
+        for item in sorted(expired, key=lambda item: (item.expires, age(item.handle))):
+            if book.now - item.expires > LATE_S:
+                raise Wrong(f"the time for {item.handle!r} was up {book.now - item.expires:.3f} s ago")
+            outs += book.expire(item)
+        return expired, outs
 
     def _compare(self, expected: list[Out], outs: list[Out], now: float) -> int:
         """Each connection must be sent exactly this, in this order. Returns how many sleepers were woken besides."""
@@ -145,8 +191,11 @@ class Ledger:
             book.finished[handle] = None
         book.ending.clear()
         book.durable = {handle: item for handle, item in book.jobs.items() if item.background}
-        stored = sorted((save.function, save.unique, save.priority, save.payload) for save in journal.values())
-        wanted = sorted((item.function, item.unique, item.priority, item.payload) for item in book.durable.values())
+        stored = sorted(tuple(save[1:]) for save in journal.values())
+        wanted = sorted(
+            (item.function, item.unique, item.priority, item.payload, item.reducer, item.due)
+            for item in book.durable.values()
+        )
         if stored != wanted:
             raise Wrong(f"the journal holds {len(stored)} jobs and should hold {list(book.durable)}")
 
@@ -159,18 +208,22 @@ class Ledger:
         if item is not None and item.background:
             raise Wrong(f"{body!r} was acknowledged before it was stored")
 
-    def restarted(self, handles: Iterable[bytes]) -> None:
+    def restarted(self, handles: Iterable[bytes], now: float) -> None:
         """A new life on the same journal: exactly the promised jobs are there, oldest first."""
         book = self.book
         durable = [book.durable[handle].afresh() for handle in sorted(book.durable, key=age)]
         book.forget()
+        self._look_at_clocks(now)
+        self._clock_set = True
         for item in durable:
             book.saw("restored after a restart")
             book.jobs[item.handle] = item
             book.functions[item.function] = None
             if item.key is not None:
                 book.joinable.setdefault(item.key, item)
-            book.queue(item).append(item)
+            book.line_up(item)
+            if item.delayed:
+                book.saw("delayed job restored after a restart")
         if sorted(handles) != sorted(book.jobs):
             raise Wrong(f"restored {sorted(handles)} instead of {sorted(book.jobs)}")
 
@@ -200,6 +253,7 @@ class Ledger:
 _PASSED_ON = "wake-up passed on by a worker that came"
 _WAKING = {
     packets.CAN_DO: "woken by CAN_DO while asleep",
+    packets.CAN_DO_TIMEOUT: "woken by CAN_DO while asleep",
     packets.CANT_DO: "wake-up passed on by CANT_DO",
     packets.RESET_ABILITIES: "wake-up passed on by CANT_DO",
     packets.PRE_SLEEP: "wake-up passed on by PRE_SLEEP",

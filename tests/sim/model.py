@@ -15,12 +15,21 @@ SUBMITS = {
     packets.SUBMIT_JOB_HIGH_BG: (HIGH, True),
     packets.SUBMIT_JOB_LOW: (LOW, False),
     packets.SUBMIT_JOB_LOW_BG: (LOW, True),
+    packets.SUBMIT_JOB_EPOCH: (NORMAL, True),
+    packets.SUBMIT_REDUCE_JOB: (NORMAL, False),
+    packets.SUBMIT_REDUCE_JOB_BACKGROUND: (NORMAL, True),
 }
 
 # What must happen somewhere in any 200 seeds: a simulator that never meets these proves nothing about them.
 SOMETIMES = (
     "abandoned job ended",
+    "abandoned job timed out",
     "abandoned job's worker lost",
+    "administrator cancelled a background job",
+    "administrator cancelled a delayed job",
+    "administrator cancelled a queued job",
+    "administrator cancelled a running job",
+    "administrator cancelled nothing",
     "another worker woken when one was lost",
     "background joins background",
     "background joins foreground",
@@ -33,30 +42,52 @@ SOMETIMES = (
     "cancel: unknown",
     "client told of a restart",
     "client told that it joined late",
+    "clock set back",
+    "clock set forward",
     "coalesced by payload",
+    "coalesced with a delayed job",
+    "coalesced with a job though the queue is full",
     "crash after the commit",
     "crash before the commit",
     "crash while sending",
+    "delayed",
+    "delayed job became due",
+    "delayed job restored after a restart",
+    "due job woke a sleeper",
     "end after an exception absorbed",
+    "epoch that is past",
     "exception passed on",
     "exception turned into a failure",
     "foreground joins background",
     "foreground joins foreground",
+    "function created",
+    "function dropped",
+    "function not dropped",
+    "job failed for its lost workers",
+    "late report refused",
     "left a job that others want",
     "left a queued job",
     "left a running job, worker cannot be told",
     "left a running job, worker told",
     "no sleep while jobs wait",
     "packet after a fatal one",
+    "queue full",
+    "reducer given to a worker",
+    "reducer kept from a worker that cannot take it",
     "report on no job refused",
     "requeued",
     "restored after a restart",
     "same key in two functions",
     "several jobs requeued at once",
+    "status by key",
+    "status by key of nothing",
     "status with jobs",
     "stranger refused",
     "stream stopped inside a packet",
     "submission refused while stopping",
+    "timed out",
+    "timed out, another worker woken",
+    "timed out, worker told",
     "wake-up passed on after patience",
     "wake-up passed on by CANT_DO",
     "wake-up passed on by PRE_SLEEP",
@@ -83,6 +114,7 @@ class Party:
         "asleep",
         "ended",
         "exceptions",
+        "expired",
         "extension",
         "holds",
         "id",
@@ -94,7 +126,8 @@ class Party:
 
     def __init__(self, id: int) -> None:
         self.id = id
-        self.abilities: dict[bytes, None] = {}
+        self.abilities: dict[bytes, float] = {}  # function -> timeout in seconds, 0: none
+        self.expired: dict[bytes, None] = {}  # handles of jobs that it took too long for
         self.asleep = False
         self.notified = False
         self.notified_at = 0.0
@@ -107,17 +140,23 @@ class Party:
 
 
 class Item:
-    """A job. `holder`: the connection that runs it; `abandoned`: it runs, and nobody wants it any more."""
+    """A job. `holder`: the connection that runs it; `abandoned`: it runs, and nobody wants it any more; `due`: by the
+    wall clock; `delayed`: and that has not come yet; `expires`: when its worker's time is up, 0: never."""
 
     __slots__ = (
         "abandoned",
         "background",
+        "delayed",
+        "due",
+        "expires",
         "function",
         "handle",
         "holder",
+        "losses",
         "payload",
         "priority",
         "progress",
+        "reducer",
         "streamed",
         "unique",
         "watchers",
@@ -132,6 +171,11 @@ class Item:
         self.priority = priority
         self.background = background
         self.payload = payload
+        self.reducer = b""
+        self.due = 0.0
+        self.delayed = False
+        self.expires = 0.0
+        self.losses = 0
         self.watchers: list[int] = []
         self.holder: int | None = None
         self.abandoned = False
@@ -145,7 +189,9 @@ class Item:
 
     def afresh(self) -> Item:
         """The job as a new life of the server finds it in the journal."""
-        return Item(self.handle, self.function, self.unique, self.priority, True, self.payload)
+        item = Item(self.handle, self.function, self.unique, self.priority, True, self.payload)
+        item.reducer, item.due = self.reducer, self.due
+        return item
 
 
 def key_of(function: bytes, unique: bytes, payload: bytes) -> Key | None:

@@ -5,16 +5,17 @@ A mutant is a few patches of farm's rules (of the simulated server in one case),
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from farm.broker import admin, dispatch
 from farm.broker import broker as broker_module
-from farm.broker import dispatch
 from farm.broker.broker import Broker
+from farm.broker.deadlines import Deadlines
 from farm.broker.function import Function, JobQueue
-from farm.broker.job import ABANDONED, CANCELLED, QUEUED, Job, first_id
+from farm.broker.job import ABANDONED, CANCELLED, QUEUED, RUNNING, Job, first_id
 from farm.broker.peer import Peer
 from farm.errors import PacketRefused
 from farm.protocol import packets
@@ -24,7 +25,7 @@ from tests.sim.world import STEPS, tell
 
 SEEDS = 100  # a mutant must be caught within so many
 
-Patch = tuple[Any, str, Callable[..., Any]]
+Patch = tuple[Any, str, Any]
 
 
 class Mutant(NamedTuple):
@@ -226,6 +227,158 @@ def _restore_without_key(broker: Broker, saved: Any, now: float) -> None:
         function.coalescing.clear()
 
 
+# -- time
+
+_tick, _next_deadline, _line_up, _time_out = Broker.tick, Broker.next_deadline, Broker._line_up, Broker._time_out
+_held, _release = Broker.held, Broker._release
+
+
+def _next_deadline_without_timeouts(broker: Broker) -> float | None:
+    with patch.object(broker, "timeouts", Deadlines()):
+        return _next_deadline(broker)
+
+
+def _next_deadline_without_delayed(broker: Broker) -> float | None:
+    with patch.object(broker, "delayed", Deadlines()):
+        return _next_deadline(broker)
+
+
+def _time_out_and_keep(broker: Broker, job: Job, now: float) -> None:
+    """It is queued once more, and its worker keeps it."""
+    twin = Job(job.id, job.function, job.unique, job.priority, job.background, job.payload, now)
+    twin.watchers, twin.reducer, twin.due = job.watchers, job.reducer, job.due
+    job.function.enqueue(twin)
+    broker._wake(job.function, now)
+
+
+def _time_out_and_listen(broker: Broker, job: Job, now: float) -> None:
+    assert job.worker is not None
+    broker.__dict__.setdefault("late", {})[job.worker.id, job.handle] = None
+    _time_out(broker, job, now)
+
+
+def _held_until_late(broker: Broker, peer: Peer, handle: bytes) -> Job | None:
+    job = _held(broker, peer, handle)
+    if job is None and (peer.id, handle) in broker.__dict__.get("late", {}):
+        job = broker.jobs.get(handle)
+        return job if job is not None and job.worker is not None else None
+    return job
+
+
+def _time_out_at_the_tail(broker: Broker, job: Job, now: float) -> None:
+    with patch.object(Function, "requeue", Function.enqueue):
+        _time_out(broker, job, now)
+
+
+def _time_out_untold(broker: Broker, job: Job, now: float) -> None:
+    broker._lose(job, now)
+
+
+def _release_and_keep_the_time(broker: Broker, job: Job) -> None:
+    """The time of one attempt counts for the next one, of a worker that set none."""
+    known = broker.timeouts._due.get(job.id)
+    _release(broker, job)
+    if known is not None and job.state in (RUNNING, ABANDONED):
+        broker.timeouts.set(job, known[0])
+
+
+def _time_out_if_running(broker: Broker, job: Job, now: float) -> None:
+    if job.worker is not None:
+        _time_out(broker, job, now)
+
+
+def _line_up_at_once(broker: Broker, job: Job, now: float) -> None:
+    job.function.enqueue(job)
+    broker._wake(job.function, now)
+
+
+def _line_up_forgetting(broker: Broker, job: Job, now: float) -> None:
+    job.due = 0.0
+    _line_up(broker, job, now)
+
+
+def _tick_silently(broker: Broker, now: float) -> None:
+    while (job := broker.delayed.pop(now + broker.wall_offset)) is not None:
+        job.move("due")
+        job.function.delayed -= 1
+        job.function.enqueue(job)
+    _tick(broker, now)
+
+
+def _tick_by_the_first_clock(broker: Broker, now: float) -> None:
+    offset = broker.__dict__.setdefault("first_offset", broker.wall_offset)
+    with patch.object(broker, "wall_offset", offset):
+        _tick(broker, now)
+
+
+def _restore_without_delayed(broker: Broker, saved: Any, now: float) -> None:
+    if saved.due <= now + broker.wall_offset:
+        _restore(broker, saved, now)
+
+
+def _restore_due(broker: Broker, saved: Any, now: float) -> None:
+    _restore(broker, saved._replace(due=0.0), now)
+
+
+# -- administrators and reducers
+
+_cancel_by_admin, _save = Broker.cancel_by_admin, Broker._save
+
+
+def _cancel_and_stay_open(broker: Broker, handle: bytes, now: float) -> bool:
+    job = broker.jobs.get(handle)
+    done = _cancel_by_admin(broker, handle, now)
+    if job is not None and job.state == ABANDONED and job.key is not None:
+        job.function.coalescing.setdefault(job.key, job)
+    return done
+
+
+def _cancel_unforgotten(broker: Broker, handle: bytes, now: float) -> bool:
+    job = broker.jobs.get(handle)
+    if job is not None:
+        job.background = False
+    return _cancel_by_admin(broker, handle, now)
+
+
+def _cancel_unheard(broker: Broker, handle: bytes, now: float) -> bool:
+    job = broker.jobs.get(handle)
+    for watcher in job.watchers if job is not None and job.state != ABANDONED else ():
+        del watcher.watches[handle]
+    if job is not None:
+        job.watchers.clear()
+    return _cancel_by_admin(broker, handle, now)
+
+
+def _cancel_again(broker: Broker, handle: bytes, now: float) -> bool:
+    return _cancel_by_admin(broker, handle, now) or handle in broker.jobs
+
+
+def _save_without_reducer(broker: Broker, job: Job) -> None:
+    _save(broker, job)
+    broker.effects.changes[-1] = broker.effects.changes[-1]._replace(reducer=b"")  # type: ignore[call-arg]
+
+
+def _restore_without_reducer(broker: Broker, saved: Any, now: float) -> None:
+    _restore(broker, saved._replace(reducer=b""), now)
+
+
+def _drop_with_jobs(broker: Broker, function: Function) -> bool:
+    return not function.workers and broker.functions.pop(function.name) is function
+
+
+def _take_in_order(broker: Broker, peer: Peer) -> Job | None:
+    for function in peer.can_do:
+        for priority in (0, 1, 2):
+            if function.queues[priority]:
+                return function.take(priority)
+    return None
+
+
+def _lose_patiently(broker: Broker, job: Job, now: float) -> None:
+    with patch.object(broker, "rules", broker.rules._replace(losses_max=0)):
+        _lose(broker, job, now)
+
+
 # -- handles and the journal
 
 _remove, _load = Broker._remove, MemoryStore.load
@@ -285,5 +438,40 @@ MUTANTS = (
     Mutant("handles start again after a restart", ((broker_module, "first_id", lambda shard: first_id(7)),)),
     Mutant("an end is not stored", ((Broker, "_remove", _remove_unforgotten),)),
     Mutant("restored newest first", ((MemoryStore, "load", _load_backwards),)),
+    Mutant("a timeout never fires", ((Broker, "_time_out", lambda *_: None),)),
+    Mutant("nobody looks when a worker's time is up", ((Broker, "next_deadline", _next_deadline_without_timeouts),)),
+    Mutant("a timed-out job runs a second time while held", ((Broker, "_time_out", _time_out_and_keep),)),
+    Mutant(
+        "the late report of a timed-out worker counts",
+        ((Broker, "_time_out", _time_out_and_listen), (Broker, "held", _held_until_late)),
+    ),
+    Mutant("a timed-out job is requeued at the tail", ((Broker, "_time_out", _time_out_at_the_tail),)),
+    Mutant("a timed-out worker is not told", ((Broker, "_time_out", _time_out_untold),)),
+    Mutant(
+        "a time outlives its attempt",
+        ((Broker, "_release", _release_and_keep_the_time), (Broker, "_time_out", _time_out_if_running)),
+    ),
+    Mutant("a job runs before its time", ((Broker, "_line_up", _line_up_at_once),)),
+    Mutant("a job's time is forgotten", ((Broker, "_line_up", _line_up_forgetting),)),
+    Mutant("a due job wakes nobody", ((Broker, "tick", _tick_silently),)),
+    Mutant("nobody looks when a job is due", ((Broker, "next_deadline", _next_deadline_without_delayed),)),
+    Mutant("the wall clock is read once", ((Broker, "tick", _tick_by_the_first_clock),)),
+    Mutant("a restart loses delayed jobs", ((Broker, "restore", _restore_without_delayed),)),
+    Mutant("a restart runs delayed jobs at once", ((Broker, "restore", _restore_due),)),
+    Mutant("a cancelled job can be joined", ((Broker, "cancel_by_admin", _cancel_and_stay_open),)),
+    Mutant("a cancelled background job is not forgotten", ((Broker, "cancel_by_admin", _cancel_unforgotten),)),
+    Mutant("who waits for a cancelled job hears nothing", ((Broker, "cancel_by_admin", _cancel_unheard),)),
+    Mutant("a job can be cancelled twice", ((Broker, "cancel_by_admin", _cancel_again),)),
+    Mutant("maxqueue is ignored", ((admin, "_CHANGES", {**admin._CHANGES, b"maxqueue": lambda *_: b"OK\r\n"}),)),
+    Mutant("a full queue counts what is queued only", ((Function, "jobs", property(lambda self: self.queued)),)),
+    Mutant("a function with jobs is dropped", ((Broker, "drop_function", _drop_with_jobs),)),
+    Mutant("a reducer is not stored", ((Broker, "_save", _save_without_reducer),)),
+    Mutant("a restart loses reducers", ((Broker, "restore", _restore_without_reducer),)),
+    Mutant(
+        "no worker is told the reducer",
+        ((dispatch, "_HANDLERS", {**dispatch._HANDLERS, 39: dispatch._grab(packets.JOB_ASSIGN_UNIQ)}),),
+    ),
+    Mutant("the first registered function first", ((Broker, "_take_by_registration", _take_in_order),)),
+    Mutant("a job never fails for its lost workers", ((Broker, "_lose", _lose_patiently),)),
     Mutant("acknowledged before stored", ((SimServer, "_carry_out", _deliver_first),)),
 )

@@ -25,7 +25,14 @@ def error(party: Party, code: bytes, close: bool = False) -> list[Out]:
 
 
 def _submit(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -> list[Out]:
-    function, unique, payload = body.split(b"\0", 2)
+    reducer, due = b"", 0.0
+    if number in (packets.SUBMIT_REDUCE_JOB, packets.SUBMIT_REDUCE_JOB_BACKGROUND):
+        function, unique, reducer, _, payload = body.split(b"\0", 4)
+    elif number == packets.SUBMIT_JOB_EPOCH:
+        function, unique, epoch, payload = body.split(b"\0", 3)
+        due = float(epoch) if epoch.isdigit() else 0.0
+    else:
+        function, unique, payload = body.split(b"\0", 2)
     priority, background = SUBMITS[number]
     if book.stopping:
         book.saw("submission refused while stopping")
@@ -37,24 +44,40 @@ def _submit(book: Book, party: Party, number: int, body: bytes, outs: list[Out])
         return error(party, b"INVALID_FUNCTION_NAME", close=True)
     key = key_of(function, unique, payload)
     item = book.joinable.get(key) if key else None
+    full = _is_full(book, function, priority)
     if item is not None:
+        if full:
+            book.saw("coalesced with a job though the queue is full")
         return _join(book, party, item, background)
+    if full:
+        book.saw("queue full")
+        return error(party, b"QUEUE_ERROR")
     created = [body for id, number, body in outs if id == party.id and number == packets.JOB_CREATED]
     if len(created) != 1:
         raise Wrong(f"a submission was answered with {len(created)} JOB_CREATED")
     if created[0] in book.jobs:
         raise Wrong(f"{created[0]!r} was coalesced with although function or key differ")
     item = Item(created[0], function, unique, priority, background, payload)
+    item.reducer, item.due = reducer, due
     book.add(item)
+    if number == packets.SUBMIT_JOB_EPOCH:
+        book.saw("delayed" if item.delayed else "epoch that is past")
     if not background:
         book.watch(item, party)
     return [(party.id, packets.JOB_CREATED, item.handle)]
+
+
+def _is_full(book: Book, function: bytes, priority: int) -> bool:
+    limit = book.limits.get(function, (0, 0, 0))[priority]
+    return 0 < limit <= sum(item.function == function for item in book.jobs.values())
 
 
 def _join(book: Book, party: Party, item: Item, background: bool) -> list[Out]:
     expected = [(party.id, packets.JOB_CREATED, item.handle)]
     if item.unique == b"-":
         book.saw("coalesced by payload")
+    if item.delayed:
+        book.saw("coalesced with a delayed job")
     if background:
         book.saw("background joins background" if item.background else "background joins foreground")
         item.background = True
@@ -75,6 +98,17 @@ def _get_status(book: Book, party: Party, number: int, body: bytes, outs: list[O
     return [(party.id, packets.STATUS_RES, b"\0".join((body, known, running, *progress)))]
 
 
+def _get_status_unique(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -> list[Out]:
+    numbers = (b"0", b"0", b"0", b"0", b"0")
+    for function in book.functions:  # in the order in which they were mentioned
+        item = None if body == b"-" else book.joinable.get((function, body, b""))
+        if item is not None:
+            numbers = (b"1", b"0" if item.holder is None else b"1", *item.progress, b"%d" % len(item.watchers))
+            break
+    book.saw("status by key of nothing" if numbers[0] == b"0" else "status by key")
+    return [(party.id, packets.STATUS_RES_UNIQUE, b"\0".join((body, *numbers)))]
+
+
 def _cancel(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -> list[Out]:
     if not party.extension:
         return error(party, b"INVALID_COMMAND")
@@ -85,9 +119,18 @@ def _cancel(book: Book, party: Party, number: int, body: bytes, outs: list[Out])
 
 
 def _text(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -> list[Out]:
-    if body != b"status":
-        line = b"ERR UNKNOWN_COMMAND Unknown+server+command" + body
-        return [(party.id, packets.TEXT, line)]
+    if body in _LISTINGS:
+        told = [body for id, number, body in outs if id == party.id and number == packets.TEXT]
+        lines = _LISTINGS[body](book)
+        order = told[:-1] if sorted(told[:-1]) == sorted(lines) else lines  # no order of the lines is promised
+        return [(party.id, packets.TEXT, line) for line in (*order, b".")]
+    words = body.split()
+    changed, line = _CHANGES[words[0]](book, words[1:]) if words[0] in _CHANGES else ([], b"")
+    line = line or b"ERR UNKNOWN_COMMAND Unknown+server+command" + body
+    return [*changed, (party.id, packets.TEXT, line)]
+
+
+def _status(book: Book) -> list[bytes]:
     lines = []
     for function in book.functions:
         jobs = [item for item in book.jobs.values() if item.function == function]
@@ -96,9 +139,77 @@ def _text(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
         lines.append(b"%s\t%d\t%d\t%d" % (function.replace(b"\t", b"\\t"), len(jobs), running, workers))
         if jobs:
             book.saw("status with jobs")
-    told = [body for id, number, body in outs if id == party.id and number == packets.TEXT]
-    order = told[:-1] if sorted(told[:-1]) == sorted(lines) else lines  # no order of the functions is promised
-    return [(party.id, packets.TEXT, line) for line in (*order, b".")]
+    return lines
+
+
+def _priority_status(book: Book) -> list[bytes]:
+    lines = []
+    for function in book.functions:
+        queued = [len(book.queues.get((function, priority), [])) for priority in (0, 1, 2)]
+        workers = sum(function in other.abilities for other in book.parties.values())
+        numbers = b"\t".join(b"%d" % number for number in (*queued, workers))
+        lines.append(function.replace(b"\t", b"\\t") + b"\t" + numbers)
+    return lines
+
+
+def _show_jobs(book: Book) -> list[bytes]:
+    return [
+        b"%s\t%d\t%d\t%d" % (item.handle, item.losses, item.abandoned, item.background) for item in book.jobs.values()
+    ]
+
+
+def _show_unique_jobs(book: Book) -> list[bytes]:
+    return [item.unique for item in book.jobs.values()]
+
+
+def _cancel_by_admin(book: Book, words: list[bytes]) -> tuple[list[Out], bytes]:
+    item = book.jobs.get(words[1])
+    if item is None or item.abandoned:
+        book.saw("administrator cancelled nothing")
+        return [], b"ERR UNKNOWN_JOB"
+    return book.cancel(item), b"OK"
+
+
+def _create(book: Book, words: list[bytes]) -> tuple[list[Out], bytes]:
+    book.saw("function created")
+    book.functions[words[1]] = None
+    return [], b"OK"
+
+
+def _drop(book: Book, words: list[bytes]) -> tuple[list[Out], bytes]:
+    function = words[1]
+    if function not in book.functions:
+        return [], b"ERR function not found"
+    jobs = any(item.function == function for item in book.jobs.values())
+    if jobs or any(function in party.abilities for party in book.parties.values()):
+        book.saw("function not dropped")
+        return [], b"ERR there are still connected workers or executing clients"
+    book.saw("function dropped")
+    del book.functions[function]
+    book.limits.pop(function, None)
+    return [], b"OK"
+
+
+def _maxqueue(book: Book, words: list[bytes]) -> tuple[list[Out], bytes]:
+    function, *numbers = words
+    limits = [max(0, int(number)) for number in numbers] or [0]
+    if function in book.functions:
+        book.limits[function] = tuple(limits if len(limits) == 3 else limits * 3)
+    return [], b"OK"
+
+
+_LISTINGS: dict[bytes, Callable[[Book], list[bytes]]] = {
+    b"status": _status,
+    b"prioritystatus": _priority_status,
+    b"show jobs": _show_jobs,
+    b"show unique jobs": _show_unique_jobs,
+}
+_CHANGES: dict[bytes, Callable[[Book, list[bytes]], tuple[list[Out], bytes]]] = {
+    b"cancel": _cancel_by_admin,
+    b"create": _create,
+    b"drop": _drop,
+    b"maxqueue": _maxqueue,
+}
 
 
 # -- anybody
@@ -126,12 +237,12 @@ def _nothing(book: Book, party: Party, number: int, body: bytes, outs: list[Out]
 
 
 def _can_do(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -> list[Out]:
-    function = body.partition(b"\0")[0]
+    function, _, timeout = body.partition(b"\0")
     if not acceptable(function):
         book.saw("bad name refused")
         return error(party, b"INVALID_FUNCTION_NAME", close=True)
     book.functions[function] = None
-    party.abilities[function] = None
+    party.abilities[function] = max(int(timeout), 1000) / 1000 if timeout else 0.0
     return []
 
 
@@ -161,16 +272,29 @@ def _grab(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
     best = None if book.stopping else book.best_priority(party)
     if best is None:
         return [(party.id, packets.NO_JOB, b"")]
-    answer = packets.JOB_ASSIGN if number == packets.GRAB_JOB else packets.JOB_ASSIGN_UNIQ
-    assigned = [body for id, number, body in outs if id == party.id and number == answer]
+    assigned = [body for id, number, body in outs if id == party.id and number in _ASSIGNS]
     if len(assigned) != 1:
         raise Wrong(f"a job waits, and GRAB was answered with {len(assigned)} assignments")
     item = _given(book, party, assigned[0].partition(b"\0")[0], best)
     book.queue(item).pop(0)
     item.holder = party.id
     party.holds[item.handle] = item
-    head = (item.handle, item.function) if answer == packets.JOB_ASSIGN else (item.handle, item.function, item.unique)
+    party.expired.pop(item.handle, None)
+    timeout_s = party.abilities[item.function]
+    item.expires = book.now + timeout_s if timeout_s else 0.0
+    answer = packets.JOB_ASSIGN
+    head: tuple[bytes, ...] = (item.handle, item.function)
+    if number != packets.GRAB_JOB:
+        answer, head = packets.JOB_ASSIGN_UNIQ, (*head, item.unique)
+    if item.reducer and number == packets.GRAB_JOB_ALL:
+        answer, head = packets.JOB_ASSIGN_ALL, (*head, item.reducer)
+    if item.reducer:
+        kept = answer != packets.JOB_ASSIGN_ALL
+        book.saw("reducer kept from a worker that cannot take it" if kept else "reducer given to a worker")
     return [(party.id, answer, b"\0".join((*head, item.payload)))]
+
+
+_ASSIGNS = (packets.JOB_ASSIGN, packets.JOB_ASSIGN_UNIQ, packets.JOB_ASSIGN_ALL)
 
 
 def _given(book: Book, party: Party, handle: bytes, best: int) -> Item:
@@ -183,6 +307,13 @@ def _given(book: Book, party: Party, handle: bytes, best: int) -> Item:
         raise Wrong(f"{handle!r} was given to {party.id} while {item.holder} runs it")
     if item.function not in party.abilities:
         raise Wrong(f"{handle!r} was given to a worker that cannot do {item.function!r}")
+    if item.delayed:
+        raise Wrong(f"{handle!r} was given {item.due - book.wall:.3f} s before its time")
+    if book.rules.by_registration:
+        wanted = [name for name in party.abilities if any(book.queues.get((name, priority)) for priority in (0, 1, 2))]
+        if item.function != wanted[-1]:
+            raise Wrong(f"{handle!r} was given before one of {wanted[-1]!r}, which was registered later")
+        best = min(priority for priority in (0, 1, 2) if book.queues.get((item.function, priority)))
     if item.priority != best:
         raise Wrong(f"{handle!r} of priority {item.priority} was given while one of {best} waits")
     if book.queue(item)[0] is not item:
@@ -198,6 +329,8 @@ def _work(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
             party.ended = None
             book.saw("end after an exception absorbed")
             return []
+        if handle in party.expired:
+            book.saw("late report refused")
         book.saw("stranger refused" if handle in book.jobs else "report on no job refused")
         return error(party, b"JOB_NOT_FOUND")
     if number == packets.WORK_EXCEPTION:
@@ -216,7 +349,7 @@ def _work(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
 
 
 def _exception(book: Book, watcher: Party, body: bytes, handle: bytes) -> Out:
-    if watcher.exceptions:
+    if watcher.exceptions or book.rules.exceptions:
         book.saw("exception passed on")
         return watcher.id, packets.WORK_EXCEPTION, body
     book.saw("exception turned into a failure")
@@ -226,6 +359,7 @@ def _exception(book: Book, watcher: Party, body: bytes, handle: bytes) -> Out:
 RULES: dict[int, Rule] = {
     **dict.fromkeys(SUBMITS, _submit),
     packets.GET_STATUS: _get_status,
+    packets.GET_STATUS_UNIQUE: _get_status_unique,
     packets.FARM_CANCEL: _cancel,
     packets.TEXT: _text,
     packets.OPTION_REQ: _option,

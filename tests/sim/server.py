@@ -14,6 +14,7 @@ from farm.broker.broker import Broker
 from farm.broker.effects import Effects
 from farm.errors import PacketRefused
 from farm.protocol.decoder import Decoder
+from farm.server.server import CLOCK_CHECK_S
 from farm.store.memory import MemoryJournal, MemoryStore
 from tests.sim.ledger import read_sends, shown
 from tests.sim.model import Out
@@ -65,7 +66,8 @@ class SimServer:
         """A new life on the same journal."""
         self._life += 1
         self._store = MemoryStore(self._journal)
-        self.broker = Broker(self._store.open())
+        self.broker = Broker(self._store.open(), self._world.rules)
+        self._look_at_clock()
         self.broker.narrate = True
         for saved in self._store.load():
             self.broker.restore(saved, self._world.now)
@@ -77,7 +79,11 @@ class SimServer:
         self.up = True
         self.doom = ""
         self._world.note("server starts", f"life {self._life}, {len(self.broker.jobs)} jobs restored")
-        self._ledger.restarted(self.broker.jobs)
+        self._ledger.restarted(self.broker.jobs, self._world.now)
+
+    def _look_at_clock(self) -> None:
+        self.broker.wall_offset = self._world.wall_offset
+        self._ledger.clock(self._world.wall_offset)
 
     def stop(self) -> None:
         """The first SIGTERM: nothing new is taken, nothing more is given."""
@@ -167,6 +173,7 @@ class SimServer:
             return
         self._turn_open = False
         now = self._world.now
+        self._look_at_clock()
         self._ledger.ticked(self._decide(lambda: self.broker.tick(now)), now)
         while self._touched or self.broker.effects:
             effects, self.broker.effects = self.broker.effects, Effects()
@@ -219,6 +226,8 @@ class SimServer:
 
     def _schedule_tick(self) -> None:
         deadline = self.broker.next_deadline()
+        if self.broker.delayed and deadline is not None:
+            deadline = min(deadline, self._world.now + CLOCK_CHECK_S)
         if deadline is not None and (self._due is None or deadline < self._due):
             self._due = deadline
             self._world.later(max(0.0, deadline - self._world.now), self._ticked, self._life)

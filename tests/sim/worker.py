@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 BUSY, GRABBING, ASLEEP, HUNG = "busy", "grabbing", "asleep", "hung"
 _REPORTS = (packets.WORK_DATA, packets.WORK_WARNING, packets.WORK_STATUS)
+_HEADS = {packets.JOB_ASSIGN: 2, packets.JOB_ASSIGN_UNIQ: 3, packets.JOB_ASSIGN_ALL: 4}  # arguments before the payload
 _STRANGE = (*_REPORTS, packets.WORK_COMPLETE, packets.WORK_FAIL, packets.WORK_EXCEPTION)
 
 
@@ -37,6 +38,7 @@ class Worker(End):
         )
         self._refusals = 0  # ERRORs that it has asked for
         self._options = 0
+        self._timed = rng.random() < 0.5  # it says how long it may take, and may find that a job was taken from it
         self._after_exception = 0.3 if rng.random() < 0.5 else 0.0
         self._connection = 0  # counts, so that what was planned on an old connection is dropped
 
@@ -71,8 +73,8 @@ class Worker(End):
 
     def _register(self) -> None:
         for function in self._functions:
-            if self.rng.random() < 0.1:
-                self.send(packets.CAN_DO_TIMEOUT, function, b"5000")
+            if self._timed and self.rng.random() < 0.8:
+                self.send(packets.CAN_DO_TIMEOUT, function, self.rng.choice((b"500", b"1250", b"5000")))
             else:
                 self.send(packets.CAN_DO, function)
 
@@ -88,7 +90,7 @@ class Worker(End):
 
     def receive(self, number: int, body: bytes) -> None:
         """See End."""
-        if number in (packets.JOB_ASSIGN, packets.JOB_ASSIGN_UNIQ):
+        if number in _HEADS:
             self._assigned(number, body)
         elif number == packets.NO_JOB:
             if self.phase != GRABBING:
@@ -105,19 +107,20 @@ class Worker(End):
                 self._end(body, packets.WORK_FAIL)
         elif number == packets.OPTION_RES and self._options:
             self._options -= 1
-        elif number == packets.ERROR and self._refusals:
-            self._refusals -= 1
+        elif number == packets.ERROR and (self._refusals or self._timed):
+            self._refusals = max(0, self._refusals - 1)
         else:
             raise Wrong(f"{self.name} gets packet {number} for nothing")
 
     def _assigned(self, number: int, body: bytes) -> None:
         if self.phase != GRABBING:
             raise Wrong(f"{self.name} is given a job and did not grab")
-        head = 2 if number == packets.JOB_ASSIGN else 3
+        head = _HEADS[number]
         handle, payload = body.split(b"\0", head)[0], body.split(b"\0", head)[-1]
         self.world.heard_of(handle)
         self.jobs[handle] = payload
-        self._later(self.world.work_s(), self._work, handle)
+        overruns = self._timed and not self.world.quiet and self.rng.random() < self.world.odds("overrun", 20) / 100
+        self._later(self.rng.uniform(0.9, 3.0) if overruns else self.world.work_s(), self._work, handle)
         if len(self.jobs) < self._slots:
             self._fetch()
         else:

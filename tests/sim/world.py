@@ -16,6 +16,7 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
+from farm.broker.broker import DEFAULT, Rules
 from tests.sim.client import Client
 from tests.sim.ledger import Ledger
 from tests.sim.model import Wrong
@@ -36,7 +37,11 @@ FAULTS = (
     "decline",
     "crash",
     "slow wires",
+    "overrun",
+    "administrators",
+    "clock",
 )
+WALL_OFFSET = 1_000_000.0  # of the wall clock; it is set by quarters of a second, so that no rounding comes in
 
 
 class Result(NamedTuple):
@@ -63,7 +68,6 @@ class World:
         self.now = 1000.0
         self.quiet = False
         self.events = 0
-        self.ledger = Ledger()
         self.tail: deque[str] = deque(maxlen=TRACE_KEPT)
         self._log = log
         self._steps = steps
@@ -74,6 +78,12 @@ class World:
         self._handles: list[bytes] = []
         # Not every kind of fault in every world: where all come together, each hides the others.
         self._faults = {fault: None for fault in FAULTS if self.rng.random() < 0.6}
+        self.rules = DEFAULT
+        if self.rng.random() < 0.3:
+            by_registration, wake_all, exceptions = (self.rng.random() < 0.5 for _ in range(3))
+            self.rules = Rules(by_registration, wake_all, exceptions, losses_max=self.rng.choice((0, 1, 2)))
+        self.ledger = Ledger(self.rules)
+        self.wall_offset = WALL_OFFSET
         self.pause_s = self.rng.choice((0.02, 0.1, 0.3))
         self._job_s = self.rng.choice((0.005, 0.1, 1.0))
         self.functions = [b"reap", b"sow", b"tab\tbed", b"mow"][: self.rng.randint(1, 4)]
@@ -102,6 +112,12 @@ class World:
     def odds(self, fault: str, weight: int) -> int:
         """The weight of a fault: 0 in a world that is spared it."""
         return weight if fault in self._faults else 0
+
+    def epoch(self) -> bytes:
+        """A time for a job, mostly some seconds from now; what means now, sometimes."""
+        if self.rng.random() < 0.15:
+            return self.rng.choice((b"0", b"", b"junk", b"-1"))
+        return b"%d" % (self.now + self.wall_offset + self.rng.uniform(-1, 4))
 
     def token(self) -> bytes:
         """A payload unlike any other."""
@@ -151,6 +167,7 @@ class World:
             self.later(self.rng.uniform(0, 0.5), end.connect)
             self.later(self.rng.uniform(0, 1.0), end.act)
         self.later(self.rng.uniform(0.5, 5.0), self._crash)
+        self.later(self.rng.uniform(0.5, 3.0), self._set_clock)
         while self.events < self._steps:
             self._step()
 
@@ -169,6 +186,13 @@ class World:
             self.server.die()
         else:
             self.server.doom = self.rng.choice(CRASH_POINTS)
+
+    def _set_clock(self) -> None:
+        """Now and then somebody sets the wall clock."""
+        if self.quiet or "clock" not in self._faults:
+            return
+        self.later(self.rng.uniform(0.5, 3.0), self._set_clock)
+        self.wall_offset = WALL_OFFSET + self.rng.randint(-40, 40) / 4
 
     def _calm(self) -> None:
         """No more faults, nobody new: what the workers that are there can do must be done."""

@@ -7,7 +7,7 @@ asked after each, so every test of the rules is a test of the invariants too.
 from __future__ import annotations
 
 from farm.broker import dispatch
-from farm.broker.broker import Broker
+from farm.broker.broker import DEFAULT, Broker, Rules
 from farm.broker.effects import Change, Effects
 from farm.broker.peer import Peer
 from farm.protocol import packets as p
@@ -23,8 +23,8 @@ SLEEP = request(p.PRE_SLEEP)
 class Rig:
     """changes: what was to be stored, in order."""
 
-    def __init__(self, shard: int = 1) -> None:
-        self.broker = Broker(shard)
+    def __init__(self, shard: int = 1, rules: Rules = DEFAULT) -> None:
+        self.broker = Broker(shard, rules)
         self.now = 100.0
         self.changes: list[Change] = []
         self.wires: dict[int, Wire] = {}
@@ -112,6 +112,11 @@ class Wire:
             packets.append(data[:end])
             data = data[end:]
         return [*packets, data] if data else packets
+
+    def ask(self, line: bytes) -> bytes:
+        """Send an admin line; returns the answer."""
+        self.send(line)
+        return b"".join(self.received())
 
     def leave(self) -> None:
         """Close the connection."""

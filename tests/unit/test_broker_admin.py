@@ -132,12 +132,8 @@ def test_a_packet_that_is_no_request_is_refused(rig: Rig, number: int) -> None:
     assert peer.received() == [NOT_EXPECTED, response(p.NO_JOB)]
 
 
-@pytest.mark.parametrize(
-    "number",
-    [p.SUBMIT_JOB_SCHED, p.SUBMIT_JOB_EPOCH, p.SUBMIT_REDUCE_JOB, p.SUBMIT_REDUCE_JOB_BACKGROUND, p.GET_STATUS_UNIQUE],
-)
-def test_what_this_version_lacks_is_refused_and_not_ignored(rig: Rig, number: int) -> None:
-    peer = rig.connect(request(number, *(b"",) * 8))
+def test_what_no_gearmand_does_either_is_refused_and_not_ignored(rig: Rig) -> None:
+    peer = rig.connect(request(p.SUBMIT_JOB_SCHED, *(b"",) * 8))
     assert peer.received() == [NOT_EXPECTED]
     assert not peer.closed
 

@@ -11,6 +11,7 @@ from farm.broker.function import COMPACT_MIN, Function, JobQueue
 from farm.broker.job import (
     ABANDONED,
     CANCELLED,
+    DELAYED,
     DONE,
     ENDED,
     FAILED,
@@ -23,8 +24,8 @@ from farm.broker.job import (
     handle_of,
 )
 
-STATES = (QUEUED, RUNNING, ABANDONED, DONE, FAILED, CANCELLED)
-EVENTS = ("assign", "lose", "complete", "fail", "abandon")
+STATES = (DELAYED, QUEUED, RUNNING, ABANDONED, DONE, FAILED, CANCELLED)
+EVENTS = ("due", "assign", "lose", "complete", "fail", "abandon")
 
 
 def make(number: int = 1) -> Job:
