@@ -19,6 +19,7 @@ from farm.errors import PacketRefused
 from farm.loop import READ, WRITE, Loop, Timer
 from farm.net import tune
 from farm.protocol import packets
+from farm.protocol.limits import ARGUMENTS_MAX
 from farm.protocol.names import shown
 from farm.protocol.packets import response
 from farm.server.config import ServerConfig
@@ -157,7 +158,7 @@ class Server:
         address = str(where[0]) if isinstance(where, tuple) else "unix"
         peer = self._broker.connect(self._next_peer, sock.fileno(), address)
         self._next_peer += 1
-        connection = Connection(sock, peer, self._loop, self.config.max_job_size)
+        connection = Connection(sock, peer, self._loop, self.config.max_job_size + ARGUMENTS_MAX)
         self._connections[peer.id] = connection
         connection.start(self._ready)
 
