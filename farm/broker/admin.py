@@ -109,7 +109,8 @@ def _verbose(broker: Broker, words: Words, now: float) -> bytes:
 def _limits(broker: Broker, words: Words, now: float) -> bytes:
     """farm's own: one line a limit, name and value."""
     return (
-        b"".join(b"%s\t%s\n" % (name.encode(), b"%g" % value) for name, value in broker.about.limits.items()) + b".\n"
+        b"".join(b"%s\t%s\n" % (name.encode(), b"%.15g" % value) for name, value in broker.about.limits.items())
+        + b".\n"
     )
 
 
@@ -130,11 +131,13 @@ def _drop(broker: Broker, words: Words, now: float) -> bytes:
     """Unlike in gearmand, queued jobs keep their function: they would be orphans."""
     if len(words) != 3 or words[1].lower() != b"function":
         return _incomplete(b"drop")
-    name = words[2].lower()
-    functions = [function for function in broker.functions.values() if function.name.lower() == name]
-    if not functions:
+    name = words[2]
+    function = broker.functions.get(name) or next(
+        (function for function in broker.functions.values() if function.name.lower() == name.lower()), None
+    )
+    if function is None:
         return b"ERR function not found\r\n"
-    if not broker.drop_function(functions[0]):
+    if not broker.drop_function(function):
         return b"ERR there are still connected workers or executing clients\r\n"
     return _OK
 

@@ -111,8 +111,18 @@ def _option(option: Option) -> Any:
     notes += [f"env: {option.env}"] if option.env else []
     help = option.help + (f" [{'; '.join(notes)}]" if notes else "")
     kind: Any = bool if option.kind == FLAG else list[str] if option.repeat else str | None
-    info = typer.Option(*option.flags, help=help, metavar=option.metavar or None, show_default=False)
+    info = typer.Option(
+        *option.flags,
+        help=help,
+        metavar=option.metavar or None,
+        show_default=False,
+        autocompletion=_choices(option) if option.choices else None,
+    )
     return Annotated[kind, info]
+
+
+def _choices(option: Option) -> Callable[[str], list[str]]:
+    return lambda incomplete: [choice for choice in option.choices if choice.startswith(incomplete)]
 
 
 def _argument(argument: Argument) -> Any:
@@ -133,8 +143,9 @@ def _function_names(incomplete: str) -> list[str]:
     from farm.client.status import fetch
     from farm.protocol.address import parse_addresses
 
+    named = os.environ.get("FARM_SERVER")
     try:
-        addresses = parse_addresses([os.environ.get("FARM_SERVER", "")])
+        addresses = parse_addresses([named] if named else [])
     except FarmError:
         return []
     servers = [fetch(address, insecure=bool(os.environ.get("FARM_INSECURE"))) for address in addresses]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from typing import TYPE_CHECKING
 
+from farm.cli.main import cannot_write
 from farm.cli.options import Values
 from farm.client.status import ServerStatus, fetch
 from farm.errors import EXIT_OK
@@ -14,6 +16,7 @@ from farm.protocol.address import Address, parse_addresses
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+EVERY_MAX_S = 86400.0  # what sleep can take; who asks for less than one picture a day does not mean it
 SCHEMA = "farm.status/1"
 
 
@@ -23,20 +26,33 @@ def run(values: Values) -> int:
     addresses = parse_addresses([str(text) for text in server] if isinstance(server, list) else [])
     insecure, every_s = bool(values["insecure"]), values["every"]
     assert isinstance(every_s, float)
-    if values["watch"] and not values["json"]:
-        return _live(addresses, insecure, every_s)
+    try:
+        if values["watch"] and sys.stdout.isatty() and not values["json"]:
+            return _live(addresses, insecure, every_s)
+        while True:
+            _once(addresses, insecure, bool(values["json"]))
+            if not values["watch"]:
+                return EXIT_OK
+            time.sleep(min(every_s, EVERY_MAX_S))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise cannot_write(error) from error
+
+
+def _once(addresses: list[Address], insecure: bool, as_json: bool) -> None:
     servers = [fetch(address, insecure) for address in addresses]
     if all(server.failure for server in servers) and servers[0].failure:
         raise servers[0].failure
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that this locale cannot show must not end it
-    if values["json"]:
+    if as_json:
         _print_json(servers)
     elif sys.stdout.isatty():
         _print_table(servers)
     else:
         _print_plain(servers)
-    return EXIT_OK
+    sys.stdout.flush()
 
 
 def _print_json(servers: list[ServerStatus]) -> None:

@@ -10,7 +10,7 @@ from farm.cli.main import Leave, say
 from farm.cli.options import Values
 from farm.client.connection import Connection, connect
 from farm.client.submit import Foreground, Request, read_payload, require_worker, submit_background
-from farm.errors import EXIT_OK, EXIT_SIGNAL_BASE, FarmError, Unavailable, UsageError
+from farm.errors import EXIT_CANNOT_CREATE, EXIT_OK, EXIT_SIGNAL_BASE, FarmError, Unavailable, UsageError
 from farm.protocol.address import parse_addresses
 from farm.protocol.limits import UNIQUE_MAX
 from farm.protocol.names import function_name_fault
@@ -43,10 +43,30 @@ def run(values: Values) -> int:
     if values["no_wait"]:
         require_worker(connection, function)
     if values["background"]:
-        handle = submit_background(connection, wanted)
-        sys.stdout.write(handle + "\n")
+        handle = submit_background(connection, wanted, _notify if not values["quiet"] else _keep_quiet)
+        _print_handle(handle)
         return EXIT_OK
     return _foreground(connection, wanted, values)
+
+
+def _notify(message: str, hint: str) -> None:
+    say(message, hint)
+
+
+def _keep_quiet(message: str, hint: str) -> None:
+    pass
+
+
+def _print_handle(handle: str) -> None:
+    """The job is in the queue now: whoever cannot be told on stdout is told of it all the same."""
+    try:
+        sys.stdout.write(handle + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        words = (error.strerror or str(error)).lower()
+        raise FarmError(f"cannot write the handle of job {handle}: {words}", status=EXIT_CANNOT_CREATE) from error
 
 
 def _texts(value: object) -> list[str]:
@@ -83,8 +103,6 @@ def _payload(values: Values) -> bytes:
 def _foreground(connection: Connection, wanted: Request, values: Values) -> int:
     import signal
 
-    quiet = bool(values["quiet"])
-
     handled: list[int] = []
 
     def interrupt(number: int, frame: object) -> None:
@@ -92,10 +110,7 @@ def _foreground(connection: Connection, wanted: Request, values: Values) -> int:
             signal.signal(each, signal.SIG_DFL)  # a second one ends this process at once; the server notices that too
         raise Interrupted(number)
 
-    def notify(message: str, hint: str) -> None:
-        if not quiet:
-            say(message, hint)
-
+    notify = _keep_quiet if values["quiet"] else _notify
     job = Foreground(connection, wanted, notify, verbose=bool(values["verbose"]))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and background shells mean it
@@ -104,7 +119,7 @@ def _foreground(connection: Connection, wanted: Request, values: Values) -> int:
     try:
         status = _run(job, values, notify)
     except Interrupted as interrupted:
-        _, words = _give_up(job)
+        _, words = _give_up(job, early=True)
         if words:
             notify(words, "")
         raise Leave(EXIT_SIGNAL_BASE + interrupted.number, signal=interrupted.number) from None
@@ -141,9 +156,9 @@ def _reconnect(values: Values) -> Connection:
             time.sleep(RECONNECT_PAUSE_S)
 
 
-def _give_up(job: Foreground) -> tuple[bool, str]:
+def _give_up(job: Foreground, early: bool = False) -> tuple[bool, str]:
     """Cancel; a second signal does not wait for the server's word."""
     try:
-        return job.cancel()
+        return job.cancel(early)
     except Interrupted:
         return True, ""

@@ -40,6 +40,9 @@ class Output:
         TryAgain when it cannot be taken back."""
         if not self.written:
             return
+        if _is_null(self.fd):
+            self.written = 0
+            return
         if self._start < 0 or not _is_rewindable(self.fd):
             raise TryAgain(
                 f"the job's worker was lost after {self.written} bytes of output; a second attempt would repeat them",
@@ -73,6 +76,10 @@ def _is_pipe(fd: int) -> bool:
     except OSError:
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def _is_null(fd: int) -> bool:
+    return os.fstat(fd).st_rdev == os.stat(os.devnull).st_rdev
 
 
 def _is_rewindable(fd: int) -> bool:

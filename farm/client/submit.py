@@ -63,16 +63,31 @@ class Request:
         return with_data(REQUEST, number, (self.function, self.unique), self.payload)
 
 
-def submit_background(connection: Connection, wanted: Request) -> str:
-    """Submit; returns the handle once the server has taken the job over. Raises FarmError when it has not."""
-    connection.send(*wanted.pieces(background=True))
-    came = connection.receive(ANSWER_TIMEOUT_S)
+def submit_background(connection: Connection, wanted: Request, notify: Callable[[str, str], None]) -> str:
+    """Submit; returns the handle once the server has taken the job over. Raises FarmError when it has not.
+
+    A line of text goes before the packet: what is no Gearman server may wait for the end of a line before it says so.
+    """
+    connection.send(b"version\n", *wanted.pieces(background=True))
+    said = b""
+    while True:
+        for number, body in _answers(connection, notify):
+            if number == packets.JOB_CREATED:
+                return _handle(body, connection)
+            if number != TEXT or said or not body.startswith(b"OK "):
+                _unexpected(number, body, connection)
+            said = body
+
+
+def _answers(connection: Connection, notify: Callable[[str, str], None]) -> list[Packet]:
+    """What the server answers, and a word to a person if that takes long. Raises Unavailable when it does not."""
+    came = connection.receive(NO_WORKER_NOTICE_S)
+    if not came:
+        notify(f"waiting: the server at {connection.address} does not answer yet", "")
+        came = connection.receive(ANSWER_TIMEOUT_S)
     if not came:
         raise Unavailable(f"the server at {connection.address} does not answer", "is it overloaded or stopped?")
-    number, body = came[0]
-    if number != packets.JOB_CREATED:
-        _unexpected(number, body, connection)
-    return _handle(body, connection)
+    return came
 
 
 def require_worker(connection: Connection, function: bytes) -> None:
@@ -120,6 +135,7 @@ class Foreground:
         self._out = Output()
         self._extension = False
         self.lost = False  # the server has gone while the job was out
+        self._sent = False
         self._running = False  # something has come from a worker
         self._begun = False  # a farm worker behind a stock server marks each attempt's beginning
         self._last = b""  # a warning that is the exit code if the failure comes next, and stderr if anything else does
@@ -128,6 +144,7 @@ class Foreground:
     def run(self) -> int:
         """Submit, and wait for the end. Raises FarmError, BrokenPipeError when the reader of the output has left, and
         whatever a signal handler raises; in each case `cancel` says what becomes of the job."""
+        self._sent = True
         self._connection.send(
             request(packets.OPTION_REQ, extension.OPTION),
             request(packets.OPTION_REQ, b"exceptions"),
@@ -136,13 +153,10 @@ class Foreground:
         looked = False
         while self._exit is None:
             if not self.handle:
-                timeout: float | None = ANSWER_TIMEOUT_S
+                came = _answers(self._connection, self._notify)
             else:
-                timeout = None if looked or self._running else NO_WORKER_NOTICE_S
-            came = self._receive(timeout)
+                came = self._receive(None if looked or self._running else NO_WORKER_NOTICE_S)
             if not came:
-                if not self.handle:
-                    raise Unavailable(f"the server at {self._connection.address} does not answer")
                 looked = True
                 self._look_for_worker()
             for number, body in came:
@@ -155,7 +169,7 @@ class Foreground:
         self._out.restart()
         self._connection = connection
         self.handle = self._last = b""
-        self.lost = self._extension = self._running = self._begun = False
+        self.lost = self._extension = self._running = self._begun = self._sent = False
 
     def _receive(self, timeout_s: float | None) -> list[Packet]:
         try:
@@ -198,8 +212,8 @@ class Foreground:
         )
 
     def _restarted(self, args: list[bytes]) -> None:
-        self._notify("the job's worker was lost; it runs again", "")
         self._restart()
+        self._notify("the job's worker was lost; it runs again", "")
 
     def _restart(self) -> None:
         self._out.restart()
@@ -266,10 +280,15 @@ class Foreground:
 
     # -- giving up
 
-    def cancel(self) -> tuple[bool, str]:
-        """Give the job up. Returns whether it ends, and in words what becomes of it ("": there is nothing to say)."""
-        if not self.handle or self.lost or self._exit is not None:
+    def cancel(self, early: bool = False) -> tuple[bool, str]:
+        """Give the job up. Returns whether it ends, and in words what becomes of it ("": there is nothing to say).
+
+        early: the server may not have had the time to answer the submission.
+        """
+        if not self._sent or self.lost or self._exit is not None or not (self.handle or early):
             return True, ""
+        if not self.handle and not self._find_handle():
+            return False, "the server did not say what becomes of the job"
         name = f"job {self.handle.decode()}"
         if not self._extension:
             return False, f"this server cannot cancel: {name} runs on if it has started"
@@ -281,6 +300,18 @@ class Foreground:
             pass  # the server has gone
         ends = outcome in (extension.CANCEL_DROPPED, extension.CANCEL_TOLD, extension.CANCEL_UNKNOWN)
         return ends, _CANCELLED.get(outcome, "the server did not say what becomes of {}").format(name)
+
+    def _find_handle(self) -> bool:
+        """A signal may come before the answer to the submission: without the handle nothing can be cancelled."""
+        deadline = time.monotonic() + CANCEL_TIMEOUT_S
+        try:
+            while not self.handle and (left := deadline - time.monotonic()) > 0:
+                for number, body in self._connection.receive(left):
+                    if number in (packets.OPTION_RES, packets.JOB_CREATED):
+                        self._handle(number, body)
+        except (FarmError, OSError):
+            pass  # the server has gone
+        return bool(self.handle)
 
     def _cancel_outcome(self) -> bytes:
         deadline = time.monotonic() + CANCEL_TIMEOUT_S

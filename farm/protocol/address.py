@@ -65,6 +65,8 @@ def _split(text: str) -> tuple[str, str]:
 def parse_addresses(texts: list[str]) -> list[Address]:
     """Several addresses, each text one or a comma-separated list; none at all means the default server."""
     words = [word for text in texts for word in text.split(",") if word.strip()]
+    if texts and not words:
+        raise UsageError("an empty address was given", "is a variable of the script not set?")
     return [parse_address(word) for word in words] or [Address(DEFAULT_HOST, DEFAULT_PORT)]
 
 

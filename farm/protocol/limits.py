@@ -15,4 +15,6 @@ PAYLOAD_PACKET_MAX = 1024 * 1024 * 1024  # a payload is held in memory in this v
 PAYLOAD_HEADER_MAX = 2**32 - 1  # what a header can say; the bound at ends that asked for what they receive
 TEXT_LINE_MAX = 4096  # an admin command is a few words
 
+ARGUMENTS_MAX = 1024  # names and keys in front of a payload, so that a payload may be as long as was allowed
+
 JOIN_MAX = 16 * 1024  # payloads up to this are copied behind their header: one small copy beats a second send

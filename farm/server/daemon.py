@@ -26,6 +26,7 @@ from farm.store.contract import Store
 log = logging.getLogger("farm.server")
 
 READY = b"ready"
+DESCRIPTORS_MAX = 65536  # above what a shell has open
 
 
 def serve(
@@ -122,6 +123,8 @@ def _detached(run: Callable[[Callable[[], None]], int]) -> int:
             word = pipe.read()  # ends when the daemon closes its end, by itself or by dying
         return EXIT_OK if word == READY else int(word or EXIT_INTERNAL)
     os.close(read)
+    os.closerange(3, write)  # a lock or a pipe of the script that started it must not live as long as the server
+    os.closerange(write + 1, DESCRIPTORS_MAX)
     os.setsid()
     if os.fork():  # the daemon must lead no session, or it could get a terminal again
         os._exit(0)

@@ -6,8 +6,10 @@ job), debug.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import time
 from dataclasses import dataclass
 
@@ -74,6 +76,8 @@ def _handler(config: LogConfig) -> logging.Handler:
             class Syslog(SysLogHandler):
                 priority_map = SysLogHandler.priority_map | {"NOTICE": "notice"}
 
+            if not os.path.exists(SYSLOG_SOCKET):  # SysLogHandler keeps silent about it
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             return Syslog(address=SYSLOG_SOCKET)
         return logging.FileHandler(config.path) if config.path else logging.StreamHandler()
     except OSError as error:

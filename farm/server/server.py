@@ -21,6 +21,7 @@ from farm.loop import READ, WRITE, Loop, Timer
 from farm.net import tune
 from farm.protocol import packets
 from farm.protocol.address import is_loopback
+from farm.protocol.limits import ARGUMENTS_MAX
 from farm.protocol.names import shown
 from farm.protocol.packets import response
 from farm.server.config import LISTED_MAX, ServerConfig
@@ -172,7 +173,7 @@ class Server:
         peer.may_stop = address == "unix"
         peer.may_change = peer.may_stop or self.config.remote_admin or is_loopback(address)
         self._next_peer += 1
-        connection = Connection(sock, peer, self._loop, self.config.max_job_size)
+        connection = Connection(sock, peer, self._loop, self.config.max_job_size + ARGUMENTS_MAX)
         self._connections[peer.id] = connection
         connection.start(self._ready)
 

@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 
 from farm.errors import EXIT_SIGNAL_BASE
@@ -20,6 +21,7 @@ from farm.worker.guard import Guard
 
 READ_SIZE = 64 * 1024  # a pipe's capacity on Linux
 LINGER_S = 1.0  # of silence from what the command left behind, after it has exited itself
+LINGER_MAX_S = 5.0  # and no longer, however much that goes on writing
 KILL_GRACE_S = 5.0  # between SIGTERM and SIGKILL
 
 _PR_SET_PDEATHSIG = 1
@@ -38,6 +40,7 @@ def _die_with_worker() -> Callable[[], None] | None:
     worker = os.getpid()
 
     def ask() -> None:
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # ignored in the background of a script
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != worker:  # it was killed just before
             os._exit(EXIT_SIGNAL_BASE + signal.SIGKILL)
@@ -67,6 +70,7 @@ class Child:
         self._ended = False
         self._paused = False
         self._linger: Timer | None = None
+        self._linger_until = 0.0
         self._kill: Timer | None = None
         self._process = subprocess.Popen(
             argv,
@@ -137,6 +141,7 @@ class Child:
             for fd in self._outputs:
                 self._loop.watch(fd, 0 if paused else READ, lambda events, fd=fd: self._read(fd))  # type: ignore[misc]
             if self._exited and not paused:
+                self._linger_until = time.monotonic() + LINGER_MAX_S  # it could not be read meanwhile
                 self._start_linger()
 
     # -- the end
@@ -145,6 +150,7 @@ class Child:
         """A child of this process has exited (SIGCHLD): was it this one?"""
         if not self._exited and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             self._exited = True
+            self._linger_until = time.monotonic() + (LINGER_S if self._kill else LINGER_MAX_S)
             self._close_stdin()
             self._start_linger()
             self._end_if_over()
@@ -152,7 +158,7 @@ class Child:
     def _start_linger(self) -> None:
         if self._linger:
             self._linger.cancel()
-        self._linger = self._loop.call_in(LINGER_S, self._lingered)
+        self._linger = self._loop.call_at(min(time.monotonic() + LINGER_S, self._linger_until), self._lingered)
 
     def _lingered(self) -> None:
         if not self._paused and not self._ended:
@@ -168,6 +174,9 @@ class Child:
             return
         self.pause(False)  # what it still writes must not keep it from ending
         self._signal(signal.SIGTERM)
+        if self._exited:  # what it left behind may have left its group too, and be beyond any signal
+            self._linger_until = time.monotonic() + LINGER_S
+            self._start_linger()
         self._kill = self._loop.call_in(KILL_GRACE_S, lambda: self._signal(signal.SIGKILL))
 
     def _signal(self, number: int) -> None:

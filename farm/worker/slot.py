@@ -33,6 +33,7 @@ class Slot:
         self._loop = loop
         self._holder: Link | None = None  # the link that the running job came from; None when that was lost
         self._stopping = False
+        self._aborted = False
         self._poll: Timer | None = None
         self.links = [Link(address, worker.config.insecure, self, loop) for address in worker.config.servers]
 
@@ -141,6 +142,8 @@ class Slot:
         assert self.run
         self._worker.trace(f"job {shown(self.run.job.handle)}: exit {code}")
         holder, self.run, self._holder = self._holder, None, None
+        if holder and self._aborted:
+            holder.close()
         if holder and holder.state == HOLDING:
             holder.state = AWAKE
         self.next()
@@ -157,13 +160,16 @@ class Slot:
         self.next()
 
     def abort(self) -> None:
-        """End the command now and hand its job back: the connection closes without a report."""
-        self._stopping = True
+        """End the command now and hand its job back: when it has ended, and not before, the connection closes without a
+        report, and the job is given to another worker."""
+        self._stopping = self._aborted = True
+        for link in self.links:
+            if link is not self._holder:
+                link.close()
         if self.run:
             self.run.abort()
-        self._holder = None
-        for link in self.links:
-            link.close()
+        elif self._holder:
+            self._holder.close()
 
     def _leave(self) -> None:
         for link in list(self.links):

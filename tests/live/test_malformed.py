@@ -185,7 +185,7 @@ def test_a_client_that_vanishes_inside_a_packet_leaves_nothing(server: ServerPro
 def test_max_job_size(start: Start) -> None:
     small = start(max_job_size=1000)
     with small.connect() as wire:
-        wire.raw(claimed(p.SUBMIT_JOB, 1001))
+        wire.raw(claimed(p.SUBMIT_JOB, 1000 + 1024 + 1))
         wire.expect_error(b"ARGUMENT_TOO_LARGE")
         wire.expect_end()
     with worker_and_client(small, b"f") as (worker, client):

@@ -90,7 +90,9 @@ def test_equal_addresses_are_one_in_a_set() -> None:
 
 def test_lists() -> None:
     assert parse_addresses(["a:1,b:2", "c"]) == [Address("a", 1), Address("b", 2), Address("c", 4730)]
-    assert parse_addresses([]) == parse_addresses([" , "]) == [Address("127.0.0.1", 4730)]
+    assert parse_addresses([]) == [Address("127.0.0.1", 4730)]
+    with pytest.raises(UsageError, match="an empty address was given"):
+        parse_addresses([" , "])
 
 
 @pytest.mark.parametrize(
