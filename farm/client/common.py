@@ -119,7 +119,7 @@ def make_servers(servers: Names, order: str) -> ServerList:
 def server_addresses(servers: Names) -> list[Address]:
     """Raises UsageError."""
     if servers is None:
-        servers = os.environ.get("FARM_SERVER", "")
+        servers = os.environ.get("FARM_SERVER") or []
     return parse_addresses([servers] if isinstance(servers, str) else list(servers))
 
 

@@ -145,7 +145,7 @@ class Worker:
     ) -> None:
         """Raises UsageError."""
         if servers is None:
-            servers = os.environ.get("FARM_SERVER", "")
+            servers = os.environ.get("FARM_SERVER") or []
         if exceptions not in EXCEPTIONS:
             raise UsageError(f"exceptions is one of {', '.join(EXCEPTIONS)}, not {exceptions!r}")
         self._addresses = parse_addresses([servers] if isinstance(servers, str) else list(servers))

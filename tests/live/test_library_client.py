@@ -128,6 +128,7 @@ def test_a_callback_that_raises(client: Any, doing: Any, name: str) -> None:
     """The blocking call raises it, and nothing of the job is lost; a loop is told."""
 
     def task(job: farm.WorkerJob) -> bytes:
+        time.sleep(0.2)  # so that the submission is over when the first progress comes
         for step in range(3):
             job.send_status(step, 3)
             job.send_data(b"%d " % step)

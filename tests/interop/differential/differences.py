@@ -393,7 +393,7 @@ DIFFERENCES = (
         {
             1: (
                 ["c silent"],
-                ["c ERROR ARGUMENT_TOO_LARGE|SUBMIT_JOB of 4294967295 bytes: at most 1073741824", "c closed"],
+                ["c ERROR ARGUMENT_TOO_LARGE|SUBMIT_JOB of 4294967295 bytes: at most 1073742848", "c closed"],
             ),
         },
     ),
