@@ -265,7 +265,7 @@ def test_a_server_that_says_nothing(payload: bytes) -> None:
 
     done = threading.Event()
     wanted = Request(b"f", payload)
-    for submit in (lambda c: submit_background(c, wanted), lambda c: Foreground(c, wanted, print).run()):
+    for submit in (lambda c: submit_background(c, wanted, print), lambda c: Foreground(c, wanted, print).run()):
         done.clear()
         with fake_server(talk) as (address, _):
             connection = connect([parse_address(address)], insecure=False)
