@@ -22,6 +22,14 @@ debian_need() {
     return 1
 }
 
+# Other people's clients and workers (tests/interop/languages). Node may be here from elsewhere: Debian's npm would clash.
+debian_languages() {
+    node_packages=
+    if ! command -v node >/dev/null || ! command -v npm >/dev/null; then node_packages="nodejs npm"; fi
+    # shellcheck disable=SC2086 # a list of names
+    debian_need gcc libc6-dev libgearman-dev libgearman-client-perl php-cli php-gearman $node_packages
+}
+
 # In a subshell, for its traps. Debian starts a package's daemon as soon as it is installed, unless policy-rc.d says no;
 # the one that is already there (containers have one) stays as it is, ours is taken away again.
 debian_install() (

@@ -211,9 +211,11 @@ def _relayed(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -
     """A worker's packet about a job: passed on as it is to everybody who waits for the job."""
     kind = KINDS[number]
     end = body.find(b"\0")
-    if end < 0 and len(kind.args) + kind.data > 1:
+    if end < 0 and len(kind.args) > 1:
         split(kind, body)  # raises, for an argument is missing
     handle = body[:end] if end >= 0 else body  # some workers end a lone handle with NUL
+    if end < 0 and kind.data:
+        body += b"\0"  # Perl's worker leaves it out where the data is empty, and clients count on it
     job = broker.held(peer, handle)
     if job is None:
         if handle and handle == peer.ended and number in (packets.WORK_FAIL, packets.WORK_COMPLETE):

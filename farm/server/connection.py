@@ -7,6 +7,7 @@ not grow.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections import deque
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ class Connection:
         self.gone = False  # the other side has closed, or the socket failed
         self.waits_for: set[Connection] = set()  # readers that are too far behind what this one sends
         self.holds_up: set[Connection] = set()  # those that wait for this one
+        self._quick_ack = sock.family != socket.AF_UNIX and hasattr(socket, "TCP_QUICKACK")  # Linux has it
         self._loop = loop
         self._out: deque[bytes | memoryview] = deque()
         self._watching = 0
@@ -73,6 +75,13 @@ class Connection:
         except OSError:
             return None
         return chunk or None
+
+    def acknowledge(self) -> None:
+        """Say at once that what was read has come in, where no answer says so: a peer that has not turned Nagle's
+        algorithm off, as several libraries have not, would wait 40 ms for it with every packet."""
+        if self._quick_ack:
+            with contextlib.suppress(OSError):  # broken: the next read says so
+                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def queue(self, packet: bytes) -> None:
         """Send this after everything queued before; `flush` does it."""

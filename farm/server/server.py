@@ -216,7 +216,10 @@ class Server:
             log.info("peer %d at %s: %s", peer.id, peer.address, decoder.failed)
             dispatch.refuse(self._broker, peer, decoder.failed)
         self._watch_for_stall(connection)
-        self._hold_back(connection, readers, {sends[index][0] for index in range(before, len(sends))})
+        sent_to = {sends[index][0] for index in range(before, len(sends))}
+        if peer.id not in sent_to:
+            connection.acknowledge()
+        self._hold_back(connection, readers, sent_to)
 
     def _lost(self, connection: Connection) -> None:
         """The other side has closed. What it was sent before (the answer to `echo status | nc`) may still be read."""
