@@ -22,7 +22,7 @@ from typing import Any
 from farm.protocol import packets as p
 
 CHECKOUT = Path(__file__).parent.parent
-PATIENCE_S = 10.0  # nothing in these tests takes so long unless it hangs; a loaded machine may need a part of it
+PATIENCE_S = 20.0  # nothing in these tests takes so long unless it hangs; a loaded machine may need a part of it
 
 Packet = tuple[int, bytes]
 

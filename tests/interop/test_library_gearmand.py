@@ -130,12 +130,17 @@ def test_payloads(client: Any, size: int) -> None:
 def test_what_travels(client: Any) -> None:
     assert client.run("größe", b"123", unique="schlüssel").decode() == "größe schlüssel 3"
     job = client.submit("stream")
-    assert (job.result(5), job.stderr, job.progress, job.exit_code) == (b"one two three", b"careful\n", (1, 2), 0)
+    assert (job.result(PATIENCE_S), job.stderr, job.progress, job.exit_code) == (
+        b"one two three",
+        b"careful\n",
+        (1, 2),
+        0,
+    )
     with pytest.raises(farm.JobFailed, match="exit code 7: why") as failed:
-        client.run("fail", timeout_s=5)
+        client.run("fail", timeout_s=PATIENCE_S)
     assert (failed.value.exit_code, failed.value.stderr) == (7, b"why\n")
     with pytest.raises(farm.JobFailed, match="ValueError: boom") as failed:
-        client.run("raise", timeout_s=5)
+        client.run("raise", timeout_s=PATIENCE_S)
     assert failed.value.exit_code == 1
     assert client.echo(b"\0x") == b"\0x"
     payloads = [b"%d" % number for number in range(100, 200)]
@@ -150,7 +155,7 @@ def test_exceptions_as_such(client: Any, gearmand: Gearmand) -> None:
         raise ValueError("boom")
 
     with working(worker), pytest.raises(farm.JobException) as caught:
-        client.run("raise", timeout_s=5)
+        client.run("raise", timeout_s=PATIENCE_S)
     assert caught.value.text == b"ValueError: boom"
 
 
@@ -164,7 +169,7 @@ def test_background_jobs_and_status(client: Any, gearmand: Gearmand) -> None:
     assert not client.status("H:none:9").known
     assert not client.status_by_unique("none").known
     with working(worker):
-        assert gate.entered.wait(5)
+        assert gate.entered.wait(PATIENCE_S)
         assert client.status(handle).running
         gate.open.set()
         wait_until(lambda: not client.status(handle).known)
@@ -183,7 +188,7 @@ def test_the_same_key_is_the_same_job(client: Any, gearmand: Gearmand) -> None:
         return b"only"
 
     with working(worker):
-        assert [job.result(5) for job in jobs] == [b"once only"] * 3
+        assert [job.result(PATIENCE_S) for job in jobs] == [b"once only"] * 3
 
 
 def test_a_job_that_is_given_up(client: Any, gearmand: Gearmand) -> None:
@@ -200,7 +205,7 @@ def test_a_job_that_is_given_up(client: Any, gearmand: Gearmand) -> None:
     worker = farm.Worker(gearmand.address)
     worker.register("kept", lambda job: job.payload)
     with working(worker):
-        assert kept.result(5) == b"x"
+        assert kept.result(PATIENCE_S) == b"x"
 
 
 def test_a_second_attempt(client: Any, gearmand: Gearmand) -> None:
@@ -223,7 +228,7 @@ def test_a_second_attempt(client: Any, gearmand: Gearmand) -> None:
         return b"whole"
 
     with working(worker):
-        assert job.result(5) == b"a whole"
+        assert job.result(PATIENCE_S) == b"a whole"
 
 
 @pytest.mark.parametrize("retry_lost", [False, True])
@@ -239,11 +244,11 @@ def test_a_killed_gearmand(kind: str, gearmand: Gearmand, retry_lost: bool) -> N
             assert job.server == gearmand.address
             gearmand.kill()
             if retry_lost:
-                assert job.result(5) == b"payload"
+                assert job.result(PATIENCE_S) == b"payload"
             else:
                 with pytest.raises(farm.JobLost):
-                    job.result(5)
-                assert client.run("job", b"next", timeout_s=5) == b"next"
+                    job.result(PATIENCE_S)
+                assert client.run("job", b"next", timeout_s=PATIENCE_S) == b"next"
     finally:
         other.kill()
 
@@ -255,11 +260,11 @@ def test_the_worker_stops_and_comes_back(gearmand: Gearmand) -> None:
     with farm.Client(gearmand.address) as client:
         job = client.submit("gate", b"x")
         with working(worker) as thread:
-            assert gate.entered.wait(5)
+            assert gate.entered.wait(PATIENCE_S)
             worker.stop()
             gate.open.set()
-            assert job.result(5) == b"x"
-            thread.join(5)
+            assert job.result(PATIENCE_S) == b"x"
+            thread.join(PATIENCE_S)
             assert not thread.is_alive()
         wait_until(lambda: gearmand.counts("gate") == (0, 0, 0))
 
@@ -276,9 +281,9 @@ def test_a_timeout_gives_the_job_to_another(gearmand: Gearmand) -> None:
     quick.register("job", lambda job: b"quick")
     with farm.Client(gearmand.address) as client, working(slow, 1) as thread:
         job = client.submit("job")
-        thread.join(5)
+        thread.join(PATIENCE_S)
         with working(quick):
-            assert job.result(5) == b"quick"
+            assert job.result(PATIENCE_S) == b"quick"
 
 
 # -- Debian's gearman at the other end

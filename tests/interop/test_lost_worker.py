@@ -86,6 +86,7 @@ def test_a_second_loss_is_taken_back_too(server: Server, ends: Ends, trace: Trac
         wait_until(lambda attempt=attempt: out.read_bytes() == attempt, what=f"only {attempt!r}")  # type: ignore[misc]
         worker.send(signal.SIGKILL)
         worker.result()
+        server.wait_status("job", 1, 0, 0)  # or the dead one would be counted as the next one's elder
         worker = ends.worker(FARM, server, "job", *SHELL)
     assert client.result() == Result(0, b"attempt 3 end", AGAIN * 2)
 

@@ -12,7 +12,7 @@ import pytest
 import farm
 from farm.protocol import packets as p
 from tests.live.library_rig import KINDS, Gate, Suit, address, client_of, jobs_of, wait_working, working
-from tests.support import ServerProcess, wait_until
+from tests.support import PATIENCE_S, ServerProcess, wait_until
 
 Do = Callable[..., str]
 
@@ -72,7 +72,7 @@ def test_names_in_utf_8(client: Any, server: ServerProcess) -> None:
     with working(worker):
         job = client.submit("größe-変える", unique="schlüssel")
         assert job.function == "größe-変える"
-        assert job.result(5).decode() == "größe-変える schlüssel"
+        assert job.result(PATIENCE_S).decode() == "größe-変える schlüssel"
     assert resize.__name__ == "resize"
 
 
@@ -114,11 +114,11 @@ def test_progress_and_warnings(client: Any, doing: Any, name: str, gate: Gate) -
     doing(task)
     heard: list[Any] = []
     job = client.submit(name, on_progress=lambda *numbers: heard.append(numbers), on_stderr=heard.append)
-    assert gate.entered.wait(5)
+    assert gate.entered.wait(PATIENCE_S)
     status = client.status(job.handle)
     assert (status.known, status.running, status.numerator, status.denominator) == (True, True, 3, 3)
     gate.open.set()
-    assert job.result(5) == b""
+    assert job.result(PATIENCE_S) == b""
     assert heard[:3] == [(1, 3), (2, 3), (3, 3)]
     assert b"".join(heard[3:]) == job.stderr == "careful: ü\nfarm: exit 7\n".encode()
     assert (job.progress, job.exit_code) == ((3, 3), 0)
@@ -144,10 +144,10 @@ def test_a_callback_that_raises(client: Any, doing: Any, name: str) -> None:
         client.runner.get_loop().set_exception_handler(lambda loop, context: told.append(context["exception"]))
     job = client.submit(name, on_progress=on_progress)
     try:
-        job.result(5)
+        job.result(PATIENCE_S)
     except LookupError as error:
         told.append(error)
-    assert job.result(5) == b"0 1 2 end"
+    assert job.result(PATIENCE_S) == b"0 1 2 end"
     assert [type(error) for error in told] == [LookupError]
     assert client.echo() == b"farm"
 
@@ -160,7 +160,7 @@ def test_a_failure_with_its_exit_code(client: Any, doing: Any, name: str) -> Non
     doing(task)
     job = client.submit(name)
     with pytest.raises(farm.JobFailed, match="exit code 28: disk full") as caught:
-        job.result(5)
+        job.result(PATIENCE_S)
     failure = caught.value
     assert (failure.exit_code, failure.status, failure.stderr, failure.data) == (28, 28, b"disk full\n", b"half")
     assert (failure.handle, job.exit_code, job.error) == (job.handle, 28, failure)
@@ -178,7 +178,7 @@ def test_an_exception(client: Any, doing: Any, name: str) -> None:
 
     doing(task)
     with pytest.raises(farm.JobException, match="ValueError") as caught:
-        client.run(name, timeout_s=5)
+        client.run(name, timeout_s=PATIENCE_S)
     assert caught.value.text.decode() == "ValueError: no\nsuch ü"
     assert isinstance(caught.value, farm.JobFailed)
 
@@ -190,7 +190,7 @@ def test_how_exceptions_travel(client: Any, doing: Any, name: str, exceptions: s
 
     doing(task, exceptions=exceptions)
     with pytest.raises(kind, match="TypeError") as caught:
-        client.run(name, timeout_s=5)
+        client.run(name, timeout_s=PATIENCE_S)
     assert type(caught.value) is kind
     assert caught.value.exit_code == (None if kind is farm.JobException else 1)
 
@@ -205,13 +205,13 @@ def test_a_worker_of_another_make_fails_without_an_exit_code(client: Any, server
         stock.send(p.WORK_WARNING, job.handle.encode(), b"farm: exit 0\n")
         stock.send(p.WORK_FAIL, job.handle.encode())
         with pytest.raises(farm.JobFailed, match="gave no exit code") as caught:
-            job.result(5)
+            job.result(PATIENCE_S)
         assert (caught.value.exit_code, caught.value.data) == (None, b"stock ")
         job = client.submit(name)
         stock.grab()
         stock.send(p.WORK_DATA, job.handle.encode(), b"stock ")
         stock.send(p.WORK_COMPLETE, job.handle.encode(), b"result")
-        assert job.result(5) == b"stock result"
+        assert job.result(PATIENCE_S) == b"stock result"
 
 
 def test_map_keeps_the_order_and_takes_payloads_as_needed(client: Any, doing: Any, name: str) -> None:
@@ -263,7 +263,7 @@ def test_many_jobs_at_once_on_one_connection(client: Any, server: ServerProcess,
     with server.connect() as wire:
         ours = [line for line in wire.listing(b"workers") if b" - :" in line]
     assert len(ours) <= 2  # this client's and the one that asks
-    assert [job.result(5) for job in reversed(jobs)] == [b"%d" % number for number in reversed(range(50))]
+    assert [job.result(PATIENCE_S) for job in reversed(jobs)] == [b"%d" % number for number in reversed(range(50))]
 
 
 # -- background jobs and questions
@@ -275,7 +275,7 @@ def test_background_jobs(client: Any, server: ServerProcess, doing: Any, name: s
     assert (client.status(handle).known, client.status(handle).running) == (True, False)
     assert client.status(str(handle)).known
     doing(gate)
-    assert gate.entered.wait(5)
+    assert gate.entered.wait(PATIENCE_S)
     assert client.status(handle).running
     gate.open.set()
     wait_until(lambda: not client.status(handle).known)
@@ -299,11 +299,11 @@ def test_a_job_for_later(client: Any, doing: Any, name: str, gate: Gate) -> None
     doing(gate)
     due = time.time() + 0.2
     client.submit_background(name, b"at its time", at=due)
-    assert gate.entered.wait(5)
+    assert gate.entered.wait(PATIENCE_S)
     assert time.time() >= due
     gate.entered.clear()
     client.submit_background(name, at=time.time() - 100)
-    assert gate.entered.wait(5)
+    assert gate.entered.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("priority", ["high", "normal", "low"])
@@ -333,9 +333,9 @@ def test_the_same_key_is_the_same_job(client: Any, doing: Any, name: str, gate: 
     assert second.cancel() == "shared"
     assert second.cancel() == "unknown"
     gate.open.set()
-    assert first.result(5) == b"first"
+    assert first.result(PATIENCE_S) == b"first"
     again = client.submit(name, b"third", unique="k")
-    assert again.result(5) == b"third"
+    assert again.result(PATIENCE_S) == b"third"
 
 
 def test_a_payload_as_the_key(client: Any, doing: Any, name: str, gate: Gate) -> None:
@@ -344,7 +344,7 @@ def test_a_payload_as_the_key(client: Any, doing: Any, name: str, gate: Gate) ->
     assert [jobs[0].handle == job.handle for job in jobs] == [True, False, True, False, False]
     assert jobs[3].handle != jobs[4].handle
     gate.open.set()
-    assert [job.result(5) for job in jobs] == [b"a", b"b", b"a", b"", b""]
+    assert [job.result(PATIENCE_S) for job in jobs] == [b"a", b"b", b"a", b"", b""]
 
 
 def test_a_job_whose_output_has_gone_by_is_not_joined(
@@ -357,12 +357,12 @@ def test_a_job_whose_output_has_gone_by_is_not_joined(
     doing(task)
     with farm.Client(address(server)) as earlier:
         first = earlier.submit(name, b"end", unique="k")
-        assert gate.entered.wait(5)
+        assert gate.entered.wait(PATIENCE_S)
         joined = client.submit(name, unique="k")
         with pytest.raises(farm.TryAgain, match="part of its output has gone by"):
-            joined.result(5)
+            joined.result(PATIENCE_S)
         gate.open.set()
-        assert first.result(5) == b"gone by end"
+        assert first.result(PATIENCE_S) == b"gone by end"
 
 
 # -- giving up
@@ -372,7 +372,7 @@ def test_a_queued_job_is_dropped(client: Any, server: ServerProcess, name: str) 
     job = client.submit(name)
     assert job.cancel() == "dropped"
     with pytest.raises(farm.JobCancelled):
-        job.result(5)
+        job.result(PATIENCE_S)
     assert jobs_of(server, name) == (0, 0)
 
 
@@ -387,11 +387,11 @@ def test_the_worker_of_a_cancelled_job_is_told(client: Any, doing: Any, name: st
 
     doing(task)
     job = client.submit(name)
-    assert gate.entered.wait(5)
+    assert gate.entered.wait(PATIENCE_S)
     assert job.cancel() == "told"
-    assert seen.wait(5)
+    assert seen.wait(PATIENCE_S)
     with pytest.raises(farm.JobCancelled):
-        job.result(5)
+        job.result(PATIENCE_S)
     assert client.echo() == b"farm"  # the worker's late report has not come here
 
 
@@ -407,7 +407,7 @@ def test_timeouts(client: Any, server: ServerProcess, doing: Any, name: str, gat
     assert time.monotonic() - begin < 5
     doing(gate)  # the job is still out
     gate.open.set()
-    assert job.wait(5)
+    assert job.wait(PATIENCE_S)
     assert job.result() == b"slow"
     with pytest.raises(farm.Timeout):
         client.run(name + "-nobody", timeout_s=0.05)
@@ -426,8 +426,8 @@ def test_a_client_that_leaves_ends_its_jobs(server: ServerProcess, doing: Any, n
     doing(task)
     with farm.Client(address(server)) as client:
         job = client.submit(name)
-        assert entered.wait(5)
-    assert seen.wait(5)
+        assert entered.wait(PATIENCE_S)
+    assert seen.wait(PATIENCE_S)
     with pytest.raises(farm.JobCancelled, match="the client was closed"):
         job.result()
     with pytest.raises(farm.Unavailable, match="closed"):

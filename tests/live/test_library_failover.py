@@ -15,7 +15,7 @@ import pytest
 
 import farm
 from tests.live.library_rig import KINDS, Gate, address, client_of, jobs_of, wait_working, working
-from tests.support import ServerProcess, wait_until
+from tests.support import PATIENCE_S, ServerProcess, wait_until
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
@@ -60,7 +60,7 @@ def test_the_next_server_when_one_is_down(kind: str, cluster: list[ServerProcess
     names = addresses(cluster)
     with client_of(kind, names) as client:
         for number, name in enumerate(names):
-            assert client.run("where", timeout_s=5).decode() == name == client.server
+            assert client.run("where", timeout_s=PATIENCE_S).decode() == name == client.server
             kill(cluster[number])
         with pytest.raises(farm.Unavailable, match="no server answers") as caught:
             client.run("where")
@@ -109,7 +109,7 @@ def test_jobs_out_at_the_spare_are_not_lost_by_going_back(
         worker = farm.Worker(address(spare))
         worker.register("slow", lambda job: job.payload)
         with working(worker):
-            assert job.result(5) == b"payload"
+            assert job.result(PATIENCE_S) == b"payload"
         client.echo()
         wait_until(lambda: b" - :\n" not in b"".join(spare_connections(spare)))
 
@@ -182,17 +182,17 @@ def test_a_lost_job_is_an_error_that_says_what_is_known(kind: str, cluster: list
         wait_working(server, "half")
         queued = client.submit("nobody")
         running = client.submit("half")
-        assert gate.entered.wait(5)
+        assert gate.entered.wait(PATIENCE_S)
         assert not running.wait(0.2)
         kill(server)
         gate.open.set()
         with pytest.raises(farm.JobLost, match="no output had come; it may have run or not") as caught:
-            queued.result(5)
+            queued.result(PATIENCE_S)
         assert (caught.value.handle, caught.value.server) == (queued.handle, address(server))
         assert (caught.value.running, caught.value.received) == (False, 0)
         assert "if it may run twice" in caught.value.hint
         with pytest.raises(farm.JobLost, match="5 bytes of output had come; it may have ended or not") as caught:
-            running.result(5)
+            running.result(PATIENCE_S)
         assert (caught.value.running, caught.value.received) == (True, 5)
         assert isinstance(caught.value, farm.Unavailable)
         assert client.echo() == b"farm"  # elsewhere
@@ -211,13 +211,13 @@ def test_a_lost_job_is_submitted_again_when_it_may(
         wait_working(cluster[0], "job")
         jobs = [client.submit("job", b"%d" % number) for number in range(5)]
         careful = client.submit("job", b"careful", retry_lost=False)
-        assert gate.entered.wait(5)
+        assert gate.entered.wait(PATIENCE_S)
         kill(cluster[0])
         gate.open.set()
-        assert [job.result(5) for job in jobs] == [b"again %d" % number for number in range(5)]
+        assert [job.result(PATIENCE_S) for job in jobs] == [b"again %d" % number for number in range(5)]
         assert {job.server for job in jobs} == {address(cluster[1])}
         with pytest.raises(farm.JobLost):
-            careful.result(5)
+            careful.result(PATIENCE_S)
 
 
 def test_a_map_goes_on_while_servers_are_killed(kind: str, cluster: list[ServerProcess], echoing: farm.Worker) -> None:
@@ -308,7 +308,7 @@ def test_a_server_that_stops_takes_no_jobs(kind: str, cluster: list[ServerProces
     worker.register("gate", gate)
     with client_of(kind, addresses(cluster)) as client, working(worker):
         running = client.submit("gate", b"first")
-        assert gate.entered.wait(5)
+        assert gate.entered.wait(PATIENCE_S)
         cluster[0].terminate()
         wait_until(lambda: "stopping" in cluster[0].log())
         second = client.submit("other")
@@ -316,7 +316,7 @@ def test_a_server_that_stops_takes_no_jobs(kind: str, cluster: list[ServerProces
         handle = client.submit_background("other")
         assert handle.server == address(cluster[1])
         gate.open.set()
-        assert running.result(5) == b"first"  # it is still waited for there
+        assert running.result(PATIENCE_S) == b"first"  # it is still waited for there
         assert cluster[0].wait() == 0
 
 

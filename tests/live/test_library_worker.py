@@ -15,7 +15,7 @@ import pytest
 import farm
 from farm.protocol import packets as p
 from tests.live.library_rig import Gate, WorkerProcess, address, jobs_of, wait_working, workers_of, working
-from tests.support import ServerProcess, wait_until
+from tests.support import PATIENCE_S, ServerProcess, wait_until
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_what_a_stock_client_hears(server: ServerProcess, name: str) -> None:
 def test_its_name_and_functions_are_shown(server: ServerProcess, name: str) -> None:
     worker = farm.Worker(address(server), name="the-resizer")
     worker.register(name, lambda job: None)
-    worker.register(name + "-2", lambda job: None, timeout_s=5)
+    worker.register(name + "-2", lambda job: None, timeout_s=PATIENCE_S)
     with working(worker):
         wait_working(server, name + "-2")
         with server.connect() as admin:
@@ -113,13 +113,13 @@ def test_stop_finishes_the_job_first(server: ServerProcess, name: str) -> None:
     worker.register(name, gate)
     with farm.Client(address(server)) as client, working(worker) as thread:
         running, waiting = client.submit(name, b"running"), client.submit(name, b"waiting")
-        assert gate.entered.wait(5)
+        assert gate.entered.wait(PATIENCE_S)
         worker.stop()
         worker.stop()
         assert thread.is_alive()
         gate.open.set()
-        assert running.result(5) == b"running"
-        thread.join(5)
+        assert running.result(PATIENCE_S) == b"running"
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
         assert jobs_of(server, name) == (1, 0)
         assert waiting.cancel() == "dropped"
@@ -140,7 +140,7 @@ def test_a_large_result_has_arrived_when_the_worker_has_stopped(server: ServerPr
         running = threading.Thread(target=worker.run, args=(1,))
         running.start()
         assert job.result(20) == bytes(30_000_000)
-        running.join(5)
+        running.join(PATIENCE_S)
 
 
 SLOW = """
@@ -167,8 +167,8 @@ def test_a_signal_finishes_the_job_first(
             job.result(0.3)
         assert worker.process.poll() is None
         flag.touch()
-        assert job.result(5) == b"done"
-        assert worker.process.wait(5) == 0, worker.err()
+        assert job.result(PATIENCE_S) == b"done"
+        assert worker.process.wait(PATIENCE_S) == 0, worker.err()
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, -signal.SIGINT)])
@@ -184,11 +184,11 @@ def test_a_second_signal_ends_it_and_its_job_goes_to_another(
         with pytest.raises(farm.Timeout):
             job.result(0.3)
         first.process.send_signal(number)
-        assert first.process.wait(5) == status
+        assert first.process.wait(PATIENCE_S) == status
         wait_until(lambda: jobs_of(server, name) == (1, 0))
         flag.touch()
         process(address(server), SLOW.format(name=name, flag=str(flag)))
-        assert job.result(5) == b"done"
+        assert job.result(PATIENCE_S) == b"done"
 
 
 def test_a_killed_workers_job_is_done_by_another(
@@ -205,7 +205,7 @@ def test_a_killed_workers_job_is_done_by_another(
         worker = farm.Worker(address(server))
         worker.register(name, lambda job: b"whole")
         with working(worker):
-            assert whole.result(5) == b"whole"
+            assert whole.result(PATIENCE_S) == b"whole"
         second = process(address(server), source.replace(name, name + "-2"))
         assert next(pieces) == b"half "
         second.end()
@@ -225,20 +225,28 @@ def test_several_servers_at_once(start: Any, name: str) -> None:
     with working(worker):
         for number, server in enumerate(servers * 3):
             with farm.Client(address(server)) as client:
-                client.run(name, b"%d" % number, timeout_s=5)
+                client.run(name, b"%d" % number, timeout_s=PATIENCE_S)
     assert done == [b"%d" % number for number in range(9)]
 
 
 def test_servers_take_turns(start: Any, name: str) -> None:
-    servers = [start(), start()]
-    for letter, server in zip(b"ab", servers, strict=True):
-        with farm.Client(address(server)) as client:
-            for _ in range(5):
-                client.submit_background(name, bytes([letter]))
+    servers, gate = [start(), start()], Gate()
     done: list[bytes] = []
     worker = farm.Worker([address(server) for server in servers])
     worker.register(name, lambda job: done.append(job.payload))
-    worker.run(10)
+    worker.register(name + "-hold", gate)
+    with working(worker):
+        for server in servers:
+            wait_working(server, name)
+        with farm.Client(address(servers[0])) as client:
+            client.submit_background(name + "-hold")
+        assert gate.entered.wait(PATIENCE_S)  # so that all ten are there before the first of them begins
+        for letter, server in zip(b"ab", servers, strict=True):
+            with farm.Client(address(server)) as client:
+                for _ in range(5):
+                    client.submit_background(name, bytes([letter]))
+        gate.open.set()
+        wait_until(lambda: len(done) == 10)
     assert sorted(done) == [b"a"] * 5 + [b"b"] * 5
     assert b"ab" in b"".join(done[:4])
     assert b"ba" in b"".join(done[:4])
@@ -276,11 +284,11 @@ def test_a_server_lost_in_the_middle_of_a_job(start: Any, name: str) -> None:
     with working(worker):
         with farm.Client(address(server)) as client:
             client.submit(name)
-            assert gate.entered.wait(5)
+            assert gate.entered.wait(PATIENCE_S)
             server.process.kill()
-            assert lost.wait(5)
+            assert lost.wait(PATIENCE_S)
         with farm.Client(address(other)) as client:
-            assert client.run(name + "-other", timeout_s=5) == b"still here"
+            assert client.run(name + "-other", timeout_s=PATIENCE_S) == b"still here"
 
 
 def test_a_job_that_takes_longer_than_it_may(server: ServerProcess, name: str) -> None:
@@ -293,16 +301,17 @@ def test_a_job_that_takes_longer_than_it_may(server: ServerProcess, name: str) -
         assert job.time_left_s is not None
         assert 0 < job.time_left_s <= 1
         wait_until(lambda: job.cancelled)
+        wait_until(lambda: jobs_of(server, name) == (1, 0), what="the server has noticed too")
         told.set()
         return b"too late"
 
     second.register(name, lambda job: b"in time")
     with farm.Client(address(server)) as client, working(first, 1) as thread:
         job = client.submit(name)
-        assert told.wait(5)
-        thread.join(5)
+        assert told.wait(PATIENCE_S)
+        thread.join(PATIENCE_S)
         with working(second):
-            assert job.result(5) == b"in time"
+            assert job.result(PATIENCE_S) == b"in time"
 
 
 def test_what_is_no_gearman_server_is_tried_again_and_does_not_end_the_worker(
@@ -318,7 +327,7 @@ def test_what_is_no_gearman_server_is_tried_again_and_does_not_end_the_worker(
             for _ in range(2):
                 peer, _ = listener.accept()
                 peer.sendall(b"220 smtp ready\r\n")
-                assert client.run(name, b"x", timeout_s=5) == b"x"
+                assert client.run(name, b"x", timeout_s=PATIENCE_S) == b"x"
                 peer.close()
     assert "does not speak Gearman" in caplog.text
 

@@ -9,7 +9,7 @@ import pytest
 
 from farm.protocol import packets as p
 from tests.live.conftest import Start
-from tests.support import ServerProcess, Wire, wait_until, worker_and_client
+from tests.support import PATIENCE_S, ServerProcess, Wire, wait_until, worker_and_client
 
 
 def refuses_connections(server: ServerProcess) -> bool:
@@ -73,7 +73,7 @@ def test_without_a_running_foreground_job_it_stops_at_once(start: Start, backgro
         if background:
             worker.grab()
         server.terminate()
-        assert server.wait(5) == 0
+        assert server.wait(PATIENCE_S) == 0
         client.expect_end()
         worker.expect_end()
     assert "1 jobs had not ended" in server.log()
@@ -86,7 +86,7 @@ def test_a_job_that_does_not_end_is_waited_for_only_so_long(start: Start) -> Non
         worker.grab()
         begin = time.monotonic()
         server.terminate()
-        assert server.wait(5) == 0
+        assert server.wait(PATIENCE_S) == 0
         assert time.monotonic() - begin >= 0.3
         client.expect_end()
     assert "its time is up" in server.log()
@@ -101,7 +101,7 @@ def test_a_client_that_does_not_read_is_waited_for_only_so_long(start: Start) ->
         worker.send(p.WORK_COMPLETE, handle, b"x" * 30_000_000)
         worker.expect_nothing()  # one result that is not read holds no worker up
         server.terminate()
-        assert server.wait(5) == 0
+        assert server.wait(PATIENCE_S) == 0
 
 
 def test_a_lost_worker_ends_the_waiting(start: Start) -> None:
@@ -111,7 +111,7 @@ def test_a_lost_worker_ends_the_waiting(start: Start) -> None:
         worker.grab()
         stopping(server)
         worker.close()
-        assert server.wait(5) == 0
+        assert server.wait(PATIENCE_S) == 0
         client.expect_end()
 
 
@@ -122,7 +122,7 @@ def test_a_client_that_leaves_ends_the_waiting(start: Start) -> None:
         worker.grab()
         stopping(server)
         client.close()
-        assert server.wait(5) == 0
+        assert server.wait(PATIENCE_S) == 0
 
 
 def test_the_second_signal_stops_at_once(start: Start) -> None:
@@ -132,7 +132,7 @@ def test_the_second_signal_stops_at_once(start: Start) -> None:
         worker.grab()
         stopping(server)
         server.terminate()
-        server.wait(5)
+        server.wait(PATIENCE_S)
         client.expect_end()
     assert "at once" in server.log()
 
@@ -154,4 +154,4 @@ def test_a_half_open_connection_does_not_hold_it_up(start: Start) -> None:
     with socket.create_connection(server.where), Wire(server.where) as wire:
         wire.raw(b"\0REQ\0\0")
         server.terminate()
-        assert server.wait(5) == 0
+        assert server.wait(PATIENCE_S) == 0
