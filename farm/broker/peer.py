@@ -16,7 +16,8 @@ class Peer:
     none), in the order in which they are tried. woken_for: the function whose job a NOOP was sent for since it fell
     asleep; expected: until when it counts as on its way (Function.wakes), 0: it does not. ended: the handle of the job
     that this worker ended last with WORK_EXCEPTION. refused: a fault closes the connection; nothing more counts.
-    may_change, may_stop: which admin commands it may give.
+    sync: it wants its echoes only when all before them is durable. may_change, may_stop: which admin commands it may
+    give.
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class Peer:
         "may_change",
         "may_stop",
         "refused",
+        "sync",
         "watches",
         "woken_for",
     )
@@ -53,6 +55,7 @@ class Peer:
         self.watches: dict[bytes, Job] = {}  # jobs it waits for, by handle
         self.ended = b""
         self.refused = False
+        self.sync = False
         self.may_change = True
         self.may_stop = False
 

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 OPTION = b"farm-1"
 
+# A connection that asked for this gets the answer to an ECHO_REQ only when everything that it sent before is durable: a
+# careful worker so learns that its WORK_COMPLETE will not be forgotten.
+SYNC_OPTION = b"farm-sync"
+
 # Outcomes of FARM_CANCEL, the second argument of FARM_CANCEL_RES.
 CANCEL_DROPPED = b"dropped"  # it was queued, and is gone
 CANCEL_TOLD = b"told"  # it was running, and its worker was told to end it

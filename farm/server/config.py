@@ -12,6 +12,7 @@ from farm.protocol.limits import (
     FUNCTION_NAME_MAX,
     PAYLOAD_PACKET_MAX,
     SMALL_PACKET_MAX,
+    STORED_PAYLOAD_MAX,
     TEXT_LINE_MAX,
     UNIQUE_MAX,
 )
@@ -29,6 +30,8 @@ class ServerConfig:
     insecure: bool = False
     remote_admin: bool = False  # commands that change something are else taken from this machine only
     rules: Rules = DEFAULT
+    keep_results_s: float = 7 * 86400.0  # what background jobs wrote and how they ended; long enough for a holiday
+    keep_results_size: int = 256 * 1024 * 1024  # of all of it
     max_job_size: int = PAYLOAD_PACKET_MAX
     stop_grace_s: float = 10.0  # running foreground jobs may end, and output be read, for so long after SIGTERM
     stall_s: float = 30.0  # without a byte inside a packet: the peer hangs or is an attack
@@ -46,6 +49,11 @@ class ServerConfig:
             "connections_max": self.connection_limit(),
             "packet_without_payload_bytes_max": SMALL_PACKET_MAX,
             "job_bytes_max": self.max_job_size,
+            "background_job_bytes_max": min(self.max_job_size, STORED_PAYLOAD_MAX),
+            "result_kept_bytes_max": self.rules.result_max,
+            "results_kept_s": self.keep_results_s,
+            "results_kept_bytes_max": self.keep_results_size,
+            "payload_memory_bytes_max": self.rules.payload_memory_max,
             "text_line_bytes_max": TEXT_LINE_MAX,
             "function_name_bytes_max": FUNCTION_NAME_MAX,
             "unique_bytes_max": UNIQUE_MAX,
