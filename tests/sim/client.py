@@ -125,8 +125,10 @@ class Client(End):
 
     def _admin(self) -> None:
         assert self.link
-        self.asked.append(("admin", False))
-        self.link.to_server.write(self._command() + self.rng.choice((b"\n", b"\r\n")))
+        line = self._command() + self.rng.choice((b"\n", b"\r\n"))
+        for _ in range(2 if self.rng.random() < 0.2 else 1):
+            self.asked.append(("admin", False))
+            self.link.to_server.write(line)
 
     def _command(self) -> bytes:
         rng, world = self.rng, self.world

@@ -83,7 +83,13 @@ def _take_by_function(broker: Broker, peer: Peer) -> Job | None:
 
 # -- wake-ups
 
-_awake, _stop_expecting = Broker._awake, Peer.stop_expecting
+_wake, _awake, _stop_expecting, _can_do = Broker._wake, Broker._awake, Peer.stop_expecting, Broker.can_do
+
+
+def _can_do_in_place(broker: Broker, peer: Peer, name: bytes, timeout_s: float, now: float) -> None:
+    """Registered anew, a function keeps its place among those of its worker."""
+    with patch.object(broker, "rules", broker.rules._replace(by_registration=False)):
+        _can_do(broker, peer, name, timeout_s, now)
 
 
 def _can_do_silently(broker: Broker, peer: Peer, name: bytes, timeout_s: float, now: float) -> None:
@@ -284,7 +290,26 @@ def _time_out_at_the_tail(broker: Broker, job: Job, now: float) -> None:
 
 
 def _time_out_untold(broker: Broker, job: Job, now: float) -> None:
-    broker._lose(job, now)
+    with patch.object(Broker, "_tell_worker", lambda *_: None):
+        _time_out(broker, job, now)
+
+
+def _time_out_telling_again(broker: Broker, job: Job, now: float) -> None:
+    if job.state == ABANDONED:
+        broker._tell_worker(job)
+    _time_out(broker, job, now)
+
+
+def _tick_backwards(broker: Broker, now: float) -> None:
+    """As it was: each is put in front of those that were due before it."""
+    while (job := broker.timeouts.pop(now)) is not None:
+        broker._time_out(job, now)
+    _tick(broker, now)
+
+
+def _wake_though_stopping(broker: Broker, function: Function, now: float) -> None:
+    with patch.object(broker, "stopping", False):
+        _wake(broker, function, now)
 
 
 def _release_and_keep_the_time(broker: Broker, job: Job) -> None:
@@ -464,6 +489,10 @@ MUTANTS = (
     Mutant("a failure after a late exception is refused", ((dispatch, "_absorbed", _absorb_without_the_failure),)),
     Mutant("a timed-out job is requeued at the tail", ((Broker, "_time_out", _time_out_at_the_tail),)),
     Mutant("a timed-out worker is not told", ((Broker, "_time_out", _time_out_untold),)),
+    Mutant("a worker is told twice to give a job up", ((Broker, "_time_out", _time_out_telling_again),)),
+    Mutant("several timed-out jobs requeued backwards", ((Broker, "tick", _tick_backwards),)),
+    Mutant("a stopping server wakes", ((Broker, "_wake", _wake_though_stopping),)),
+    Mutant("a drain waits for jobs of later", ((Broker, "busy", lambda self: bool(self.jobs)),)),
     Mutant(
         "a time outlives its attempt",
         ((Broker, "_release", _release_and_keep_the_time), (Broker, "_time_out", _time_out_if_running)),
@@ -488,6 +517,7 @@ MUTANTS = (
         "no worker is told the reducer",
         ((dispatch, "_HANDLERS", {**dispatch._HANDLERS, 39: dispatch._grab(packets.JOB_ASSIGN_UNIQ)}),),
     ),
+    Mutant("a function registered anew keeps its place", ((Broker, "can_do", _can_do_in_place),)),
     Mutant("the first registered function first", ((Broker, "_take_by_registration", _take_in_order),)),
     Mutant("a job never fails for its lost workers", ((Broker, "_lose", _lose_patiently),)),
     Mutant("acknowledged before stored", ((SimServer, "_carry_out", _deliver_first),)),

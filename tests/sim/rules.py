@@ -242,6 +242,8 @@ def _can_do(book: Book, party: Party, number: int, body: bytes, outs: list[Out])
         book.saw("bad name refused")
         return error(party, b"INVALID_FUNCTION_NAME", close=True)
     book.functions[function] = None
+    if party.abilities.pop(function, None) is not None and book.rules.by_registration:
+        book.saw("registered anew")
     party.abilities[function] = max(int(timeout), 1000) / 1000 if timeout else 0.0
     return []
 

@@ -138,6 +138,15 @@ def test_a_timed_out_job_is_first_in_line_with_its_progress_forgotten(rig: Rig) 
     assert other.grab() == first
 
 
+def test_jobs_that_time_out_together_keep_their_order_at_the_front(rig: Rig) -> None:
+    client, other = rig.client(), rig.worker(b"f")
+    handles = [client.submit(b"f") for _ in range(4)]
+    for slow in (hasty(rig), hasty(rig), hasty(rig)):
+        slow.grab()
+    rig.wait(2.0)
+    assert [other.grab() for _ in handles] == handles
+
+
 def test_the_time_of_a_job_that_ended_does_nothing(rig: Rig) -> None:
     client, worker = rig.client(), hasty(rig)
     first, second = client.submit(b"f"), client.submit(b"f")
@@ -201,6 +210,17 @@ def test_an_unwanted_job_ends_when_its_time_is_up(rig: Rig) -> None:
     rig.wait(2.0)
     assert not rig.broker.jobs
     assert worker.send(GRAB).received() == [NO_JOB]
+
+
+def test_the_worker_of_a_cancelled_job_is_told_once(rig: Rig) -> None:
+    slow = hasty(rig, b"1000", request(p.OPTION_REQ, b"farm-1"))
+    handle = rig.client().submit(b"f")
+    slow.grab()
+    rig.connect(b"cancel job " + handle + b"\n")
+    assert slow.received() == [response(p.FARM_JOB_CANCEL, handle)]
+    rig.wait(1.0)
+    assert not rig.broker.jobs
+    assert slow.received() == []
 
 
 def test_a_background_job_that_times_out_stays_stored(rig: Rig) -> None:

@@ -1425,6 +1425,15 @@ AGREED: dict[str, list[str]] = {
         "c SUBMIT_JOB f||x",
         "c SUBMIT_JOB f||x",
     ],
+    "registered-anew": [
+        "w CAN_DO f",
+        "w CAN_DO g",
+        "w CAN_DO f",
+        "c SUBMIT_JOB g||x",
+        "c SUBMIT_JOB f||x",
+        "w GRAB_JOB",
+        "w GRAB_JOB",
+    ],
     "order-of-registration": [
         "w CAN_DO f",
         "w CAN_DO g",
