@@ -10,7 +10,7 @@ from farm.broker.job import HIGH, LOW, NORMAL, Job
 from farm.broker.peer import Peer
 from farm.errors import PacketRefused
 from farm.protocol import extension, packets
-from farm.protocol.limits import CLIENT_ID_MAX, JOIN_MAX, NUMBER_MAX, OPTION_MAX, UNIQUE_MAX
+from farm.protocol.limits import CLIENT_ID_MAX, JOIN_MAX, NUMBER_MAX, UNIQUE_MAX
 from farm.protocol.names import one_word
 from farm.protocol.packets import KINDS, RESPONSE, response, split, with_data
 
@@ -134,9 +134,7 @@ def _option(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
     elif option == extension.OPTION:
         peer.extension = True
     else:
-        raise PacketRefused(
-            b"UNKNOWN_OPTION", b"Server does not recognize given option", close=len(option) > OPTION_MAX
-        )
+        raise PacketRefused(b"UNKNOWN_OPTION", b"Server does not recognize given option", close=False)
     broker.effects.send(peer.id, response(packets.OPTION_RES, option))
 
 
@@ -240,16 +238,16 @@ def _absorbed(peer: Peer, number: int, handle: bytes) -> bool:
     """Whether this report on a job that is no longer the worker's is dropped without an answer. Perl and PHP workers
     send WORK_FAIL after WORK_EXCEPTION, and a worker whose time was up does not know it: an ERROR would end the loop of
     libgearman's, PHP's and Perl's workers."""
-    if handle in peer.late:
-        if number in _ENDS:
-            del peer.late[handle]
-        if number == packets.WORK_EXCEPTION:
-            peer.ended = handle
-        return True
     if handle and handle == peer.ended and number in (packets.WORK_FAIL, packets.WORK_COMPLETE):
         peer.ended = b""
         return True
-    return False
+    if handle not in peer.late:
+        return False
+    if number in _ENDS:
+        del peer.late[handle]
+    if number == packets.WORK_EXCEPTION:
+        peer.ended = handle
+    return True
 
 
 def _packet(number: int, body: bytes) -> tuple[bytes, ...]:

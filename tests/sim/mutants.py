@@ -23,7 +23,7 @@ from farm.store.memory import MemoryStore
 from tests.sim.server import SimServer
 from tests.sim.world import STEPS, tell
 
-SEEDS = 100  # a mutant must be caught within so many
+SEEDS = 200  # a mutant must be caught within so many
 
 Patch = tuple[Any, str, Any]
 
@@ -361,6 +361,7 @@ def _restore_due(broker: Broker, saved: Any, now: float) -> None:
 # -- administrators and reducers
 
 _cancel_by_admin, _save = Broker.cancel_by_admin, Broker._save
+_answer, _maxqueue, _option = admin.answer, admin._maxqueue, dispatch._option
 
 
 def _cancel_and_stay_open(broker: Broker, handle: bytes, now: float) -> bool:
@@ -389,6 +390,20 @@ def _cancel_unheard(broker: Broker, handle: bytes, now: float) -> bool:
 
 def _cancel_again(broker: Broker, handle: bytes, now: float) -> bool:
     return _cancel_by_admin(broker, handle, now) or handle in broker.jobs
+
+
+def _answer_at_any_space(broker: Broker, peer: Peer, line: bytes, now: float) -> None:
+    _answer(broker, peer, b" ".join(line.split()), now)
+
+
+def _maxqueue_of_anything(broker: Broker, words: list[bytes], now: float) -> bytes:
+    return _maxqueue(broker, [*words[:2], *(word if word.strip(b"-").isdigit() else b"0" for word in words[2:])], now)
+
+
+def _option_and_close(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    if len(args[0]) > 63:
+        raise PacketRefused(b"UNKNOWN_OPTION", b"Server does not recognize given option")
+    _option(broker, peer, args, now)
 
 
 def _save_without_reducer(broker: Broker, job: Job) -> None:
@@ -509,6 +524,12 @@ MUTANTS = (
     Mutant("who waits for a cancelled job hears nothing", ((Broker, "cancel_by_admin", _cancel_unheard),)),
     Mutant("a job can be cancelled twice", ((Broker, "cancel_by_admin", _cancel_again),)),
     Mutant("maxqueue is ignored", ((admin, "_CHANGES", {**admin._CHANGES, b"maxqueue": lambda *_: b"OK\r\n"}),)),
+    Mutant("what is no limit lifts it", ((admin, "_CHANGES", {**admin._CHANGES, b"maxqueue": _maxqueue_of_anything}),)),
+    Mutant("a TAB ends a word", ((admin, "answer", _answer_at_any_space),)),
+    Mutant(
+        "a long option closes the connection",
+        ((dispatch, "_HANDLERS", {**dispatch._HANDLERS, packets.OPTION_REQ: _option_and_close}),),
+    ),
     Mutant("a full queue counts what is queued only", ((Function, "jobs", property(lambda self: self.queued)),)),
     Mutant("a function with jobs is dropped", ((Broker, "drop_function", _drop_with_jobs),)),
     Mutant("a reducer is not stored", ((Broker, "_save", _save_without_reducer),)),

@@ -182,7 +182,7 @@ class World:
         kind = self.rng.randrange(4)
         if kind == 0:
             self.server.stop()
-            self.later(self.rng.uniform(0, 0.4), self.server.die)
+            self.later(self.rng.uniform(0, 1.5), self.server.die)
         elif kind == 1:
             self.server.die()
         else:

@@ -84,6 +84,17 @@ def test_reports_count_when_the_late_worker_was_given_the_job_again(rig: Rig) ->
     assert slow.send(request(p.WORK_COMPLETE, handle, b"done")).received() == []
 
 
+def test_the_failure_after_the_exception_of_another_attempt_is_not_the_late_end(rig: Rig) -> None:
+    slow = hasty(rig)
+    handle = rig.client().submit(b"f")
+    slow.grab()
+    rig.wait(2.0)
+    assert slow.grab() == handle
+    fail, exception = request(p.WORK_FAIL, handle), request(p.WORK_EXCEPTION, handle, b"why")
+    assert slow.send(exception, fail, exception, fail).received() == []
+    assert slow.send(fail).received() == [NOT_YOURS]
+
+
 def test_a_late_report_on_a_cancelled_job_is_dropped(rig: Rig) -> None:
     slow = hasty(rig)
     handle = rig.client().submit(b"f")
