@@ -26,8 +26,9 @@ Answer = Callable[["Broker", Words, float], bytes]
 
 
 def answer(broker: Broker, peer: Peer, line: bytes, now: float) -> None:
-    """Answer one line. Words are separated by blanks; the command word's case does not matter."""
-    words = line.split()
+    """Answer one line. Words are separated by blanks, and nothing else: the functions of Perl programs with a prefix
+    have a TAB in their names. The command word's case does not matter."""
+    words = [word for word in line.split(b" ") if word]
     command = words[0].lower() if words and not line.startswith(b" ") else b""
     if command in _LISTINGS:
         reply = _LISTINGS[command](broker, words, now)
@@ -143,20 +144,16 @@ def _drop(broker: Broker, words: Words, now: float) -> bytes:
 
 
 def _maxqueue(broker: Broker, words: Words, now: float) -> bytes:
-    """`maxqueue NAME`, `maxqueue NAME N` or `maxqueue NAME HIGH NORMAL LOW`; below 1 means no limit. OK in any case."""
-    if len(words) not in (2, 3, 5):
+    """`maxqueue NAME`, `maxqueue NAME N` or `maxqueue NAME HIGH NORMAL LOW`; below 1 means no limit. OK also where
+    there is no such function, but not for what is no number: the mistake would lift the limit unnoticed."""
+    if len(words) not in (2, 3, 5) or not all(word.removeprefix(b"-").isdigit() for word in words[2:]):
         return _incomplete(b"maxqueue")
     function = broker.functions.get(words[1])
     if function is not None:
-        limits = [_limit(word) for word in words[2:]] or [0]
+        limits = [min(max(int(word), 0), _LIMIT_MAX) for word in words[2:]] or [0]
         high, normal, low = limits * 3 if len(limits) == 1 else limits
         function.limits = (high, normal, low)
     return _OK
-
-
-def _limit(word: bytes) -> int:
-    digits = word[:20]
-    return min(int(digits), _LIMIT_MAX) if digits.isdigit() else 0
 
 
 def _cancel(broker: Broker, words: Words, now: float) -> bytes:

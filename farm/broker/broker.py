@@ -112,6 +112,8 @@ class Broker:
     def can_do(self, peer: Peer, name: bytes, timeout_s: float, now: float) -> None:
         """The worker can do `name`. A worker that sleeps already must still hear of jobs that wait for it."""
         function = self.function(name)
+        if self.rules.by_registration:
+            peer.can_do.pop(function, None)  # registered anew it counts as the last one
         peer.can_do[function] = timeout_s
         function.workers[peer] = None
         if peer.asleep and peer.woken_for is None:
@@ -148,6 +150,8 @@ class Broker:
     def _wake(self, function: Function, now: float) -> None:
         """Let one worker come for each queued job, those first that have slept longest. Waking all, as gearmand does,
         would make most come in vain."""
+        if self.stopping:
+            return
         while function.sleepers and (function.wakes < function.queued or (self.rules.wake_all and function.queued)):
             peer = next(iter(function.sleepers))
             peer.wake(function, now + WAKE_PATIENCE_S)
@@ -171,13 +175,20 @@ class Broker:
             job.function.delayed -= 1
             job.function.enqueue(job)
             self._wake(job.function, now)
+        late = []
         while (job := self.timeouts.pop(now)) is not None:
+            late.append(job)
+        for job in reversed(late):  # the first one is put back last, and so is first again
             self._time_out(job, now)
         while self.woken and self.woken[0][0] <= now:
             deadline, function, peer = self.woken.popleft()
             if peer.expected == deadline and peer.woken_for is function:  # it may have come, and been woken again
                 peer.stop_expecting()
                 self._wake(function, now)
+
+    def busy(self) -> bool:
+        """Whether any job runs or could be run now."""
+        return len(self.jobs) > len(self.delayed)
 
     def next_deadline(self) -> float | None:
         """When `tick` has to be called next; None: never."""
@@ -446,8 +457,11 @@ class Broker:
 
     def _time_out(self, job: Job, now: float) -> None:
         """The worker took longer than it said it may (CAN_DO_TIMEOUT): the job goes to another one, as in gearmand."""
+        assert job.worker is not None
         self._note("timed out", job, "")
-        self._tell_worker(job)
+        if job.state == RUNNING:  # or its worker was told already that nobody wants it
+            self._tell_worker(job)
+        job.worker.expect_late(job.handle)
         self._lose(job, now)
 
     def _release(self, job: Job) -> None:

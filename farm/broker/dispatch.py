@@ -11,7 +11,7 @@ from farm.broker.keeping import Report
 from farm.broker.peer import Peer
 from farm.errors import PacketRefused
 from farm.protocol import extension, packets
-from farm.protocol.limits import CLIENT_ID_MAX, JOIN_MAX, NUMBER_MAX, OPTION_MAX, UNIQUE_MAX
+from farm.protocol.limits import CLIENT_ID_MAX, JOIN_MAX, NUMBER_MAX, UNIQUE_MAX
 from farm.protocol.names import one_word
 from farm.protocol.packets import KINDS, RESPONSE, response, split, with_data
 
@@ -140,9 +140,7 @@ def _option(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
     elif option == extension.SYNC_OPTION:
         peer.sync = True
     else:
-        raise PacketRefused(
-            b"UNKNOWN_OPTION", b"Server does not recognize given option", close=len(option) > OPTION_MAX
-        )
+        raise PacketRefused(b"UNKNOWN_OPTION", b"Server does not recognize given option", close=False)
     broker.effects.send(peer.id, response(packets.OPTION_RES, option))
 
 
@@ -217,6 +215,7 @@ _RELAYED = {
     packets.WORK_DATA: b"Job does not exist on server",
     packets.WORK_WARNING: b"Job does not exist on server",
 }
+_ENDS = (packets.WORK_COMPLETE, packets.WORK_FAIL, packets.WORK_EXCEPTION)
 
 
 def _relayed(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -> None:
@@ -230,9 +229,7 @@ def _relayed(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -
         body += b"\0"  # Perl's worker leaves it out where the data is empty, and clients count on it
     job = broker.held(peer, handle)
     if job is None:
-        if handle and handle == peer.ended and number in (packets.WORK_FAIL, packets.WORK_COMPLETE):
-            # Perl and PHP workers send WORK_FAIL after WORK_EXCEPTION, and an ERROR would make a Perl worker die.
-            peer.ended = b""
+        if _absorbed(peer, number, handle):
             return
         raise PacketRefused(b"JOB_NOT_FOUND", _RELAYED[number], close=False)
     if number == packets.WORK_EXCEPTION:
@@ -249,6 +246,22 @@ def _relayed(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -
         _remember(broker, job, number, body[len(handle) + 1 :])
     if number == packets.WORK_COMPLETE or number == packets.WORK_FAIL:
         broker.finish(job, number == packets.WORK_COMPLETE, now)
+
+
+def _absorbed(peer: Peer, number: int, handle: bytes) -> bool:
+    """Whether this report on a job that is no longer the worker's is dropped without an answer. Perl and PHP workers
+    send WORK_FAIL after WORK_EXCEPTION, and a worker whose time was up does not know it: an ERROR would end the loop of
+    libgearman's, PHP's and Perl's workers."""
+    if handle and handle == peer.ended and number in (packets.WORK_FAIL, packets.WORK_COMPLETE):
+        peer.ended = b""
+        return True
+    if handle not in peer.late:
+        return False
+    if number in _ENDS:
+        del peer.late[handle]
+    if number == packets.WORK_EXCEPTION:
+        peer.ended = handle
+    return True
 
 
 def _packet(number: int, body: bytes) -> tuple[bytes, ...]:

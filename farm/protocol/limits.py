@@ -8,7 +8,6 @@ FUNCTION_NAME_MAX = 512  # libgearman's GEARMAN_FUNCTION_MAX_SIZE: a longer name
 UNIQUE_MAX = 64  # gearmand refuses more
 CLIENT_ID_MAX = 127  # gearmand keeps that much; it is only shown
 NUMBER_MAX = 20  # digits of a progress number, enough for 64 bits
-OPTION_MAX = 63  # gearmand's
 
 SMALL_PACKET_MAX = 64 * 1024  # packets that carry no payload: names and numbers, so more is a mistake or an attack
 PAYLOAD_PACKET_MAX = 1024 * 1024 * 1024  # a payload is held in memory in this version; `--max-job-size` changes it

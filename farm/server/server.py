@@ -110,7 +110,8 @@ class Server:
         return sum(bool(job.watchers) for peer in self._broker.peers.values() for job in peer.holds.values())
 
     def drain(self) -> None:
-        """Listen no more, but serve those who are connected until the last job has ended: gearmand's SIGUSR1."""
+        """Listen no more, but serve those who are connected until the last job has ended: gearmand's SIGUSR1. Unlike
+        there, jobs whose time has not come are not waited for: that may take days."""
         if not self._draining:
             self._draining = True
             self._stop_listening()
@@ -354,7 +355,7 @@ class Server:
             for note in effects.notes:
                 _log(note)
         self._schedule_tick()
-        if (self._stop_timer and self._stopped()) or (self._draining and not self._broker.jobs):
+        if (self._stop_timer and self._stopped()) or (self._draining and not self._broker.busy()):
             self._loop.stop()
 
     def _fail(self, error: StoreError) -> None:

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,17 @@ def test_usr1_drains(lone_rig: Rig) -> None:
             worker.send(p.WORK_COMPLETE, handle, b"done")
             client.expect(p.WORK_COMPLETE, handle, b"done")
         assert running.wait().status == 0
+
+
+def test_usr1_waits_for_no_job_of_later(lone_rig: Rig) -> None:
+    """It may be due in a year. The log says that it is lost."""
+    running, port = start(lone_rig)
+    with Wire(("127.0.0.1", port)) as client:
+        client.send(p.SUBMIT_JOB_EPOCH, b"f", b"", b"%d" % (time.time() + 1000), b"x")
+        assert client.packet()[0] == p.JOB_CREATED
+        running.signal(signal.SIGUSR1)
+        assert running.wait().status == 0
+    assert "1 jobs had not ended" in running.err()
 
 
 def test_usr1_without_jobs_ends_it(lone_rig: Rig) -> None:

@@ -249,7 +249,7 @@ def test_options(server: ServerProcess) -> None:
         for option in (b"exceptions", b"EXCEPTIONS", b"farm-1"):
             wire.send(p.OPTION_REQ, option)
             wire.expect(p.OPTION_RES, option)
-        for option in (b"farm-2", b"", b"exceptions\0"):
+        for option in (b"farm-2", b"", b"exceptions\0", b"o" * 64):
             wire.send(p.OPTION_REQ, option)
             assert wire.expect_error(b"UNKNOWN_OPTION") == b"Server does not recognize given option"
         wire.expect_nothing()

@@ -40,7 +40,6 @@ CLOSES = {
     "timeout missing": (req(p.CAN_DO_TIMEOUT, b"f"), b"INVALID_PACKET"),
     "timeout too long": (req(p.CAN_DO_TIMEOUT, b"f", b"9" * 21), b"INVALID_PACKET"),
     "status without numbers": (req(p.WORK_STATUS, b"H:1"), b"INVALID_PACKET"),
-    "option too long": (req(p.OPTION_REQ, b"x" * 64), b"UNKNOWN_OPTION"),
     "NUL in function": (req(p.CAN_DO, b"a\0b"), b"INVALID_FUNCTION_NAME"),
     "newline in function": (req(p.CAN_DO, b"a\nb"), b"INVALID_FUNCTION_NAME"),
     "blank in function": (req(p.SUBMIT_JOB, b"a b", b"", b""), b"INVALID_FUNCTION_NAME"),

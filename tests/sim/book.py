@@ -157,9 +157,11 @@ class Book:
         """The time of the job's worker is up. Returns what must be sent."""
         assert item.holder is not None
         self.saw("abandoned job timed out" if item.abandoned else "timed out")
-        told = self._tell_holder(item)
+        told = [] if item.abandoned else self._tell_holder(item)
         if told:
             self.saw("timed out, worker told")
+        if item.abandoned and self.parties[item.holder].extension:
+            self.saw("abandoned job timed out, worker told before")
         party = self.parties[item.holder]
         del party.holds[item.handle]
         party.expired[item.handle] = None

@@ -125,20 +125,24 @@ class Client(End):
 
     def _admin(self) -> None:
         assert self.link
-        self.asked.append(("admin", False))
-        self.link.to_server.write(self._command() + self.rng.choice((b"\n", b"\r\n")))
+        line = self._command() + self.rng.choice((b"\n", b"\r\n"))
+        for _ in range(2 if self.rng.random() < 0.2 else 1):
+            self.asked.append(("admin", False))
+            self.link.to_server.write(line)
 
     def _command(self) -> bytes:
         rng, world = self.rng, self.world
         whim = rng.randrange(10) if world.odds("administrators", 1) else 0
         name = rng.choice(world.functions) if whim < 7 or rng.random() < 0.5 else b"spare%d" % rng.randrange(3)
-        if whim < 2 or b"\t" in name:  # such a name cannot be said in a command
+        if whim < 2:
             listings = (b"status", b"prioritystatus", b"show jobs", b"show unique jobs")
-            return rng.choice(listings) if rng.random() < 0.9 else b"stratus"
+            return rng.choice(listings) if rng.random() < 0.9 else rng.choice((b"stratus", b"show\tjobs"))
         if whim < 6:
             return b"cancel job " + world.some_handle()
         if whim < 7:
             numbers = [b"%d" % rng.randint(-1, 6) for _ in range(rng.choice((0, 1, 1, 3)))]
+            if rng.random() < 0.2:
+                numbers = [rng.choice((b"1x", b"x", b"1.5", b"-"))]
             return b" ".join((b"maxqueue", name, *numbers))
         return (b"create" if whim < 8 else b"drop") + b" function " + name
 
@@ -156,7 +160,7 @@ class Client(End):
         elif deed == 2:
             self._ask("schedule", packets.SUBMIT_JOB_SCHED, self.world.functions[0], *(b"",) * 7)
         elif deed == 3:
-            self._ask("option", packets.OPTION_REQ, b"unheard-of")
+            self._ask("option", packets.OPTION_REQ, self.rng.choice((b"unheard-of", b"o" * 64)))
         else:
             self.asked.append(("garbage", False))
             self.link.to_server.write(

@@ -18,9 +18,8 @@ from tests.sim.book import Book
 from tests.sim.model import CLOSE, Item, Out, Party, Wrong, age
 from tests.sim.rules import RULES, error
 
-# A woken worker counts as on its way for so long; the rest is the length of a turn.
-ON_ITS_WAY_S = WAKE_PATIENCE_S + 0.02
-LATE_S = 0.02
+LATE_S = 0.04  # how late the server may look at its clocks
+ON_ITS_WAY_S = WAKE_PATIENCE_S + LATE_S  # so long a woken worker counts as on its way
 
 
 def read_sends(sends: Iterable[tuple[int, bytes | None]]) -> list[Out]:
@@ -124,6 +123,11 @@ class Ledger:
             if not late:
                 raise Wrong("a worker was woken in place of one that still had time to come")
 
+    def asked(self, busy: bool) -> None:
+        """The rules were asked whether there is anything to wait for before the server leaves."""
+        if busy != any(not item.delayed for item in self.book.jobs.values()):
+            raise Wrong("the server would wait for jobs of later" if busy else "the server would not wait for its jobs")
+
     def _due(self) -> list[Item]:
         """The delayed jobs whose time has come stand in line from now on."""
         book = self.book
@@ -140,10 +144,13 @@ class Ledger:
         """The jobs whose workers took too long, and what must be sent because of that."""
         book, outs = self.book, list[Out]()
         expired = [item for item in book.jobs.values() if item.expires and item.expires <= book.now]
-        for item in sorted(expired, key=lambda item: (item.expires, age(item.handle))):
+        # Those that stood in one line stand there in the same order again: the last one is put in front first.
+        for item in sorted(expired, key=lambda item: (item.expires, age(item.handle)), reverse=True):
             if book.now - item.expires > LATE_S:
                 raise Wrong(f"the time for {item.handle!r} was up {book.now - item.expires:.3f} s ago")
             outs += book.expire(item)
+        if len(expired) > 1:
+            book.saw("several jobs timed out at once")
         return expired, outs
 
     def _compare(self, expected: list[Out], outs: list[Out], now: float) -> int:
@@ -160,7 +167,7 @@ class Ledger:
     def _wakes(self, id: int, now: float) -> bool:
         """Whether a NOOP to this connection wakes a sleeper, once in a sleep, for a job that it can do."""
         party = self.book.parties[id]
-        if not party.asleep or party.notified or self.book.best_priority(party) is None:
+        if self.book.stopping or not party.asleep or party.notified or self.book.best_priority(party) is None:
             return False
         party.notified = True
         party.notified_at = now

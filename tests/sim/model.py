@@ -24,6 +24,7 @@ SUBMITS = {
 SOMETIMES = (
     "abandoned job ended",
     "abandoned job timed out",
+    "abandoned job timed out, worker told before",
     "abandoned job's worker lost",
     "administrator cancelled a background job",
     "administrator cancelled a delayed job",
@@ -62,23 +63,30 @@ SOMETIMES = (
     "foreground joins foreground",
     "function created",
     "function dropped",
+    "function with a TAB created",
     "function not dropped",
+    "given again to the worker that was too slow",
     "job failed for its lost workers",
-    "late report refused",
+    "late end absorbed",
+    "late report absorbed",
     "left a job that others want",
     "left a queued job",
     "left a running job, worker cannot be told",
     "left a running job, worker told",
+    "limit that is no number",
+    "long option refused",
     "no sleep while jobs wait",
     "packet after a fatal one",
     "queue full",
     "reducer given to a worker",
     "reducer kept from a worker that cannot take it",
+    "registered anew",
     "report on no job refused",
     "requeued",
     "restored after a restart",
     "same key in two functions",
     "several jobs requeued at once",
+    "several jobs timed out at once",
     "status by key",
     "status by key of nothing",
     "status with jobs",
@@ -127,7 +135,7 @@ class Party:
     def __init__(self, id: int) -> None:
         self.id = id
         self.abilities: dict[bytes, float] = {}  # function -> timeout in seconds, 0: none
-        self.expired: dict[bytes, None] = {}  # handles of jobs that it took too long for
+        self.expired: dict[bytes, None] = {}  # jobs that it took too long for and did not end since
         self.asleep = False
         self.notified = False
         self.notified_at = 0.0

@@ -23,7 +23,7 @@ from farm.store.memory import MemoryStore
 from tests.sim.server import SimServer
 from tests.sim.world import STEPS, tell
 
-SEEDS = 100  # a mutant must be caught within so many
+SEEDS = 200  # a mutant must be caught within so many
 
 Patch = tuple[Any, str, Any]
 
@@ -83,7 +83,13 @@ def _take_by_function(broker: Broker, peer: Peer) -> Job | None:
 
 # -- wake-ups
 
-_awake, _stop_expecting = Broker._awake, Peer.stop_expecting
+_wake, _awake, _stop_expecting, _can_do = Broker._wake, Broker._awake, Peer.stop_expecting, Broker.can_do
+
+
+def _can_do_in_place(broker: Broker, peer: Peer, name: bytes, timeout_s: float, now: float) -> None:
+    """Registered anew, a function keeps its place among those of its worker."""
+    with patch.object(broker, "rules", broker.rules._replace(by_registration=False)):
+        _can_do(broker, peer, name, timeout_s, now)
 
 
 def _can_do_silently(broker: Broker, peer: Peer, name: bytes, timeout_s: float, now: float) -> None:
@@ -230,7 +236,7 @@ def _restore_without_key(broker: Broker, saved: Any, now: float) -> None:
 # -- time
 
 _tick, _next_deadline, _line_up, _time_out = Broker.tick, Broker.next_deadline, Broker._line_up, Broker._time_out
-_held, _release = Broker.held, Broker._release
+_held, _release, _absorbed = Broker.held, Broker._release, dispatch._absorbed
 
 
 def _next_deadline_without_timeouts(broker: Broker) -> float | None:
@@ -265,13 +271,45 @@ def _held_until_late(broker: Broker, peer: Peer, handle: bytes) -> Job | None:
     return job
 
 
+def _absorb_reports_only(peer: Peer, number: int, handle: bytes) -> bool:
+    return number not in dispatch._ENDS and _absorbed(peer, number, handle)
+
+
+def _absorb_for_ever(peer: Peer, number: int, handle: bytes) -> bool:
+    return handle in peer.late or _absorbed(peer, number, handle)
+
+
+def _absorb_without_the_failure(peer: Peer, number: int, handle: bytes) -> bool:
+    with patch.object(packets, "WORK_EXCEPTION", -1):
+        return _absorbed(peer, number, handle)
+
+
 def _time_out_at_the_tail(broker: Broker, job: Job, now: float) -> None:
     with patch.object(Function, "requeue", Function.enqueue):
         _time_out(broker, job, now)
 
 
 def _time_out_untold(broker: Broker, job: Job, now: float) -> None:
-    broker._lose(job, now)
+    with patch.object(Broker, "_tell_worker", lambda *_: None):
+        _time_out(broker, job, now)
+
+
+def _time_out_telling_again(broker: Broker, job: Job, now: float) -> None:
+    if job.state == ABANDONED:
+        broker._tell_worker(job)
+    _time_out(broker, job, now)
+
+
+def _tick_backwards(broker: Broker, now: float) -> None:
+    """As it was: each is put in front of those that were due before it."""
+    while (job := broker.timeouts.pop(now)) is not None:
+        broker._time_out(job, now)
+    _tick(broker, now)
+
+
+def _wake_though_stopping(broker: Broker, function: Function, now: float) -> None:
+    with patch.object(broker, "stopping", False):
+        _wake(broker, function, now)
 
 
 def _release_and_keep_the_time(broker: Broker, job: Job) -> None:
@@ -323,6 +361,7 @@ def _restore_due(broker: Broker, saved: Any, now: float) -> None:
 # -- administrators and reducers
 
 _cancel_by_admin, _save = Broker.cancel_by_admin, Broker._save
+_answer, _maxqueue, _option = admin.answer, admin._maxqueue, dispatch._option
 
 
 def _cancel_and_stay_open(broker: Broker, handle: bytes, now: float) -> bool:
@@ -351,6 +390,20 @@ def _cancel_unheard(broker: Broker, handle: bytes, now: float) -> bool:
 
 def _cancel_again(broker: Broker, handle: bytes, now: float) -> bool:
     return _cancel_by_admin(broker, handle, now) or handle in broker.jobs
+
+
+def _answer_at_any_space(broker: Broker, peer: Peer, line: bytes, now: float) -> None:
+    _answer(broker, peer, b" ".join(line.split()), now)
+
+
+def _maxqueue_of_anything(broker: Broker, words: list[bytes], now: float) -> bytes:
+    return _maxqueue(broker, [*words[:2], *(word if word.strip(b"-").isdigit() else b"0" for word in words[2:])], now)
+
+
+def _option_and_close(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    if len(args[0]) > 63:
+        raise PacketRefused(b"UNKNOWN_OPTION", b"Server does not recognize given option")
+    _option(broker, peer, args, now)
 
 
 def _save_without_reducer(broker: Broker, job: Job) -> None:
@@ -445,8 +498,16 @@ MUTANTS = (
         "the late report of a timed-out worker counts",
         ((Broker, "_time_out", _time_out_and_listen), (Broker, "held", _held_until_late)),
     ),
+    Mutant("a late report is refused", ((Peer, "expect_late", lambda *_: None),)),
+    Mutant("a late end is refused", ((dispatch, "_absorbed", _absorb_reports_only),)),
+    Mutant("a late job is never over", ((dispatch, "_absorbed", _absorb_for_ever),)),
+    Mutant("a failure after a late exception is refused", ((dispatch, "_absorbed", _absorb_without_the_failure),)),
     Mutant("a timed-out job is requeued at the tail", ((Broker, "_time_out", _time_out_at_the_tail),)),
     Mutant("a timed-out worker is not told", ((Broker, "_time_out", _time_out_untold),)),
+    Mutant("a worker is told twice to give a job up", ((Broker, "_time_out", _time_out_telling_again),)),
+    Mutant("several timed-out jobs requeued backwards", ((Broker, "tick", _tick_backwards),)),
+    Mutant("a stopping server wakes", ((Broker, "_wake", _wake_though_stopping),)),
+    Mutant("a drain waits for jobs of later", ((Broker, "busy", lambda self: bool(self.jobs)),)),
     Mutant(
         "a time outlives its attempt",
         ((Broker, "_release", _release_and_keep_the_time), (Broker, "_time_out", _time_out_if_running)),
@@ -463,6 +524,12 @@ MUTANTS = (
     Mutant("who waits for a cancelled job hears nothing", ((Broker, "cancel_by_admin", _cancel_unheard),)),
     Mutant("a job can be cancelled twice", ((Broker, "cancel_by_admin", _cancel_again),)),
     Mutant("maxqueue is ignored", ((admin, "_CHANGES", {**admin._CHANGES, b"maxqueue": lambda *_: b"OK\r\n"}),)),
+    Mutant("what is no limit lifts it", ((admin, "_CHANGES", {**admin._CHANGES, b"maxqueue": _maxqueue_of_anything}),)),
+    Mutant("a TAB ends a word", ((admin, "answer", _answer_at_any_space),)),
+    Mutant(
+        "a long option closes the connection",
+        ((dispatch, "_HANDLERS", {**dispatch._HANDLERS, packets.OPTION_REQ: _option_and_close}),),
+    ),
     Mutant("a full queue counts what is queued only", ((Function, "jobs", property(lambda self: self.queued)),)),
     Mutant("a function with jobs is dropped", ((Broker, "drop_function", _drop_with_jobs),)),
     Mutant("a reducer is not stored", ((Broker, "_save", _save_without_reducer),)),
@@ -471,6 +538,7 @@ MUTANTS = (
         "no worker is told the reducer",
         ((dispatch, "_HANDLERS", {**dispatch._HANDLERS, 39: dispatch._grab(packets.JOB_ASSIGN_UNIQ)}),),
     ),
+    Mutant("a function registered anew keeps its place", ((Broker, "can_do", _can_do_in_place),)),
     Mutant("the first registered function first", ((Broker, "_take_by_registration", _take_in_order),)),
     Mutant("a job never fails for its lost workers", ((Broker, "_lose", _lose_patiently),)),
     Mutant("acknowledged before stored", ((SimServer, "_carry_out", _deliver_first),)),

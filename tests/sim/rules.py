@@ -124,9 +124,9 @@ def _text(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
         lines = _LISTINGS[body](book)
         order = told[:-1] if sorted(told[:-1]) == sorted(lines) else lines  # no order of the lines is promised
         return [(party.id, packets.TEXT, line) for line in (*order, b".")]
-    words = body.split()
+    words = body.split(b" ")
     changed, line = _CHANGES[words[0]](book, words[1:]) if words[0] in _CHANGES else ([], b"")
-    line = line or b"ERR UNKNOWN_COMMAND Unknown+server+command" + body
+    line = line or b"ERR UNKNOWN_COMMAND Unknown+server+command" + body.replace(b"\t", b"\\t")
     return [*changed, (party.id, packets.TEXT, line)]
 
 
@@ -172,6 +172,8 @@ def _cancel_by_admin(book: Book, words: list[bytes]) -> tuple[list[Out], bytes]:
 
 def _create(book: Book, words: list[bytes]) -> tuple[list[Out], bytes]:
     book.saw("function created")
+    if b"\t" in words[1]:
+        book.saw("function with a TAB created")
     book.functions[words[1]] = None
     return [], b"OK"
 
@@ -192,6 +194,9 @@ def _drop(book: Book, words: list[bytes]) -> tuple[list[Out], bytes]:
 
 def _maxqueue(book: Book, words: list[bytes]) -> tuple[list[Out], bytes]:
     function, *numbers = words
+    if any(not number.lstrip(b"-").isdigit() for number in numbers):
+        book.saw("limit that is no number")
+        return [], b"ERR INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+maxqueue"
     limits = [max(0, int(number)) for number in numbers] or [0]
     if function in book.functions:
         book.limits[function] = tuple(limits if len(limits) == 3 else limits * 3)
@@ -221,6 +226,8 @@ def _option(book: Book, party: Party, number: int, body: bytes, outs: list[Out])
     elif body == b"farm-1":
         party.extension = True
     else:
+        if len(body) > 63:
+            book.saw("long option refused")
         return error(party, b"UNKNOWN_OPTION")
     return [(party.id, packets.OPTION_RES, body)]
 
@@ -242,6 +249,8 @@ def _can_do(book: Book, party: Party, number: int, body: bytes, outs: list[Out])
         book.saw("bad name refused")
         return error(party, b"INVALID_FUNCTION_NAME", close=True)
     book.functions[function] = None
+    if party.abilities.pop(function, None) is not None and book.rules.by_registration:
+        book.saw("registered anew")
     party.abilities[function] = max(int(timeout), 1000) / 1000 if timeout else 0.0
     return []
 
@@ -279,7 +288,8 @@ def _grab(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
     book.queue(item).pop(0)
     item.holder = party.id
     party.holds[item.handle] = item
-    party.expired.pop(item.handle, None)
+    if item.handle in party.expired:
+        book.saw("given again to the worker that was too slow")
     timeout_s = party.abilities[item.function]
     item.expires = book.now + timeout_s if timeout_s else 0.0
     answer = packets.JOB_ASSIGN
@@ -330,7 +340,12 @@ def _work(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
             book.saw("end after an exception absorbed")
             return []
         if handle in party.expired:
-            book.saw("late report refused")
+            book.saw("late end absorbed" if number in _ENDS else "late report absorbed")
+            if number in _ENDS:
+                del party.expired[handle]
+            if number == packets.WORK_EXCEPTION:
+                party.ended = handle
+            return []
         book.saw("stranger refused" if handle in book.jobs else "report on no job refused")
         return error(party, b"JOB_NOT_FOUND")
     if number == packets.WORK_EXCEPTION:
@@ -346,6 +361,9 @@ def _work(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
     else:
         book.end(item, party)
     return expected
+
+
+_ENDS = (packets.WORK_COMPLETE, packets.WORK_FAIL, packets.WORK_EXCEPTION)
 
 
 def _exception(book: Book, watcher: Party, body: bytes, handle: bytes) -> Out:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from farm.broker.peer import Peer
     from tests.sim.world import World
 
+OVERSLEPT_S = 0.03  # of a machine with other work to do; with a turn's length less than the ledger lets pass
 CRASH_POINTS = ("before the commit", "after the commit", "while sending")
 
 
@@ -175,6 +176,7 @@ class SimServer:
         now = self._world.now
         self._look_at_clock()
         self._ledger.ticked(self._decide(lambda: self.broker.tick(now)), now)
+        self._ledger.asked(self.broker.busy())
         while self._touched or self.broker.effects:
             effects, self.broker.effects = self.broker.effects, Effects()
             if not self._carry_out(effects):
@@ -230,7 +232,9 @@ class SimServer:
             deadline = min(deadline, self._world.now + CLOCK_CHECK_S)
         if deadline is not None and (self._due is None or deadline < self._due):
             self._due = deadline
-            self._world.later(max(0.0, deadline - self._world.now), self._ticked, self._life)
+            rng = self._world.rng
+            overslept_s = 0.0 if rng.random() < 0.5 else rng.uniform(0, OVERSLEPT_S)
+            self._world.later(max(0.0, deadline - self._world.now) + overslept_s, self._ticked, self._life)
 
     def _ticked(self, life: int) -> None:
         if life == self._life and self.up:

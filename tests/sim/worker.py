@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 BUSY, GRABBING, ASLEEP, HUNG = "busy", "grabbing", "asleep", "hung"
 _REPORTS = (packets.WORK_DATA, packets.WORK_WARNING, packets.WORK_STATUS)
+_ENDS = (packets.WORK_COMPLETE,) * 5 + (packets.WORK_FAIL,) + (packets.WORK_EXCEPTION,) * 2  # by how often
 _HEADS = {packets.JOB_ASSIGN: 2, packets.JOB_ASSIGN_UNIQ: 3, packets.JOB_ASSIGN_ALL: 4}  # arguments before the payload
 _STRANGE = (*_REPORTS, packets.WORK_COMPLETE, packets.WORK_FAIL, packets.WORK_EXCEPTION)
 
@@ -31,7 +32,7 @@ class Worker(End):
         self.patient = patient
         self.jobs: dict[bytes, bytes] = {}
         self.phase = BUSY
-        self._slots = 1 if patient or rng.random() < 0.6 else 3
+        self._slots = 1 if patient or rng.random() < 0.5 else 3
         self._grab = rng.choice((packets.GRAB_JOB, packets.GRAB_JOB_UNIQ, packets.GRAB_JOB_ALL))
         self._functions = (
             world.functions if patient else rng.sample(world.functions, rng.randint(1, len(world.functions)))
@@ -39,7 +40,9 @@ class Worker(End):
         self._refusals = 0  # ERRORs that it has asked for
         self._options = 0
         self._timed = rng.random() < 0.5  # it says how long it may take, and may find that a job was taken from it
-        self._after_exception = 0.3 if rng.random() < 0.5 else 0.0
+        self._stuck_until = 0.0
+        self._stuck: dict[bytes, None] = {}  # handles of jobs that it cannot be stopped in
+        self._after_exception = rng.random() < 0.5
         self._connection = 0  # counts, so that what was planned on an old connection is dropped
 
     def begin(self) -> None:
@@ -63,6 +66,7 @@ class Worker(End):
         """See End. Its work goes on nowhere: the server gives it to somebody else."""
         self._connection += 1
         self.jobs.clear()
+        self._stuck.clear()
         self.phase = BUSY
         self._refusals = self._options = 0
 
@@ -102,13 +106,13 @@ class Worker(End):
         elif number == packets.FARM_JOB_CANCEL:
             if not self.farm:
                 raise Wrong(f"{self.name} is told to cancel and cannot know what that means")
-            if body in self.jobs:
+            if body in self.jobs and body not in self._stuck:
                 self.world.ledger.book.saw("worker obeyed a cancel")
                 self._end(body, packets.WORK_FAIL)
         elif number == packets.OPTION_RES and self._options:
             self._options -= 1
-        elif number == packets.ERROR and (self._refusals or self._timed):
-            self._refusals = max(0, self._refusals - 1)
+        elif number == packets.ERROR and self._refusals:
+            self._refusals -= 1
         else:
             raise Wrong(f"{self.name} gets packet {number} for nothing")
 
@@ -119,8 +123,15 @@ class Worker(End):
         handle, payload = body.split(b"\0", head)[0], body.split(b"\0", head)[-1]
         self.world.heard_of(handle)
         self.jobs[handle] = payload
-        overruns = self._timed and not self.world.quiet and self.rng.random() < self.world.odds("overrun", 20) / 100
-        self._later(self.rng.uniform(0.9, 3.0) if overruns else self.world.work_s(), self._work, handle)
+        overruns = self._timed and not self.world.quiet and self.rng.random() < self.world.odds("overrun", 60) / 100
+        if overruns:
+            self._stuck_until = self.world.now + 0.05  # and so are the jobs that it takes right after
+        if self.world.now < self._stuck_until:
+            self._stuck[handle] = None
+            self._later(self.rng.uniform(0.9, 3.0), self._work, handle)
+        else:
+            self._stuck.pop(handle, None)
+            self._later(self.world.work_s(), self._work, handle)
         if len(self.jobs) < self._slots:
             self._fetch()
         else:
@@ -171,7 +182,9 @@ class Worker(End):
             self.send(number, handle, *parts)
             self._later(self.world.work_s(), self._work, handle)
             return
-        self._end(handle, self.rng.choice((packets.WORK_COMPLETE,) * 6 + (packets.WORK_FAIL, packets.WORK_EXCEPTION)))
+        self._end(
+            handle, self.rng.choice((packets.WORK_COMPLETE,) * 5 + (packets.WORK_FAIL,) + (packets.WORK_EXCEPTION,) * 2)
+        )
 
     def _end(self, handle: bytes, number: int) -> None:
         payload = self.jobs.pop(handle)
@@ -179,7 +192,10 @@ class Worker(End):
             self.send(number, handle)
         else:
             self.send(number, handle, payload[:20] + b" done")
-        if number == packets.WORK_EXCEPTION and self.rng.random() < self._after_exception:
+        if self.rng.random() < self.world.odds("strangers", 5) / 100 and not self.world.quiet:
+            self._refusals += 1  # once more: that job is not its own any longer
+            self.send(number, handle, *(() if number == packets.WORK_FAIL else (b"again",)))
+        if number == packets.WORK_EXCEPTION and self._after_exception:
             self.send(packets.WORK_FAIL, handle)  # as Perl's workers do
         if self.phase in (BUSY, ASLEEP):
             self._fetch()
@@ -194,7 +210,7 @@ class Worker(End):
         odds = self.world.odds
         deed = self.rng.choices(
             (self._nothing, self._die, self._lie, self._change_abilities, self._sleep_again),
-            (20, odds("workers die", 15), odds("strangers", 15), odds("abilities change", 15), odds("sleep twice", 10)),
+            (20, odds("workers die", 15), odds("strangers", 15), odds("abilities change", 25), odds("sleep twice", 10)),
         )[0]
         deed()
 
@@ -221,6 +237,9 @@ class Worker(End):
         elif whim == 1:
             self.send(packets.RESET_ABILITIES)
             self._later(self.rng.uniform(0.0, 0.5), self._register)
+        elif whim == 2:
+            self._functions = self.rng.sample(self._functions, len(self._functions))
+            self._register()
         else:
             self.send(packets.CAN_DO, self.rng.choice(self.world.functions))
 

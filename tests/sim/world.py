@@ -79,12 +79,13 @@ class World:
         # Not every kind of fault in every world: where all come together, each hides the others.
         self._faults = {fault: None for fault in FAULTS if self.rng.random() < 0.6}
         self.rules = DEFAULT
-        if self.rng.random() < 0.3:
+        if self.rng.random() < 0.5:
             by_registration, wake_all, exceptions = (self.rng.random() < 0.5 for _ in range(3))
             self.rules = Rules(by_registration, wake_all, exceptions, losses_max=self.rng.choice((0, 1, 2)))
         self.ledger = Ledger(self.rules)
         self.wall_offset = WALL_OFFSET
-        self.pause_s = self.rng.choice((0.02, 0.1, 0.3))
+        # Nothing takes longer than it may, a second at least, where all is over in one.
+        self.pause_s = self.rng.choice((0.1, 0.3) if "overrun" in self._faults else (0.02, 0.02, 0.1, 0.3))
         self._job_s = self.rng.choice((0.005, 0.1, 1.0))
         self.functions = [b"reap", b"sow", b"tab\tbed", b"mow"][: self.rng.randint(1, 4)]
         self.keys = [b"k%d" % number for number in range(self.rng.choice((1, 3, 10, 40)))]
@@ -181,7 +182,7 @@ class World:
         kind = self.rng.randrange(4)
         if kind == 0:
             self.server.stop()
-            self.later(self.rng.uniform(0, 0.4), self.server.die)
+            self.later(self.rng.uniform(0, 1.5), self.server.die)
         elif kind == 1:
             self.server.die()
         else:

@@ -231,7 +231,8 @@ def fill(client: Wire, number: int = p.SUBMIT_JOB, most: int = 9) -> int:
         (b"", 9, 9, 9),
         (b"0", 9, 9, 9),
         (b"-1", 9, 9, 9),
-        (b"junk", 9, 9, 9),
+        (b"-99 2 -1", 9, 2, 9),
+        (b"0003", 3, 3, 3),
         (b"9" * 300, 9, 9, 9),
     ],
 )
@@ -242,6 +243,25 @@ def test_maxqueue_limits_each_priority(admin: Wire, words: bytes, high: int, nor
         admin.received()
         assert admin.ask(b"maxqueue f " + words + b"\r\n") == OK
         assert fill(client, number) == most
+
+
+@pytest.mark.parametrize("words", [b"junk", b"1x", b"-", b"--1", b"1.5", b"+1", b"1\t2", "٣".encode(), b"1 2 x"])
+def test_a_limit_that_is_no_number_changes_nothing(rig: Rig, admin: Wire, words: bytes) -> None:
+    admin.ask(b"create function f\nmaxqueue f 3\n")
+    assert admin.ask(b"maxqueue f " + words + b"\n") == incomplete(b"maxqueue")
+    assert fill(rig.client()) == 3
+
+
+def test_a_name_with_a_tab_is_one_word(rig: Rig, admin: Wire) -> None:
+    """Perl's programs with a prefix have such functions."""
+    assert admin.ask(b"create function a\tb\n") == OK
+    assert admin.ask(b"maxqueue a\tb 1\n") == OK
+    client = rig.client()
+    client.submit(b"a\tb")
+    client.send(request(p.SUBMIT_JOB, b"a\tb", b"", b""))
+    assert client.received() == [FULL]
+    client.leave()
+    assert admin.ask(b"drop function a\tb\n") == OK
 
 
 def test_the_limit_counts_all_jobs_of_the_function_running_and_delayed_ones_too(rig: Rig, admin: Wire) -> None:

@@ -196,3 +196,27 @@ def test_a_stopping_server_takes_none_and_gives_none(rig: Rig) -> None:
     rig.wait(5.0)
     assert worker.send(GRAB).received() == [NO_JOB]
     assert len(rig.changes) == 1  # it is still stored, for the next life
+
+
+def test_a_stopping_server_wakes_nobody_for_a_due_job(rig: Rig) -> None:
+    sleeper = rig.worker(b"f").send(SLEEP)
+    epoch(rig.client(), 5)
+    rig.broker.stopping = True
+    rig.wait(5.0)
+    assert sleeper.received() == []
+    assert sleeper.send(SLEEP).received() == []
+
+
+def test_a_server_that_drains_waits_for_what_can_be_run_alone(rig: Rig) -> None:
+    client, worker = rig.client(), rig.worker(b"f")
+    later = epoch(client, 5)
+    assert not rig.broker.busy()
+    now = client.submit(b"f")
+    assert rig.broker.busy()
+    worker.grab()
+    assert rig.broker.busy()
+    worker.send(request(p.WORK_COMPLETE, now, b""))
+    assert not rig.broker.busy()
+    rig.wait(5.0)
+    assert rig.broker.busy()
+    assert worker.grab() == later

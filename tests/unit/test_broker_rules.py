@@ -162,6 +162,13 @@ def test_an_unwanted_job_is_unknown_by_its_key(rig: Rig) -> None:
 # -- what can be chosen
 
 
+def test_by_registration_a_function_that_is_registered_anew_is_the_last() -> None:
+    rig = Rig(rules=Rules(by_registration=True))
+    client, worker = rig.client(), rig.worker(b"f", b"g", b"f")
+    first, second = client.submit(b"g"), client.submit(b"f")
+    assert [worker.grab(), worker.grab()] == [second, first]
+
+
 def test_by_registration_the_last_registered_function_is_emptied_first() -> None:
     rig = Rig(rules=Rules(by_registration=True))
     client = rig.client()
