@@ -38,8 +38,8 @@ class Finish(NamedTuple):
     """The background job of this id has ended; this is kept for a while.
 
     outcome: one of ENDED in farm/broker/job.py. started (0: it never ran), ended: wall-clock seconds. worker: its name.
-    exit_code: -1 where the worker gave none. result, log: what it wrote to stdout and stderr, each cut where it grew
-    too large, which `cut` says.
+    exit_code: -1 where the worker gave none. result, log: what it wrote to stdout and stderr. cut: that is not all,
+    for it grew too large, or the job became a background job when some of it had gone by.
     """
 
     id: int

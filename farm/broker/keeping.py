@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class Report:
-    """What a running background job has said so far, up to `size_max` bytes of it."""
+    """What a running background job has said so far, up to `size_max` bytes of it. cut: that is not all."""
 
     __slots__ = ("cut", "exit_code", "log", "result", "size", "size_max")
 
-    def __init__(self, size_max: int) -> None:
+    def __init__(self, size_max: int, cut: bool = False) -> None:
         self.result: list[bytes] = []
         self.log: list[bytes] = []
         self.size = 0
         self.size_max = size_max
         self.exit_code = -1
-        self.cut = False
+        self.cut = cut
 
     def take(self, number: int, data: bytes) -> None:
         """The data of a WORK_DATA, WORK_WARNING, WORK_COMPLETE or WORK_EXCEPTION."""
