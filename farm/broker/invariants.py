@@ -20,6 +20,8 @@ def check(broker: Broker) -> None:
         assert job.handle == handle
         _check_job(broker, job, id(job) in queued)
     assert queued <= set(map(id, broker.jobs.values())), "a job is queued that nobody knows"
+    held = sum(job.payload_size for job in broker.jobs.values() if job.background and job.payload is not None)
+    assert broker.payload_memory == held, f"{held} bytes of stored payloads are held, {broker.payload_memory} counted"
     _check_functions(broker)
     _check_peers(broker)
 
