@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from farm.broker.effects import Change, Save
 from farm.loop import READ, Loop
@@ -64,36 +64,27 @@ class Journal:
             return
         self.durable = self.written
 
-    def payload(self, id: int) -> bytes:
-        """Of a saved job. Raises StoreError."""
-        if self.behind:  # the store finds only what is durable
-            for change in (*self._under_way, *self._waiting):
-                if isinstance(change, Save) and change.id == id:
-                    return change.payload
+    def payload(self, id: int, decided: Sequence[Change] = ()) -> bytes:
+        """Of a saved job that has not ended, or only by one of the changes that were `decided` and are to be kept next:
+        after that it may be gone. Raises StoreError."""
+        for change in (*decided, *self._under_way, *self._waiting):  # the store finds only what is durable
+            if isinstance(change, Save) and change.id == id:
+                return change.payload
         return self._store.payload(id)
 
     def close(self) -> None:
         """Make durable what is not yet, unless the store has failed, and end the thread. Raises StoreError."""
-        if self._thread is None:
-            return
         while self._goal and not self._failure:
-            self._ended.wait()
+            self._await_commit()
             self._finish()
         failed, self._goal = self._failure, 0
-        self._go.release()
-        self._thread.join()
-        self._thread = None
-        self._loop.watch(self._wake_read, 0, self._woken)
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        self._end_thread()
         if failed:
             raise failed
 
     # -- one commit
 
     def _begin(self) -> None:
-        if self._thread is None:
-            self._start()
         self._under_way, self._waiting = self._waiting, []
         try:
             self._store.write(self._under_way)
@@ -101,8 +92,7 @@ class Journal:
             self._fail(error)
             return
         self._goal = self.written
-        self._ended.clear()
-        self._go.release()
+        self._start_commit()
 
     def _finish(self) -> None:
         """The thread has ended its commit: go on with what has gathered meanwhile."""
@@ -116,7 +106,34 @@ class Journal:
         self._failure = error
         self._on_failure(error)
 
-    # -- the thread
+    def _committed(self) -> None:
+        """The loop has heard that the commit under way has ended."""
+        if self._failure:
+            self._on_failure(self._failure)
+            return
+        self._finish()
+        self._on_commit()
+
+    # -- the thread; the simulator has none, and its own way to do these three
+
+    def _start_commit(self) -> None:
+        if self._thread is None:
+            self._start()
+        self._ended.clear()
+        self._go.release()
+
+    def _await_commit(self) -> None:
+        self._ended.wait()
+
+    def _end_thread(self) -> None:
+        if self._thread is None:
+            return
+        self._go.release()
+        self._thread.join()
+        self._thread = None
+        self._loop.watch(self._wake_read, 0, self._woken)
+        os.close(self._wake_read)
+        os.close(self._wake_write)
 
     def _start(self) -> None:
         self._wake_read, self._wake_write = os.pipe()
@@ -144,10 +161,5 @@ class Journal:
     def _woken(self, events: int) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 64)
-        if not self._goal or not self._ended.is_set():
-            return
-        if self._failure:
-            self._on_failure(self._failure)
-            return
-        self._finish()
-        self._on_commit()
+        if self._goal and self._ended.is_set():
+            self._committed()

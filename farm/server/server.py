@@ -340,7 +340,9 @@ class Server:
             self._expire_results()
         while self._touched or self._broker.effects:  # closing a connection may be news for the rules
             effects, self._broker.effects = self._broker.effects, Effects()
-            if effects.changes:
+            if effects.reads:
+                self._read_payloads(effects)
+            if effects.changes and not self.failure:
                 self._journal.keep(effects.changes)
                 if self._loop.now >= self._look_at_disk_at:
                     self._look_at_disk()
@@ -365,11 +367,6 @@ class Server:
         self._loop.stop()
 
     def _send(self, effects: Effects) -> None:
-        if effects.reads:
-            # Now, and not once it may be sent: by then the job may have ended and its row be gone.
-            effects.sends = [
-                (id, self._payload(piece) if isinstance(piece, int) else piece) for id, piece in effects.sends
-            ]
         batch = self._journal.written if self._journal.behind else 0
         self._deliver(self._promises.take(effects.sends, effects.promises, batch))
         touched, self._touched = self._touched, {}
@@ -393,13 +390,16 @@ class Server:
         """The journal has caught up with some of what it was given."""
         self._deliver(self._promises.release(self._journal.durable))
 
-    def _payload(self, id: int) -> bytes:
-        """Of a job whose payload only the store has; empty where the store fails, and then nothing is sent."""
+    def _read_payloads(self, effects: Effects) -> None:
+        """Put the payloads that only the store has into what is sent: before this turn's changes are kept, for a job
+        may be given to a worker and end in the same turn, and then its row goes."""
         try:
-            return self._journal.payload(id)
+            effects.sends = [
+                (id, self._journal.payload(piece, effects.changes) if isinstance(piece, int) else piece)
+                for id, piece in effects.sends
+            ]
         except StoreError as error:
             self._fail(error)
-            return b""
 
     def _look_at_disk(self) -> None:
         """Take no new background jobs while the disk is nearly full."""

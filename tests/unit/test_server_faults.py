@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 
 import pytest
 
+from farm.broker.broker import Rules
 from farm.broker.effects import Change
 from farm.loop import Loop
 from farm.protocol import packets as p
@@ -17,7 +20,7 @@ from farm.server.config import ServerConfig
 from farm.server.server import Server
 from farm.store.contract import Fenced, StoreError
 from farm.store.memory import MemoryStore
-from tests.support import Wire
+from tests.support import PATIENCE_S, Wire, req
 
 
 class FullDisk(MemoryStore):
@@ -31,10 +34,23 @@ class FullDisk(MemoryStore):
         super().apply(changes)
 
 
+class ImmediateDisk(MemoryStore):
+    """A disk that is done before the loop goes on: the thread needs a moment only to say so."""
+
+    waits = True
+
+    def write(self, changes: Sequence[Change]) -> None:
+        super().write(changes)
+        super().commit()
+
+    def commit(self) -> None:
+        pass
+
+
 class Ring:
     """A server whose turns the test makes happen."""
 
-    def __init__(self, store: MemoryStore, **config: float) -> None:
+    def __init__(self, store: MemoryStore, **config: object) -> None:
         self.loop = Loop()
         self.server = Server(ServerConfig(listen=[Address("127.0.0.1", 0)], **config), store, self.loop)  # type: ignore[arg-type]
         self.where = self.server.listen()[0].rpartition(":")
@@ -43,6 +59,16 @@ class Ring:
         wire = Wire((self.where[0], int(self.where[2])))
         self.loop.turn()
         return wire
+
+    def turn_until(self, condition: Callable[[], bool]) -> None:
+        """Turn after turn, one at least, until it is so."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            self.loop.call_in(0.01, lambda: None)  # or a turn may wait for ever
+            self.loop.turn()
+            if condition():
+                return
+            assert time.monotonic() < deadline
 
     def close(self) -> None:
         self.server.close()
@@ -70,6 +96,17 @@ def test_nobody_is_told_of_what_is_not_stored(ring: Ring, error: StoreError, mon
         ring.server.close()
         client.expect_end()
         other.expect_end()
+
+
+def test_a_job_may_be_given_and_end_in_one_turn_though_only_the_store_has_its_payload() -> None:
+    with closing(Ring(ImmediateDisk(), rules=Rules(payload_memory_max=1))) as ring, ring.connect() as wire:
+        wire.send(p.SUBMIT_JOB_BG, b"f", b"", b"payload")
+        ring.turn_until(lambda: ring.server._journal.durable == 1)
+        handle = wire.packet()[1]
+        wire.raw(req(p.CAN_DO, b"f") + req(p.GRAB_JOB) + req(p.WORK_COMPLETE, handle, b""))
+        ring.loop.turn()
+        assert not ring.server.failure
+        wire.expect(p.JOB_ASSIGN, handle, b"f", b"payload")
 
 
 @pytest.mark.parametrize("number", [errno.EPROTO, errno.ENETDOWN, errno.EPERM, errno.EMFILE, errno.ENOBUFS])
