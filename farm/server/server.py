@@ -429,7 +429,7 @@ class Server:
             return
         if connection.gone:
             self._forget(connection)
-            if not connection.out_size:
+            if not connection.out_size and connection.peer.id not in self._promises:
                 self._close(connection)
                 return
         elif connection.closing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -45,6 +46,20 @@ class ImmediateDisk(MemoryStore):
 
     def commit(self) -> None:
         pass
+
+
+class SlowDisk(MemoryStore):
+    """Its commits take until `go` is set."""
+
+    waits = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+
+    def commit(self) -> None:
+        self.go.wait(PATIENCE_S)
+        super().commit()
 
 
 class Ring:
@@ -107,6 +122,17 @@ def test_a_job_may_be_given_and_end_in_one_turn_though_only_the_store_has_its_pa
         ring.loop.turn()
         assert not ring.server.failure
         wire.expect(p.JOB_ASSIGN, handle, b"f", b"payload")
+
+
+def test_who_says_that_nothing_more_comes_still_hears_what_waits_for_the_disk() -> None:
+    with closing(Ring(SlowDisk())) as ring, ring.connect() as wire:
+        wire.send(p.SUBMIT_JOB_BG, b"f", b"", b"payload")
+        wire.half_close()
+        ring.turn_until(lambda: all(connection.gone for connection in ring.server._connections.values()))
+        ring.server._store.go.set()  # type: ignore[attr-defined]
+        ring.turn_until(lambda: ring.server._journal.durable == 1)
+        assert wire.packet()[0] == p.JOB_CREATED
+        wire.expect_end()
 
 
 @pytest.mark.parametrize("number", [errno.EPROTO, errno.ENETDOWN, errno.EPERM, errno.EMFILE, errno.ENOBUFS])
