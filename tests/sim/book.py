@@ -7,26 +7,23 @@ from collections.abc import Iterator
 
 from farm.broker.broker import DEFAULT, Rules
 from farm.protocol import packets
+from tests.sim.kept import Kept
 from tests.sim.model import HIGH, LOW, SOMETIMES, Item, Key, Out, Party, Wrong
 
 
 class Book:
     """All that should be true of one server, told only by what went in and what came out.
 
-    handles: every handle that was ever given out, over all lives. finished: handles of background jobs whose end is
-    stored; they must never run again. durable: what the journal must hold. seen: how often each interesting thing
-    happened. now, wall: the two clocks.
+    handles: every handle that was ever given out, over all lives. kept: what the journal must hold. no_room: no new
+    background job can be taken. seen: how often each interesting thing happened. now, wall: the two clocks.
     """
 
     def __init__(self, rules: Rules = DEFAULT) -> None:
         self.rules = rules
-        self.now = self.wall = 0.0
+        self.now = self.wall = self.wall_offset = 0.0
         self.seen: Counter[str] = Counter()
-        self.handles: dict[bytes, None] = {}
-        self.finished: dict[bytes, None] = {}
-        self.durable: dict[bytes, Item] = {}
-        self.ending: list[bytes] = []  # background jobs that ended since the last commit
-        self.dirty = False  # a background job came or went since the last commit
+        self.handles: dict[bytes, Item] = {}
+        self.kept = Kept()
         self.stopping = False
         self.forget()
 
@@ -38,9 +35,8 @@ class Book:
         self.joinable: dict[Key, Item] = {}
         self.functions: dict[bytes, None] = {}
         self.limits: dict[bytes, tuple[int, ...]] = {}
-        self.ending.clear()
-        self.dirty = False
-        self.stopping = False
+        self.kept.crash()
+        self.stopping = self.no_room = False
 
     def saw(self, what: str) -> None:
         """Count an interesting thing."""
@@ -71,7 +67,7 @@ class Book:
         """A new job, last in its line."""
         if item.handle in self.handles:
             raise Wrong(f"{item.handle!r} was given to another job before")
-        self.handles[item.handle] = None
+        self.handles[item.handle] = item
         self.jobs[item.handle] = item
         self.functions[item.function] = None
         if item.unique not in (b"", b"-") and any(
@@ -80,7 +76,9 @@ class Book:
             self.saw("same key in two functions")
         if item.key is not None:
             self.joinable[item.key] = item
-        self.dirty |= item.background
+        item.queued_at = self.now
+        if item.background:
+            self.kept.save(item, self.wall_offset)
         self.line_up(item)
 
     def line_up(self, item: Item) -> None:
@@ -133,8 +131,7 @@ class Book:
         """An administrator ends the job. Returns what must be sent."""
         failed = self._fail(item)
         if item.background:
-            self.ending.append(item.handle)
-            self.dirty = True
+            self._keep_end(item, "cancelled")
             self.saw("administrator cancelled a background job")
         if item.holder is None:
             self.saw(
@@ -177,8 +174,7 @@ class Book:
             self._close_to_joiners(item)
             del self.jobs[item.handle]
             if item.background:
-                self.ending.append(item.handle)
-                self.dirty = True
+                self._keep_end(item, "failed")
             return self._fail(item)
         if item.abandoned:
             del self.jobs[item.handle]
@@ -186,6 +182,8 @@ class Book:
             return []
         self.queue(item).insert(0, item)
         item.progress = (b"0", b"0")
+        item.said.clear()
+        item.missed = False
         self.saw("requeued")
         if not item.streamed:
             return []
@@ -195,7 +193,7 @@ class Book:
             self.saw("client told of a restart")
         return [(watcher, packets.FARM_JOB_RESTARTED, item.handle) for watcher in told]
 
-    def end(self, item: Item, party: Party) -> None:
+    def end(self, item: Item, party: Party, outcome: str) -> None:
         """The worker reported the job's end."""
         del party.holds[item.handle]
         del self.jobs[item.handle]
@@ -205,8 +203,10 @@ class Book:
         if item.abandoned:
             self.saw("abandoned job ended")
         if item.background:
-            self.ending.append(item.handle)
-            self.dirty = True
+            self._keep_end(item, outcome)
+
+    def _keep_end(self, item: Item, outcome: str) -> None:
+        self.kept.end(item, outcome, self.rules.result_max, self.now, self.wall_offset)
 
     def _close_to_joiners(self, item: Item) -> None:
         key = item.key

@@ -34,6 +34,7 @@ class Client(End):
     def __init__(self, world: World, name: str) -> None:
         super().__init__(world, name)
         self._exceptions = self.rng.random() < 0.4
+        self._sync = self.rng.random() < 0.3
         self.asked: deque[tuple[str, bool]] = deque()
         self.waiting: dict[bytes, None] = {}
         self._over: dict[bytes, None] = {}
@@ -44,6 +45,8 @@ class Client(End):
             self._ask("option", packets.OPTION_REQ, b"farm-1")
         if self._exceptions:
             self._ask("option", packets.OPTION_REQ, b"exceptions")
+        if self._sync:
+            self._ask("option", packets.OPTION_REQ, b"farm-sync")
 
     def lost(self) -> None:
         """See End. Whatever it waited for is given up."""
@@ -98,7 +101,11 @@ class Client(End):
         payload = rng.choice((b"same", b"alike", b"")) if unique == b"-" else world.token()
         if world.rng.random() < 0.02:
             payload += b"." * 20_000  # too large to be copied behind its header
-        head = [function or rng.choice(world.functions), unique]
+        function = function or rng.choice(world.functions)
+        running = [item for item in world.ledger.book.jobs.values() if item.streamed and item.key is not None]
+        if running and rng.random() < 0.4 and not world.quiet:
+            function, unique = running[-1].function, running[-1].unique
+        head = [function, unique]
         if number == packets.SUBMIT_JOB_EPOCH:
             head.append(world.epoch())
         elif number in (packets.SUBMIT_REDUCE_JOB, packets.SUBMIT_REDUCE_JOB_BACKGROUND):

@@ -7,23 +7,24 @@ counters to go wrong.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from farm.broker.broker import DEFAULT, WAKE_PATIENCE_S, Rules
-from farm.broker.effects import Save
 from farm.protocol import packets
 from farm.protocol.decoder import Decoder
 from farm.protocol.packets import RESPONSE
+from farm.server.promises import Send
 from tests.sim.book import Book
-from tests.sim.model import CLOSE, Item, Out, Party, Wrong, age
+from tests.sim.kept import handle_of
+from tests.sim.model import CLOSE, SUBMITS, Item, Out, Owed, Party, Wrong, age
 from tests.sim.rules import RULES, error
 
 LATE_S = 0.04  # how late the server may look at its clocks
 ON_ITS_WAY_S = WAKE_PATIENCE_S + LATE_S  # so long a woken worker counts as on its way
 
 
-def read_sends(sends: Iterable[tuple[int, bytes | None]]) -> list[Out]:
-    """Decided sends as whole packets: pieces joined, an ERROR reduced to its code."""
+def read_sends(sends: Iterable[Send], payload: Callable[[int], bytes]) -> list[Out]:
+    """Decided sends as whole packets: pieces joined, payloads of stored jobs put in, an ERROR reduced to its code."""
     outs: list[Out] = []
     decoders: dict[int, Decoder] = {}
     for id, piece in sends:
@@ -31,14 +32,19 @@ def read_sends(sends: Iterable[tuple[int, bytes | None]]) -> list[Out]:
             outs.append((id, CLOSE, b""))
             continue
         decoder = decoders.setdefault(id, Decoder(RESPONSE))
-        for number, body in decoder.feed(piece):
-            outs.append((id, number, body.partition(b"\0")[0] if number == packets.ERROR else body))
+        for number, body in decoder.feed(payload(piece) if isinstance(piece, int) else piece):
+            outs.append((id, number, heard(number, body)))
         if decoder.failed:
             raise Wrong(f"the server sends what is no packet: {decoder.failed}")
     for id, decoder in decoders.items():
         if decoder.inside_packet:
             raise Wrong(f"the server sends {id} a part of a packet")
     return outs
+
+
+def heard(number: int, body: bytes) -> bytes:
+    """What is compared of a packet: of an ERROR only the code."""
+    return body.partition(b"\0")[0] if number == packets.ERROR else body
 
 
 class Ledger:
@@ -49,6 +55,8 @@ class Ledger:
         self._wall_offset = 0.0
         self._clock_set = True  # since the last tick
         self.acked: dict[bytes, None] = {}  # background jobs whose JOB_CREATED reached its client
+        self.sealed: dict[bytes, None] = {}  # jobs whose worker was told by an ECHO_RES that their end is durable
+        self._unfinished: list[Owed] = []  # decided in this turn
 
     def clock(self, wall_offset: float) -> None:
         """The server looked at the wall clock."""
@@ -59,7 +67,7 @@ class Ledger:
             self._clock_set = True
 
     def _look_at_clocks(self, now: float) -> None:
-        self.book.now, self.book.wall = now, now + self._wall_offset
+        self.book.now, self.book.wall, self.book.wall_offset = now, now + self._wall_offset, self._wall_offset
 
     # -- what goes in, with what the server decided because of it
 
@@ -80,19 +88,21 @@ class Ledger:
             expected = error(party, b"INVALID_COMMAND")
         else:
             expected = RULES[number](self.book, party, number, body, outs)
-        if self._compare(expected, outs, now) and number in _WAKING:
+        if self._compare(expected, outs, now, _promise(party, number)) and number in _WAKING:
             self.book.saw(_WAKING[number])
 
     def broke(self, id: int, outs: list[Out], cut: bool) -> None:
         """The stream broke the protocol, or stopped (`cut`) inside a packet: one ERROR, and the connection closes."""
         if [(out[0], out[1]) for out in outs] != [(id, packets.ERROR), (id, CLOSE)]:
             raise Wrong(f"a broken stream was answered with {_listed(outs)}")
+        self._owe(outs)
         self.book.parties[id].refused = True
         self.book.saw("stream stopped inside a packet" if cut else "broken stream refused")
 
     def disconnected(self, id: int, outs: list[Out], now: float) -> None:
         """The rules heard that a connection is gone."""
         book = self.book
+        self._look_at_clocks(now)
         party = book.parties.pop(id)
         expected: list[Out] = []
         for item in list(party.watches.values()):
@@ -153,9 +163,11 @@ class Ledger:
             book.saw("several jobs timed out at once")
         return expired, outs
 
-    def _compare(self, expected: list[Out], outs: list[Out], now: float) -> int:
-        """Each connection must be sent exactly this, in this order. Returns how many sleepers were woken besides."""
+    def _compare(self, expected: list[Out], outs: list[Out], now: float, promise: tuple[int, int] | None = None) -> int:
+        """Each connection must be sent exactly this, in this order. Returns how many sleepers were woken besides.
+        promise: (connection, packet number) of what must wait until all changes up to now are durable."""
         parties = self.book.parties
+        self._owe(outs, promise)
         rest = [out for out in outs if out[0] in parties and not (out[1] == packets.NOOP and self._wakes(out[0], now))]
         wanted = [out for out in expected if out[0] in parties]
         rest.sort(key=_receiver)  # stable: the order of one connection's packets stays
@@ -163,6 +175,17 @@ class Ledger:
         if rest != wanted:
             raise Wrong(f"expected {_listed(wanted)}, decided {_listed(rest)}")
         return sum(out[0] in parties for out in outs) - len(wanted)
+
+    def _owe(self, outs: list[Out], promise: tuple[int, int] | None = None) -> None:
+        kept = self.book.kept
+        for id, number, body in outs:
+            party = self.book.parties.get(id)
+            if party is not None:
+                promised = (id, number) == promise
+                owed = Owed(number, body, kept.latest if promised else 0, None if promised else 0)
+                party.owed.append(owed)
+                if promised:
+                    self._unfinished.append(owed)
 
     def _wakes(self, id: int, now: float) -> bool:
         """Whether a NOOP to this connection wakes a sleeper, once in a sleep, for a job that it can do."""
@@ -176,6 +199,7 @@ class Ledger:
     def turn_ended(self, now: float) -> None:
         """While a worker sleeps and was sent nothing, another is on its way for each job that it could do."""
         book = self.book
+        self._nothing_lies_about()
         if book.stopping:
             return
         waiting = Counter(item.function for item in book.waiting())
@@ -188,38 +212,61 @@ class Ledger:
 
     # -- storing and telling
 
-    def committed(self, journal: dict[int, Save]) -> None:
-        """The turn's changes are stored: what is promised must be in the journal, and nothing else."""
-        book = self.book
-        if not book.dirty and len(journal) == len(book.durable):
-            return
-        book.dirty = False
-        for handle in book.ending:
-            book.finished[handle] = None
-        book.ending.clear()
-        book.durable = {handle: item for handle, item in book.jobs.items() if item.background}
-        stored = sorted(tuple(save[1:7]) for save in journal.values())
-        wanted = sorted(
-            (item.function, item.unique, item.priority, item.payload, item.reducer, item.due)
-            for item in book.durable.values()
-        )
-        if stored != wanted:
-            raise Wrong(f"the journal holds {len(stored)} jobs and should hold {list(book.durable)}")
+    def payload(self, id: int) -> bytes:
+        """Of a job that is given to a worker, whom only the store can tell."""
+        item = self.book.jobs.get(handle_of(id))
+        if item is None:
+            raise Wrong(f"the payload of job {id} is sent, which is none")
+        return item.payload
 
-    def told(self, number: int, body: bytes) -> None:
-        """A packet leaves the server: a promise must not leave before it is kept."""
-        book = self.book
-        if number != packets.JOB_CREATED or body in book.durable or body in book.finished:
-            return
-        item = book.jobs.get(body)
-        if item is not None and item.background:
-            raise Wrong(f"{body!r} was acknowledged before it was stored")
+    def given(self, changes: bool) -> None:
+        """The server has given the turn's changes to its journal, if there were any."""
+        kept = self.book.kept
+        kept.given(changes)
+        for owed in self._unfinished:
+            owed.waits_for = kept.written
+        self._unfinished.clear()
 
-    def restarted(self, handles: Iterable[bytes], now: float) -> None:
+    def told(self, id: int, number: int, body: bytes) -> None:
+        """A packet leaves the server: in its order, and a promise not before it is kept."""
+        book = self.book
+        party = book.parties.get(id)
+        if party is None or party.closed:
+            return
+        if not party.owed:
+            raise Wrong(f"{shown(id, number, body)} is sent, and nothing was decided")
+        owed = party.owed.popleft()
+        if (owed.number, owed.body) != (number, heard(number, body)):
+            raise Wrong(f"{shown(id, number, body)} is sent before {shown(id, owed.number, owed.body)}")
+        if owed.needs:
+            safe = book.kept.is_safe(body) if number == packets.JOB_CREATED else book.kept.stored >= owed.needs
+            if not safe:
+                raise Wrong(f"{shown(id, number, body)} is sent before it is durable")
+            if owed.waited:
+                book.saw("echo waited for a commit" if number == packets.ECHO_RES else "promise waited for a commit")
+        elif owed.waited:
+            book.saw("packet waited behind a promise")
+        if number == CLOSE:
+            party.closed = True
+            party.owed.clear()
+
+    def _nothing_lies_about(self) -> None:
+        """What does not wait for a commit is sent by the end of its turn."""
+        known = self.book.kept.known
+        for party in self.book.parties.values():
+            if party.owed and not party.closed:
+                first = party.owed[0]
+                if first.waits_for is None or first.waits_for <= known:
+                    raise Wrong(f"{shown(party.id, first.number, first.body)} waits for nothing and is not sent")
+                for owed in party.owed:
+                    owed.waited = True
+
+    def restarted(self, handles: Collection[bytes], now: float) -> None:
         """A new life on the same journal: exactly the promised jobs are there, oldest first."""
         book = self.book
-        durable = [book.durable[handle].afresh() for handle in sorted(book.durable, key=age)]
+        durable = [book.handles[handle].afresh() for handle in sorted(book.kept.durable, key=age)]
         book.forget()
+        self._unfinished.clear()
         self._look_at_clocks(now)
         self._clock_set = True
         for item in durable:
@@ -233,6 +280,13 @@ class Ledger:
                 book.saw("delayed job restored after a restart")
         if sorted(handles) != sorted(book.jobs):
             raise Wrong(f"restored {sorted(handles)} instead of {sorted(book.jobs)}")
+        # The same once more, from what clients and workers were told.
+        lost = [handle for handle in self.acked if handle not in book.jobs and handle not in book.kept.finished]
+        if lost:
+            raise Wrong(f"acknowledged and gone after a restart: {lost}")
+        risen = [handle for handle in book.jobs if handle in self.sealed]
+        if risen:
+            raise Wrong(f"restored though the worker was told that their end is durable: {risen}")
 
     # -- the end
 
@@ -250,9 +304,9 @@ class Ledger:
     def closed(self) -> None:
         """Everything has drained: nothing acknowledged may be missing."""
         book = self.book
-        if book.jobs or book.durable:
-            raise Wrong(f"left over at the end: {list(book.jobs) or list(book.durable)}")
-        lost = [handle for handle in self.acked if handle not in book.finished]
+        if book.jobs or book.kept.durable:
+            raise Wrong(f"left over at the end: {list(book.jobs) or list(book.kept.durable)}")
+        lost = [handle for handle in self.acked if handle not in book.kept.finished]
         if lost:
             raise Wrong(f"acknowledged and never run to an end: {lost}")
 
@@ -268,6 +322,13 @@ _WAKING = {
     packets.GRAB_JOB_UNIQ: _PASSED_ON,
     packets.GRAB_JOB_ALL: _PASSED_ON,
 }
+
+
+def _promise(party: Party, number: int) -> tuple[int, int] | None:
+    """What of the answers to this packet must wait until it is kept."""
+    if number in SUBMITS and SUBMITS[number][1]:
+        return party.id, packets.JOB_CREATED
+    return (party.id, packets.ECHO_RES) if number == packets.ECHO_REQ and party.sync else None
 
 
 def _receiver(out: Out) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from farm.protocol import packets
 
 Out = tuple[int, int, bytes]  # (connection, packet number, body) of something the server decided to send
@@ -34,6 +36,7 @@ SOMETIMES = (
     "another worker woken when one was lost",
     "background joins background",
     "background joins foreground",
+    "background joins foreground, part of its output missed",
     "bad name refused",
     "broken stream refused",
     "cancel: dropped",
@@ -48,13 +51,20 @@ SOMETIMES = (
     "coalesced by payload",
     "coalesced with a delayed job",
     "coalesced with a job though the queue is full",
-    "crash after the commit",
-    "crash before the commit",
+    "crash after the disk failed",
+    "crash before a kept promise is sent",
+    "crash before anything is kept",
+    "crash before anything is sent",
+    "crash during a commit that is kept",
+    "crash during a commit that is lost",
+    "crash in good order while a commit is under way",
+    "crash while promises are sent",
     "crash while sending",
     "delayed",
     "delayed job became due",
     "delayed job restored after a restart",
     "due job woke a sleeper",
+    "echo waited for a commit",
     "end after an exception absorbed",
     "epoch that is past",
     "exception passed on",
@@ -67,6 +77,8 @@ SOMETIMES = (
     "function not dropped",
     "given again to the worker that was too slow",
     "job failed for its lost workers",
+    "job given before it is durable",
+    "job refused for want of room on the disk",
     "late end absorbed",
     "late report absorbed",
     "left a job that others want",
@@ -76,7 +88,12 @@ SOMETIMES = (
     "limit that is no number",
     "long option refused",
     "no sleep while jobs wait",
+    "not joined for want of room on the disk",
     "packet after a fatal one",
+    "packet waited behind a promise",
+    "payload read from the store",
+    "payload read though the job's end was decided",
+    "promise waited for a commit",
     "queue full",
     "reducer given to a worker",
     "reducer kept from a worker that cannot take it",
@@ -84,7 +101,10 @@ SOMETIMES = (
     "report on no job refused",
     "requeued",
     "restored after a restart",
+    "result cut",
+    "result kept",
     "same key in two functions",
+    "several changes in one commit",
     "several jobs requeued at once",
     "several jobs timed out at once",
     "status by key",
@@ -113,13 +133,30 @@ class Wrong(Exception):
     """The server did what it must not do, or did not do what it must."""
 
 
+class Owed:
+    """A packet that was decided. needs: the batch that must be durable before it is sent, 0: none. waits_for: the batch
+    that it may wait for, as it may for what is decided in the same turn; None: that turn has not ended."""
+
+    __slots__ = ("body", "needs", "number", "waited", "waits_for")
+
+    def __init__(self, number: int, body: bytes, needs: int, waits_for: int | None) -> None:
+        self.number = number
+        self.body = body
+        self.needs = needs
+        self.waits_for = waits_for
+        self.waited = False
+
+
 class Party:
     """A connection. `asleep`: it said PRE_SLEEP and has not grabbed since; `notified`: and a NOOP was sent since.
-    `refused`: it broke the rules beyond repair; nothing that it sent after that counts."""
+    `refused`: it broke the rules beyond repair; nothing that it sent after that counts. `owed`: what it must be sent
+    and was not yet, in order. `sync`: its echoes wait until all before them is durable."""
 
     __slots__ = (
         "abilities",
         "asleep",
+        "client_id",
+        "closed",
         "ended",
         "exceptions",
         "expired",
@@ -128,7 +165,9 @@ class Party:
         "id",
         "notified",
         "notified_at",
+        "owed",
         "refused",
+        "sync",
         "watches",
     )
 
@@ -140,6 +179,10 @@ class Party:
         self.notified = False
         self.notified_at = 0.0
         self.refused = False
+        self.closed = False
+        self.sync = False
+        self.client_id = b"-"
+        self.owed: deque[Owed] = deque()
         self.exceptions = False
         self.extension = False
         self.ended: bytes | None = None
@@ -149,7 +192,8 @@ class Party:
 
 class Item:
     """A job. `holder`: the connection that runs it; `abandoned`: it runs, and nobody wants it any more; `due`: by the
-    wall clock; `delayed`: and that has not come yet; `expires`: when its worker's time is up, 0: never."""
+    wall clock; `delayed`: and that has not come yet; `expires`: when its worker's time is up, 0: never. `queued_at`,
+    `started`, by the monotonic clock, `worker`, `said`: what is kept of it; `missed`: and that is not all."""
 
     __slots__ = (
         "abandoned",
@@ -161,13 +205,18 @@ class Item:
         "handle",
         "holder",
         "losses",
+        "missed",
         "payload",
         "priority",
         "progress",
+        "queued_at",
         "reducer",
+        "said",
+        "started",
         "streamed",
         "unique",
         "watchers",
+        "worker",
     )
 
     def __init__(
@@ -189,6 +238,10 @@ class Item:
         self.abandoned = False
         self.streamed = False
         self.progress = (b"0", b"0")
+        self.queued_at = self.started = 0.0
+        self.worker = b""
+        self.said: list[tuple[int, bytes]] = []
+        self.missed = False
 
     @property
     def key(self) -> Key | None:

@@ -1,6 +1,7 @@
 """Rules broken on purpose, one at a time. The simulator must notice each, or it proves nothing.
 
-A mutant is a few patches of farm's rules (of the simulated server in one case), in place for the time of a `with`.
+A mutant is a few patches of farm's rules, in place for the time of a `with`. Those of what is kept and promised are in
+`mutants_keeping`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from farm.broker.peer import Peer
 from farm.errors import PacketRefused
 from farm.protocol import packets
 from farm.store.memory import MemoryStore
-from tests.sim.server import SimServer
+from tests.sim.mutants_keeping import KEEPING
 from tests.sim.world import STEPS, tell
 
 SEEDS = 200  # a mutant must be caught within so many
@@ -142,9 +143,14 @@ def _lose_for_good(broker: Broker, job: Job, now: float) -> None:
 def _lose_and_double(broker: Broker, job: Job, now: float) -> None:
     _lose(broker, job, now)
     if job.state == QUEUED:
-        twin = Job(job.id, job.function, job.unique, job.priority, job.background, job.payload, now)
-        twin.watchers = job.watchers
-        job.function.enqueue(twin)
+        job.function.enqueue(_twin(job, now))
+
+
+def _twin(job: Job, now: float) -> Job:
+    twin = Job(job.id, job.function, job.unique, job.priority, job.background, b"", now)
+    twin.payload, twin.payload_size = job.payload, job.payload_size
+    twin.watchers, twin.reducer, twin.due = job.watchers, job.reducer, job.due
+    return twin
 
 
 def _lose_without_release(broker: Broker, job: Job, now: float) -> None:
@@ -194,25 +200,25 @@ def _function_sharing_keys(broker: Broker, name: bytes) -> Function:
     return function
 
 
-def _join_unsaved(broker: Broker, job: Job, peer: Peer, background: bool) -> None:
+def _join_unsaved(broker: Broker, job: Job, peer: Peer, background: bool, now: float) -> None:
     job.background |= background
-    _join(broker, job, peer, background)
+    _join(broker, job, peer, background, now)
 
 
-def _join_without_upgrade(broker: Broker, job: Job, peer: Peer, background: bool) -> None:
+def _join_without_upgrade(broker: Broker, job: Job, peer: Peer, background: bool, now: float) -> None:
     if background:
         broker.effects.send(peer.id, packets.response(packets.JOB_CREATED, job.handle))
     else:
-        _join(broker, job, peer, background)
+        _join(broker, job, peer, background, now)
 
 
-def _join_without_watching(broker: Broker, job: Job, peer: Peer, background: bool) -> None:
+def _join_without_watching(broker: Broker, job: Job, peer: Peer, background: bool, now: float) -> None:
     broker.effects.send(peer.id, packets.response(packets.JOB_CREATED, job.handle))
 
 
-def _join_untold(broker: Broker, job: Job, peer: Peer, background: bool) -> None:
-    job.streamed = False
-    _join(broker, job, peer, background)
+def _join_untold(broker: Broker, job: Job, peer: Peer, background: bool, now: float) -> None:
+    job.streamed &= background
+    _join(broker, job, peer, background, now)
 
 
 def _unwatch_background_too(broker: Broker, job: Job, peer: Peer, now: float) -> bytes:
@@ -251,9 +257,7 @@ def _next_deadline_without_delayed(broker: Broker) -> float | None:
 
 def _time_out_and_keep(broker: Broker, job: Job, now: float) -> None:
     """It is queued once more, and its worker keeps it."""
-    twin = Job(job.id, job.function, job.unique, job.priority, job.background, job.payload, now)
-    twin.watchers, twin.reducer, twin.due = job.watchers, job.reducer, job.due
-    job.function.enqueue(twin)
+    job.function.enqueue(_twin(job, now))
     broker._wake(job.function, now)
 
 
@@ -369,6 +373,7 @@ def _cancel_and_stay_open(broker: Broker, handle: bytes, now: float) -> bool:
     done = _cancel_by_admin(broker, handle, now)
     if job is not None and job.state == ABANDONED and job.key is not None:
         job.function.coalescing.setdefault(job.key, job)
+        job.payload = job.payload or b""
     return done
 
 
@@ -450,10 +455,6 @@ def _remove_unforgotten(broker: Broker, job: Job, now: float, outcome: str) -> N
 
 def _load_backwards(store: MemoryStore) -> Iterator[Any]:
     return reversed(list(_load(store)))
-
-
-def _deliver_first(server: SimServer, effects: Any) -> bool:
-    return server._deliver(effects) and server._commit(effects)
 
 
 MUTANTS = (
@@ -541,5 +542,5 @@ MUTANTS = (
     Mutant("a function registered anew keeps its place", ((Broker, "can_do", _can_do_in_place),)),
     Mutant("the first registered function first", ((Broker, "_take_by_registration", _take_in_order),)),
     Mutant("a job never fails for its lost workers", ((Broker, "_lose", _lose_patiently),)),
-    Mutant("acknowledged before stored", ((SimServer, "_carry_out", _deliver_first),)),
+    *(Mutant(name, patches) for name, patches in KEEPING),
 )

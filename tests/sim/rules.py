@@ -52,6 +52,10 @@ def _submit(book: Book, party: Party, number: int, body: bytes, outs: list[Out])
     if full:
         book.saw("queue full")
         return error(party, b"QUEUE_ERROR")
+    if background and book.no_room:
+        book.saw("job refused for want of room on the disk")
+        book.functions[function] = None  # it was mentioned
+        return error(party, b"QUEUE_ERROR")
     created = [body for id, number, body in outs if id == party.id and number == packets.JOB_CREATED]
     if len(created) != 1:
         raise Wrong(f"a submission was answered with {len(created)} JOB_CREATED")
@@ -79,9 +83,18 @@ def _join(book: Book, party: Party, item: Item, background: bool) -> list[Out]:
     if item.delayed:
         book.saw("coalesced with a delayed job")
     if background:
-        book.saw("background joins background" if item.background else "background joins foreground")
-        item.background = True
-        book.dirty = True
+        if item.background:
+            book.saw("background joins background")
+        elif book.no_room:
+            book.saw("not joined for want of room on the disk")
+            return error(party, b"QUEUE_ERROR")
+        else:
+            book.saw("background joins foreground")
+            item.background = True
+            item.missed = item.streamed
+            if item.missed:
+                book.saw("background joins foreground, part of its output missed")
+            book.kept.save(item, book.wall_offset)
         return expected
     book.saw("foreground joins background" if item.background else "foreground joins foreground")
     book.watch(item, party)
@@ -225,6 +238,8 @@ def _option(book: Book, party: Party, number: int, body: bytes, outs: list[Out])
         party.exceptions = True
     elif body == b"farm-1":
         party.extension = True
+    elif body == b"farm-sync":
+        party.sync = True
     else:
         if len(body) > 63:
             book.saw("long option refused")
@@ -236,7 +251,8 @@ def _echo(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
     return [(party.id, packets.ECHO_RES, body)]
 
 
-def _nothing(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -> list[Out]:
+def _set_client_id(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -> list[Out]:
+    party.client_id = body
     return []
 
 
@@ -287,6 +303,9 @@ def _grab(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
     item = _given(book, party, assigned[0].partition(b"\0")[0], best)
     book.queue(item).pop(0)
     item.holder = party.id
+    item.started, item.worker = book.now, party.client_id
+    if item.background and item.handle not in book.kept.durable:
+        book.saw("job given before it is durable")
     party.holds[item.handle] = item
     if item.handle in party.expired:
         book.saw("given again to the worker that was too slow")
@@ -311,7 +330,7 @@ def _given(book: Book, party: Party, handle: bytes, best: int) -> Item:
     """The job that the server chose to give, if it was free to choose it."""
     item = book.jobs.get(handle)
     if item is None:
-        ended = "whose end was stored" if handle in book.finished else "that ended or never was"
+        ended = "whose end was stored" if handle in book.kept.finished else "that ended or never was"
         raise Wrong(f"{handle!r} was given, a job {ended}")
     if item.holder is not None:
         raise Wrong(f"{handle!r} was given to {party.id} while {item.holder} runs it")
@@ -353,13 +372,17 @@ def _work(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
         party.ended = handle
     else:
         expected = [(watcher, number, body) for watcher in item.watchers]
+    if item.background and number not in (packets.WORK_STATUS, packets.WORK_FAIL) and rest:
+        item.said.append((number, rest))
     if number == packets.WORK_STATUS:
         numerator, denominator = rest.split(b"\0")
         item.progress = (numerator, denominator)
     elif number in (packets.WORK_DATA, packets.WORK_WARNING):
         item.streamed |= bool(rest)
     else:
-        book.end(item, party)
+        if item.background and book.rules.result_max:
+            book.saw("result cut" if sum(len(said) for _, said in item.said) > book.rules.result_max else "result kept")
+        book.end(item, party, "done" if number == packets.WORK_COMPLETE else "failed")
     return expected
 
 
@@ -382,7 +405,7 @@ RULES: dict[int, Rule] = {
     packets.TEXT: _text,
     packets.OPTION_REQ: _option,
     packets.ECHO_REQ: _echo,
-    packets.SET_CLIENT_ID: _nothing,
+    packets.SET_CLIENT_ID: _set_client_id,
     packets.CAN_DO: _can_do,
     packets.CAN_DO_TIMEOUT: _can_do,
     packets.CANT_DO: _cannot_do,

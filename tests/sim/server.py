@@ -1,23 +1,27 @@
-"""The simulated server: farm's decoder, rules and memory store, in the turns that farm/server/server.py makes of them.
+"""The simulated server: farm's decoder, rules, journal and promises, in the turns that farm/server/server.py makes of
+them.
 
-Whatever `_receive`, `_lost`, `_end_turn` and `_send` there do about order, closing and ticks is done here too, and
-nothing else; sockets, back-pressure and stalls are left out. It can die between any two steps of a turn's end.
+Whatever `_receive`, `_lost`, `_end_turn`, `_send` and `_keep_promises` there do about order, closing and ticks is done
+here too, and nothing else; sockets, back-pressure and stalls are left out. It can die between any two effects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from farm.broker import dispatch
 from farm.broker.broker import Broker
-from farm.broker.effects import Effects
+from farm.broker.effects import Effects, Finish, Forget
 from farm.errors import PacketRefused
 from farm.protocol.decoder import Decoder
-from farm.server.server import CLOCK_CHECK_S
-from farm.store.memory import MemoryJournal, MemoryStore
+from farm.server.promises import Promises, Send
+from farm.server.server import CLOCK_CHECK_S, DISK_CHECK_S
+from farm.store.contract import StoreError
+from farm.store.memory import MemoryJournal
+from tests.sim.disk import COMMIT_KEPT, COMMIT_LOST, DISK_FAILS, SimJournal, SimStore
 from tests.sim.ledger import read_sends, shown
-from tests.sim.model import Out
+from tests.sim.model import CLOSE, Out, Wrong
 from tests.sim.wire import Link, Sink
 
 if TYPE_CHECKING:
@@ -25,7 +29,20 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 OVERSLEPT_S = 0.03  # of a machine with other work to do; with a turn's length less than the ledger lets pass
-CRASH_POINTS = ("before the commit", "after the commit", "while sending")
+BEFORE_KEEPING, BEFORE_SENDING, SENDING = "before anything is kept", "before anything is sent", "while sending"
+BEFORE_PROMISES, SENDING_PROMISES = "before a kept promise is sent", "while promises are sent"
+ENDING = "in good order while a commit is under way"
+CRASH_POINTS = (
+    BEFORE_KEEPING,
+    BEFORE_SENDING,
+    SENDING,
+    COMMIT_LOST,
+    COMMIT_KEPT,
+    BEFORE_PROMISES,
+    SENDING_PROMISES,
+    DISK_FAILS,
+    ENDING,
+)
 
 
 class CheckFailed(Exception):
@@ -38,7 +55,9 @@ class Door:
     def __init__(self, server: SimServer, peer: Peer) -> None:
         self.peer = peer
         self.decoder = Decoder()
+        self.told = Decoder(b"\0RES")  # of what is sent
         self.closing = False
+        self.gone = False
         self.link: Link | None = None
         self._server = server
 
@@ -56,17 +75,20 @@ class SimServer:
 
     def __init__(self, world: World) -> None:
         self.up = False
-        self.doom = ""  # one of CRASH_POINTS: die there at the end of the next turn that has something to do
+        self.doom = ""  # one of CRASH_POINTS: die there the next time
         self._world = world
         self._ledger = world.ledger
-        self._journal = MemoryJournal()
-        self._journal.shard = world.rng.randrange(1 << 31)  # else it is the system's randomness
+        self._disk = MemoryJournal()
+        self._disk.shard = world.rng.randrange(1 << 22)  # else it is the system's randomness
         self._life = 0
 
     def start(self) -> None:
         """A new life on the same journal."""
         self._life += 1
-        self._store = MemoryStore(self._journal)
+        self._store = SimStore(self._disk, self._world, self._world.waits)
+        self.journal = SimJournal(self, self._store, self._world)
+        self._promises = Promises()
+        self._look_at_disk_at = 0.0
         self.broker = Broker(self._store.open(), self._world.rules)
         self._look_at_clock()
         self.broker.narrate = True
@@ -93,12 +115,29 @@ class SimServer:
             self.broker.stopping = True
             self._ledger.book.stopping = True
 
+    def end(self) -> None:
+        """It leaves in good order: what is kept becomes durable; who waits for a promise hears nothing."""
+        if self._turn_open:
+            self._end_turn(self._life)
+        if self.up:
+            self._world.note("server ends", "")
+            self.journal.close()
+            if not self._ledger.book.kept.settled:
+                raise Wrong("not everything is durable after the journal was closed")
+            self.die()
+
+    def meet_doom(self) -> None:
+        """Die where it was foretold."""
+        self._ledger.book.saw(f"crash {self.doom}")
+        self.die()
+
     def die(self) -> None:
         """kill -9: connections drop with whatever was on its way, memory is gone, the journal stays."""
         if not self.up:
             return
         self.up = False
         self._world.note("server dies", self.doom or "between turns")
+        self.journal.die()
         for door in self._doors.values():
             assert door.link
             door.link.close_by_server(cut=True)
@@ -139,8 +178,9 @@ class SimServer:
         if not door.closing and door.decoder.inside_packet:
             cut = PacketRefused(b"INVALID_PACKET", b"Connection closed in the middle of a packet")
             self._ledger.broke(id, self._decide(lambda: dispatch.refuse(self.broker, door.peer, cut)), cut=True)
+        door.gone = True
         self._forget(door)
-        self._close(door)
+        self._touched[door] = None
         self._open_turn()
         self._check()
 
@@ -153,12 +193,13 @@ class SimServer:
         assert door.link
         self._doors.pop(door.peer.id, None)
         door.link.close_by_server(cut=False)
+        self._promises.drop(door.peer.id)
 
     def _decide(self, rule: Callable[[], object]) -> list[Out]:
         """Call one rule; returns what it wants sent."""
         before = len(self.broker.effects.sends)
         rule()
-        return read_sends(self.broker.effects.sends[before:])
+        return read_sends(self.broker.effects.sends[before:], self._ledger.payload)
 
     # -- the end of a turn
 
@@ -180,50 +221,114 @@ class SimServer:
         while self._touched or self.broker.effects:
             effects, self.broker.effects = self.broker.effects, Effects()
             if not self._carry_out(effects):
-                self._world.ledger.book.saw(f"crash {self.doom}")
-                self.die()
+                self.meet_doom()
                 return
         self._ledger.turn_ended(now)
         self._schedule_tick()
         self._check()
+        if self.doom == ENDING and self.journal.behind:
+            self._ledger.book.saw(f"crash {self.doom}")
+            self.end()
 
     def _carry_out(self, effects: Effects) -> bool:
-        """Disk first, then wire. False: the server died on the way."""
-        return self._commit(effects) and self._deliver(effects)
-
-    def _commit(self, effects: Effects) -> bool:
-        if self.doom == "before the commit":
+        """Journal first, then wire. False: the server died on the way."""
+        if self.doom == BEFORE_KEEPING:
             return False
-        if effects.changes:
-            self._store.apply(effects.changes)
-        self._ledger.committed(self._journal.jobs)
-        return self.doom != "after the commit"
+        self._read_payloads(effects)
+        self._keep(effects)
+        if self.doom == BEFORE_SENDING:
+            return False
+        return self._send(effects)
 
-    def _deliver(self, effects: Effects) -> bool:
-        stop_at = self._world.rng.randint(0, len(effects.sends)) if self.doom else -1
+    def _read_payloads(self, effects: Effects) -> None:
+        if not effects.reads:
+            return
+        book = self._ledger.book
+        book.saw("payload read from the store")
+        ended = {change.id for change in effects.changes if isinstance(change, (Finish, Forget))}
+        sends: list[Send] = []
+        for id, piece in effects.sends:
+            if isinstance(piece, int):
+                if piece in ended:
+                    book.saw("payload read though the job's end was decided")
+                piece = self._payload(piece, effects)
+            sends.append((id, piece))
+        effects.sends = sends
+
+    def _payload(self, id: int, effects: Effects) -> bytes:
+        try:
+            return self.journal.payload(id, effects.changes)
+        except StoreError as error:
+            raise Wrong(f"a payload cannot be read: {error}") from error
+
+    def _keep(self, effects: Effects) -> None:
+        self._ledger.given(bool(effects.changes))
+        if effects.changes:
+            self.journal.keep(effects.changes)
+            if self._world.now >= self._look_at_disk_at:
+                self._look_at_disk(self._life)
+
+    def _look_at_disk(self, life: int) -> None:
+        if life != self._life or not self.up:
+            return
+        self._look_at_disk_at = self._world.now + DISK_CHECK_S
+        self.broker.no_room = self._store.low()
+        self._ledger.book.no_room = bool(self.broker.no_room)
+        if self.broker.no_room:
+            self._world.later(DISK_CHECK_S, self._look_at_disk, life)
+
+    def _send(self, effects: Effects) -> bool:
+        batch = self.journal.written if self.journal.behind else 0
+        if not self._deliver(self._promises.take(effects.sends, effects.promises, batch), SENDING):
+            return False
         touched, self._touched = self._touched, {}
-        for index, (id, packet) in enumerate(effects.sends):
+        for door in touched:
+            if door.peer.id in self._doors and (door.closing or door.gone):
+                self._forget(door)
+                if door.closing or door.peer.id not in self._promises:
+                    self._close(door)
+        return True
+
+    def _deliver(self, sends: Sequence[Send], doom: str) -> bool:
+        """False: it died on the way."""
+        stop_at = self._world.rng.randint(0, len(sends)) if self.doom == doom else -1
+        for index, (id, packet) in enumerate(sends):
             if index == stop_at:
                 return False
             door = self._doors.get(id)
             if door is None:
                 continue
-            touched[door] = None
+            self._touched[door] = None
             if packet is None:
                 door.closing = True
+                self._ledger.told(id, CLOSE, b"")
             elif not door.closing:
-                self._send(door, packet)
-        for door in touched:
-            if door.closing and door.peer.id in self._doors:
-                self._forget(door)
-                self._close(door)
-        return not self.doom
+                assert isinstance(packet, bytes)
+                self._write(door, packet)
+        return stop_at != len(sends)
 
-    def _send(self, door: Door, packet: bytes) -> None:
+    def keep_promises(self) -> None:
+        """The journal has caught up with some of what it was given."""
+        sends = self._promises.release(self.journal.durable)
+        if sends and (self.doom == BEFORE_PROMISES or not self._deliver(sends, SENDING_PROMISES)):
+            self.meet_doom()
+            return
+        self._open_turn()
+        self._check()
+
+    def fail(self, error: StoreError) -> None:
+        """Nothing more is kept, and so nothing more is said."""
+        if self.doom != DISK_FAILS:
+            raise Wrong(f"the store fails: {error}")
+        self.meet_doom()
+
+    def _write(self, door: Door, packet: bytes) -> None:
         assert door.link
-        for id, number, body in _heads(door.peer.id, packet):
-            self._ledger.told(number, body)
-            self._world.note("sent", shown, id, number, body)
+        if not packet:
+            raise Wrong("nothing is sent as a piece of a packet")  # a socket would take it for ever
+        for number, body in door.told.feed(packet):
+            self._ledger.told(door.peer.id, number, body)
+            self._world.note("sent", shown, door.peer.id, number, body)
         door.link.to_end.write(packet)
 
     def _schedule_tick(self) -> None:
@@ -247,9 +352,3 @@ class SimServer:
                 self.broker.check()
             except AssertionError as error:
                 raise CheckFailed(str(error)) from error
-
-
-def _heads(id: int, piece: bytes) -> list[Out]:
-    """The packets that are whole in one piece; the parts of a large one are left out."""
-    decoder = Decoder(b"\0RES")
-    return [(id, number, body) for number, body in decoder.feed(piece)] if piece[:4] == b"\0RES" else []

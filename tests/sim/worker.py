@@ -6,6 +6,7 @@ lying.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from farm.protocol import packets
@@ -19,6 +20,8 @@ BUSY, GRABBING, ASLEEP, HUNG = "busy", "grabbing", "asleep", "hung"
 _REPORTS = (packets.WORK_DATA, packets.WORK_WARNING, packets.WORK_STATUS)
 _ENDS = (packets.WORK_COMPLETE,) * 5 + (packets.WORK_FAIL,) + (packets.WORK_EXCEPTION,) * 2  # by how often
 _HEADS = {packets.JOB_ASSIGN: 2, packets.JOB_ASSIGN_UNIQ: 3, packets.JOB_ASSIGN_ALL: 4}  # arguments before the payload
+_SAID = (b"", b"piece", b"more", b"farm: exit 7\n")
+_TRAILERS = (b"farm: exit 3\n", b"farm: exit 124 farm\n", b"farm: exit 999\n", b"farm: exit 3")
 _STRANGE = (*_REPORTS, packets.WORK_COMPLETE, packets.WORK_FAIL, packets.WORK_EXCEPTION)
 
 
@@ -39,10 +42,14 @@ class Worker(End):
         )
         self._refusals = 0  # ERRORs that it has asked for
         self._options = 0
+        self._sync = rng.random() < 0.5
+        self._reported: list[bytes] = []  # handles of jobs that it ended
+        self._barriers: deque[tuple[bytes, list[bytes]]] = deque()  # (echo that it waits for, what it ended before)
         self._timed = rng.random() < 0.5  # it says how long it may take, and may find that a job was taken from it
         self._stuck_until = 0.0
         self._stuck: dict[bytes, None] = {}  # handles of jobs that it cannot be stopped in
         self._after_exception = rng.random() < 0.5
+        self._guess = b""  # the handle of a job that it has ended before it was given it
         self._connection = 0  # counts, so that what was planned on an old connection is dropped
 
     def begin(self) -> None:
@@ -52,6 +59,9 @@ class Worker(End):
         if self.farm:
             self._options += 1
             self.send(packets.OPTION_REQ, b"farm-1")
+        if self._sync:
+            self._options += 1
+            self.send(packets.OPTION_REQ, b"farm-sync")
         if self.patient or self.rng.random() < 0.2:
             self._sleep()
             self._later(self.rng.uniform(0.05, 0.3), self._register)
@@ -66,6 +76,8 @@ class Worker(End):
         """See End. Its work goes on nowhere: the server gives it to somebody else."""
         self._connection += 1
         self.jobs.clear()
+        self._reported.clear()
+        self._barriers.clear()
         self._stuck.clear()
         self.phase = BUSY
         self._refusals = self._options = 0
@@ -85,6 +97,18 @@ class Worker(End):
     def _fetch(self) -> None:
         self.phase = GRABBING
         self.send(self._grab)
+        self._guess = b""
+        if not self.world.quiet and self.rng.random() < self.world.odds("strangers", 10) / 100:
+            self._end_unseen()
+
+    def _end_unseen(self) -> None:
+        """In the same breath, end the job that it will be given: whoever knows its handle can."""
+        waiting = [item.handle for item in self.world.ledger.book.waiting() if item.function in self._functions]
+        guess = waiting[0] if waiting else self.world.some_handle()
+        if guess not in self.jobs:
+            self._guess = guess
+            self._refusals += 1
+            self.send(packets.WORK_FAIL, guess)
 
     def _sleep(self) -> None:
         self.phase = ASLEEP
@@ -109,6 +133,8 @@ class Worker(End):
             if body in self.jobs and body not in self._stuck:
                 self.world.ledger.book.saw("worker obeyed a cancel")
                 self._end(body, packets.WORK_FAIL)
+        elif number == packets.ECHO_RES and self._barriers:
+            self._sealed(body)
         elif number == packets.OPTION_RES and self._options:
             self._options -= 1
         elif number == packets.ERROR and self._refusals:
@@ -116,12 +142,23 @@ class Worker(End):
         else:
             raise Wrong(f"{self.name} gets packet {number} for nothing")
 
+    def _sealed(self, token: bytes) -> None:
+        """Whatever it ended before it asked is durable, unless its time had been up: then that counted for nothing."""
+        asked, ended = self._barriers.popleft()
+        if token != asked:
+            raise Wrong(f"{self.name} asked for {asked!r} and gets {token!r}")
+        if not self._timed:
+            self.world.ledger.sealed.update(dict.fromkeys(ended))
+
     def _assigned(self, number: int, body: bytes) -> None:
         if self.phase != GRABBING:
             raise Wrong(f"{self.name} is given a job and did not grab")
         head = _HEADS[number]
         handle, payload = body.split(b"\0", head)[0], body.split(b"\0", head)[-1]
         self.world.heard_of(handle)
+        if handle == self._guess:
+            self._fetch()
+            return
         self.jobs[handle] = payload
         overruns = self._timed and not self.world.quiet and self.rng.random() < self.world.odds("overrun", 60) / 100
         if overruns:
@@ -178,7 +215,7 @@ class Worker(End):
             return
         if self.rng.random() < self.world.talk and not self.world.quiet:
             number = self.rng.choice(_REPORTS)
-            parts = (b"1", b"2") if number == packets.WORK_STATUS else (self.rng.choice((b"", b"piece", b"more")),)
+            parts = (b"1", b"2") if number == packets.WORK_STATUS else (self.rng.choice(_SAID),)
             self.send(number, handle, *parts)
             self._later(self.world.work_s(), self._work, handle)
             return
@@ -189,6 +226,8 @@ class Worker(End):
     def _end(self, handle: bytes, number: int) -> None:
         payload = self.jobs.pop(handle)
         if number == packets.WORK_FAIL:
+            if self.rng.random() < 0.5:
+                self.send(packets.WORK_WARNING, handle, self.rng.choice(_TRAILERS))
             self.send(number, handle)
         else:
             self.send(number, handle, payload[:20] + b" done")
@@ -197,6 +236,11 @@ class Worker(End):
             self.send(number, handle, *(() if number == packets.WORK_FAIL else (b"again",)))
         if number == packets.WORK_EXCEPTION and self._after_exception:
             self.send(packets.WORK_FAIL, handle)  # as Perl's workers do
+        self._reported.append(handle)
+        if self._sync and self.rng.random() < 0.5:
+            self._barriers.append((self.world.token(), self._reported))
+            self._reported = []
+            self.send(packets.ECHO_REQ, self._barriers[-1][0])
         if self.phase in (BUSY, ASLEEP):
             self._fetch()
 

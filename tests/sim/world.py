@@ -40,6 +40,7 @@ FAULTS = (
     "overrun",
     "administrators",
     "clock",
+    "disk full",
 )
 WALL_OFFSET = 1_000_000.0  # of the wall clock; it is set by quarters of a second, so that no rounding comes in
 
@@ -82,6 +83,12 @@ class World:
         if self.rng.random() < 0.5:
             by_registration, wake_all, exceptions = (self.rng.random() < 0.5 for _ in range(3))
             self.rules = Rules(by_registration, wake_all, exceptions, losses_max=self.rng.choice((0, 1, 2)))
+        self.rules = self.rules._replace(
+            result_max=self.rng.choice((0, 7, 1000, 1000)), payload_memory_max=self.rng.choice((0, 1, 1, 15))
+        )
+        self.waits = self.rng.random() < 0.9  # whether its store is on a disk
+        self._commit_s = self.rng.choice((0.001, 0.01, 0.1, 0.5))
+        self.disk_low = False
         self.ledger = Ledger(self.rules)
         self.wall_offset = WALL_OFFSET
         # Nothing takes longer than it may, a second at least, where all is over in one.
@@ -109,6 +116,10 @@ class World:
     def work_s(self) -> float:
         """How long a piece of work takes."""
         return 0.01 if self.quiet else self.rng.uniform(0, self._job_s)
+
+    def commit_s(self) -> float:
+        """How long a commit takes."""
+        return self.rng.uniform(0, min(self._commit_s, 0.01) if self.quiet else self._commit_s)
 
     def odds(self, fault: str, weight: int) -> int:
         """The weight of a fault: 0 in a world that is spared it."""
@@ -152,6 +163,8 @@ class World:
             self._calm()
             self._patience()
             self._last_round()
+            if self.server.broker.payload_memory:
+                raise Wrong(f"{self.server.broker.payload_memory} bytes of payloads are held for no job")
             self.ledger.closed()
         except Wrong as wrong:
             caught_by, message = "oracle", str(wrong)
@@ -169,6 +182,7 @@ class World:
             self.later(self.rng.uniform(0, 1.0), end.act)
         self.later(self.rng.uniform(0.5, 5.0), self._crash)
         self.later(self.rng.uniform(0.5, 3.0), self._set_clock)
+        self.later(self.rng.uniform(0.5, 3.0), self._fill_disk)
         while self.events < self._steps:
             self._step()
 
@@ -176,14 +190,16 @@ class World:
         """Now and then the server is stopped or killed, at any point of its turn."""
         if self.quiet:
             return
-        self.later(self.rng.uniform(0.5, 12 * self.pause_s + 1), self._crash)
+        self.later(self.rng.uniform(0.5, 8 * self.pause_s + 1), self._crash)
         if "crash" not in self._faults or not self.server.up:
             return
-        kind = self.rng.randrange(4)
+        kind = self.rng.randrange(8)
         if kind == 0:
             self.server.stop()
-            self.later(self.rng.uniform(0, 1.5), self.server.die)
+            self.later(self.rng.uniform(0, 1.5), self.rng.choice((self.server.end, self.server.die)))
         elif kind == 1:
+            self.server.end()
+        elif kind == 2:
             self.server.die()
         else:
             self.server.doom = self.rng.choice(CRASH_POINTS)
@@ -195,10 +211,17 @@ class World:
         self.later(self.rng.uniform(0.5, 3.0), self._set_clock)
         self.wall_offset = WALL_OFFSET + self.rng.randint(-40, 40) / 4
 
+    def _fill_disk(self) -> None:
+        """Now and then the disk is nearly full for a while."""
+        if not self.quiet and "disk full" in self._faults:
+            self.later(self.rng.uniform(0.5, 3.0), self._fill_disk)
+            self.disk_low = not self.disk_low
+
     def _calm(self) -> None:
         """No more faults, nobody new: what the workers that are there can do must be done."""
         self.note("calm", "")
         self.quiet = True
+        self.disk_low = False
         self.server.doom = ""
         if self.server.up and self.server.broker.stopping:
             self.server.die()
@@ -213,6 +236,7 @@ class World:
             worker.connect()
         self._until(self._drained, "never drains")
         self._until(self._registered, "is never registered")
+        self._until(lambda: not self.server.broker.no_room, "takes no background jobs though there is room")
 
     def _last_round(self) -> None:
         """A job at a time for each function, everybody being asleep before it."""
@@ -226,7 +250,10 @@ class World:
     def _drained(self) -> bool:
         book = self.ledger.book
         return (
-            self._all_connected() and not book.jobs and not book.dirty and all(client.idle() for client in self.clients)
+            self._all_connected()
+            and not book.jobs
+            and book.kept.settled
+            and all(client.idle() for client in self.clients)
         )
 
     def _registered(self) -> bool:
