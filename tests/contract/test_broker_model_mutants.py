@@ -1,0 +1,85 @@
+"""What test_broker_model must notice: mutants of the simulator, and stores that are broken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from unittest.mock import patch
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from farm.broker.broker import Broker
+from farm.broker.effects import Change, Save
+from farm.broker.job import Job
+from farm.store.sqlite import SqliteStore
+from tests.contract.test_broker_model import SETTINGS, Life
+from tests.sim.mutants import MUTANTS, Mutant
+
+_lose, _write, _load = Broker._lose, SqliteStore.write, SqliteStore.load
+
+
+def _lose_count(broker: Broker, job: Job, now: float) -> None:
+    _lose(broker, job, now)
+    job.losses = 0
+
+
+def _write_through(store: SqliteStore, changes: Sequence[Change]) -> None:
+    _write(store, changes)
+    store.commit()
+
+
+def _write_no_end(store: SqliteStore, changes: Sequence[Change]) -> None:
+    _write(store, [change for change in changes if isinstance(change, Save)])
+
+
+def _load_unordered(store: SqliteStore) -> Iterator[Save]:
+    return iter(sorted(_load(store), key=lambda save: (save.function, -save.id)))
+
+
+NAMES = (
+    "last in, first out",
+    "requeued at the tail",
+    "several jobs requeued backwards",
+    "priority only within a function",
+    "coalescing across functions",
+    "an empty unique coalesces",
+    "`-` is a key like others",
+    "background joins foreground, not saved",
+    "a client that leaves takes a background job",
+    "a join of what is not durable is promised at once",
+    "an abandoned job can be joined",
+    "a handle is used twice",
+    "handles start again after a restart",
+    "a timeout never fires",
+    "a job runs before its time",
+    "a restart loses delayed jobs",
+    "a cancelled background job is not forgotten",
+    "maxqueue is ignored",
+    "a job never fails for its lost workers",
+    "a restored job has no key",
+    "every end is a good one",
+)
+BROKEN = (
+    *(mutant for mutant in MUTANTS if mutant.name in NAMES),
+    Mutant("attempts are forgotten", ((Broker, "_lose", _lose_count),)),
+    Mutant("a commit does nothing", ((SqliteStore, "commit", lambda self: None),)),
+    Mutant("what was only written is kept", ((SqliteStore, "write", _write_through),)),
+    Mutant("the store drops ends", ((SqliteStore, "write", _write_no_end),)),
+    Mutant("the store gives jobs back out of order", ((SqliteStore, "load", _load_unordered),)),
+)
+
+
+QUICK = ("last in, first out", "coalescing across functions", "attempts are forgotten", "a commit does nothing")
+EACH = [pytest.param(each, id=each.name, marks=() if each.name in QUICK else pytest.mark.slow) for each in BROKEN]
+
+
+@pytest.mark.parametrize("mutant", EACH)
+def test_a_broken_rule_is_noticed(mutant: Mutant) -> None:
+    hunt = settings(SETTINGS, phases=[Phase.generate], report_multiple_bugs=False)
+    with mutant.applied(), patch.object(Broker, "check", lambda self: None), pytest.raises(Exception):  # noqa: B017, PT011
+        run_state_machine_as_test(Life, settings=hunt)
+
+
+def test_every_mutant_that_is_named_is_there() -> None:
+    assert len(BROKEN) == len(NAMES) + 5
