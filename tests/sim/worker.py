@@ -231,8 +231,9 @@ class Worker(End):
             self.send(number, handle)
         else:
             self.send(number, handle, payload[:20] + b" done")
-        if self.rng.random() < self.world.odds("strangers", 5) / 100 and not self.world.quiet:
-            self._refusals += 1  # once more: that job is not its own any longer
+        again = self.rng.random() < self.world.odds("strangers", 8) / 100
+        if again and self.phase != GRABBING and not self.world.quiet:  # what it grabs may turn out to be just that job
+            self._refusals += 1
             self.send(number, handle, *(() if number == packets.WORK_FAIL else (b"again",)))
         if number == packets.WORK_EXCEPTION and self._after_exception:
             self.send(packets.WORK_FAIL, handle)  # as Perl's workers do
