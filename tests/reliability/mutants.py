@@ -15,6 +15,7 @@ from farm.protocol import packets
 from farm.protocol.packets import response
 from farm.server import server as server_module
 from farm.server.promises import Promises, Send
+from farm.server.server import Server
 from farm.store.sqlite import SqliteStore
 
 SLOW_S = 0.03
@@ -131,9 +132,39 @@ MUTANTS: dict[str, tuple[Callable[[], None], str]] = {
 }
 
 
+def reads_the_clock_once() -> None:
+    """The wall clock is taken to go on as it did when the server started."""
+    read = Server._read_clocks
+
+    def read_once(self: Server) -> None:
+        if not self._broker.wall_offset:
+            read(self)
+
+    Server._read_clocks = read_once  # type: ignore[method-assign]
+
+
+def times_out_by_the_wall_clock() -> None:
+    """A running job's time is up when the wall clock says so."""
+    tick = Broker.tick
+
+    def tick_by_the_wall(self: Broker, now: float) -> None:
+        if not hasattr(Server, "first_offset"):
+            Server.first_offset = self.wall_offset  # type: ignore[attr-defined]
+        tick(self, now + self.wall_offset - Server.first_offset)  # type: ignore[attr-defined]
+
+    Broker.tick = tick_by_the_wall  # type: ignore[method-assign]
+
+
+# Not for the kills: test_clock.py
+CLOCK_MUTANTS: dict[str, Callable[[], None]] = {
+    "reads-the-clock-once": reads_the_clock_once,
+    "times-out-by-the-wall-clock": times_out_by_the_wall_clock,
+}
+
+
 def run(name: str) -> None:
     """Break the rule and become the server."""
     from farm.cli.main import main
 
-    MUTANTS[name][0]()
+    (CLOCK_MUTANTS[name] if name in CLOCK_MUTANTS else MUTANTS[name][0])()
     main()
