@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tests.support import CHECKOUT, PATIENCE_S, Wire, wait_until
 
+DISK = "/var/tmp"  # a real disk: /tmp is memory on some machines
+
 
 def free_port() -> int:
     """A port that was free a moment ago."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 from tests.reliability.crowd import Crowd
-from tests.reliability.daemon import Daemon, jobs_in_all
+from tests.reliability.daemon import DISK, Daemon, jobs_in_all
 from tests.reliability.ends import JOBS, LATER
 from tests.reliability.ledger import Ledger, Verdict
 from tests.reliability.mutants import MUTANTS
@@ -28,9 +28,6 @@ GRACE_S = "3"  # of SIGTERM: foreground jobs under load end within it or are giv
 
 MUTANT_KILLS = 6
 MUTANT_ROUNDS = 5  # by then a mutant must have been noticed
-
-# A real disk: /tmp is memory on some machines.
-DISK = "/var/tmp"
 
 
 def run(directory: Path, kills: int = KILLS, acked_min: int = ACKED_MIN, seed: int = 1, mutant: str = "") -> Verdict:
