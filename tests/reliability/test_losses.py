@@ -1,6 +1,6 @@
 """The jobs that gearmand loses (RELIABILITY.md, rows A to G and M), with a durable store and kill -9.
 
-Each was seen with gearmand 1.1.20 and its SQLite queue. Row I, the full disk, is tests/reliability's test_disk_full;
+Each was seen with gearmand 1.1.20 and its SQLite queue. Row I, the full disk, is R4, a test of its own;
 what a server without a store can show of the other rows is in tests/interop/test_gearmand_losses.py.
 """
 
