@@ -290,7 +290,7 @@ class Broker:
         job.key = _coalescing_key(saved.unique, saved.payload)
         if job.key is not None:
             function.coalescing.setdefault(job.key, job)
-        job.reducer, job.due = saved.reducer, saved.due
+        job.reducer, job.due = saved.reducer, saved.due or 0.0  # the one 0.0, not a float for each of a million jobs
         self._hold_payload(job)
         self._line_up(job, now)
 
@@ -477,6 +477,8 @@ class Broker:
         """Forget a job that has ended."""
         assert job.state in ENDED
         del self.jobs[job.handle]
+        if not self.jobs:
+            self.jobs.clear()  # a dict stays as large as it once was: 40 MB after a million jobs
         self._stop_coalescing(job)
         for watcher in job.watchers:
             del watcher.watches[job.handle]
@@ -500,6 +502,8 @@ class Broker:
     def _stop_coalescing(self, job: Job) -> None:
         if job.key is not None and job.function.coalescing.get(job.key) is job:
             del job.function.coalescing[job.key]
+            if not job.function.coalescing:
+                job.function.coalescing.clear()  # gives back its room
 
     # -- what must always be true
 

@@ -59,7 +59,7 @@ class Server:
         self._expired = 0  # the broker's `kept` when old results were last dropped
         self._expire_at = loop.now
         self._broker = Broker(store.open(), config.rules)
-        self._broker.wall_offset = time.time() - loop.now
+        self._read_clocks()
         level = getLevelName(log.getEffectiveLevel())
         self._broker.about = About(os.getpid(), level, config.limits())
         self._broker.narrate = log.isEnabledFor(INFO)
@@ -223,6 +223,7 @@ class Server:
             return
         if not chunk or connection.closing:
             return
+        self._read_clocks()
         sends = self._broker.effects.sends
         before = len(sends)
         decoder, peer, now = connection.decoder, connection.peer, self._loop.now
@@ -333,7 +334,7 @@ class Server:
     # -- the end of a turn
 
     def _end_turn(self) -> None:
-        self._broker.wall_offset = time.time() - self._loop.now
+        self._read_clocks()
         self._broker.tick(self._loop.now)
         broker = self._broker
         if broker.kept - self._expired >= EXPIRE_EVERY or (broker.kept and self._loop.now >= self._expire_at):
@@ -452,6 +453,12 @@ class Server:
     def _end_linger(self, connection: Connection) -> None:
         if connection.peer.id in self._connections:
             self._close(connection)
+
+    def _read_clocks(self) -> None:
+        """Before a packet is taken too: while nobody came the wall clock may have been set. One clock right after the
+        other, for a turn can be long, or the process be stopped within it; the wall clock first, so that a stop between
+        the two makes a delayed job late for this turn, and never early."""
+        self._broker.wall_offset = time.time() - time.monotonic()
 
     def _schedule_tick(self) -> None:
         deadline = self._broker.next_deadline()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from farm.broker.effects import Forget
@@ -261,3 +263,14 @@ def test_what_is_no_number_is_passed_on_and_counts_as_0(client: Wire, worker: Wi
     assert client.received() == [response(p.WORK_STATUS, handle, number, b"100")]
     assert client.send(request(p.GET_STATUS, handle)).received() == status(handle, b"1", b"1", b"0", b"100")
     assert not worker.closed
+
+
+def test_the_memory_of_a_backlog_comes_back(rig: Rig, client: Wire, worker: Wire) -> None:
+    """A dict does not shrink by itself."""
+    empty = sys.getsizeof(rig.broker.jobs)
+    client.send(*(request(p.SUBMIT_JOB_BG, b"f", b"key %d" % number, b"") for number in range(2000)))
+    handles = [created[12:] for created in client.received()]
+    tables = rig.broker.jobs, rig.broker.functions[b"f"].coalescing
+    assert all(sys.getsizeof(table) > 50 * empty for table in tables)
+    worker.send(*(GRAB for _ in handles), *(request(p.WORK_COMPLETE, handle, b"") for handle in handles))
+    assert all(sys.getsizeof(table) <= empty for table in tables)

@@ -166,3 +166,10 @@ def test_a_peer_that_was_held_up_can_still_stall(ring: Ring) -> None:
         assert ring.server._stall_timer, "nobody looks at it any more"
         ring.loop.turn()  # as long as `stall_s`
         wire.expect_error(b"INVALID_PACKET")
+
+
+def test_a_turn_that_was_held_up_gives_no_job_before_its_time(ring: Ring) -> None:
+    """The turn's own time is its beginning; the wall clock has gone on since."""
+    ring.loop.now = time.monotonic() - 100
+    ring.server._end_turn()
+    assert abs(ring.server._broker.wall_offset - (time.time() - time.monotonic())) < 50

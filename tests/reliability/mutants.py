@@ -1,0 +1,170 @@
+"""The server with one promise broken on purpose, which the kills must notice. The product has no switch for it: the
+rule is patched in a process of the test's own, before the server's main is called."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from farm.broker import broker as broker_module
+from farm.broker import dispatch
+from farm.broker.broker import Broker
+from farm.broker.effects import Forget, Save
+from farm.protocol import packets
+from farm.protocol.packets import response
+from farm.server import server as server_module
+from farm.server.promises import Promises, Send
+from farm.server.server import Server
+from farm.store.sqlite import SqliteStore
+
+SLOW_S = 0.03
+
+
+def slow_disk() -> None:
+    """No fault: each commit takes a while, so that being killed before it is likely. All must hold as before."""
+    commit = SqliteStore.commit
+
+    def commit_late(self: SqliteStore) -> None:
+        time.sleep(SLOW_S)
+        commit(self)
+
+    SqliteStore.commit = commit_late  # type: ignore[method-assign]
+
+
+def acknowledges_before_commit() -> None:
+    """JOB_CREATED goes out while its commit is under way. On a fast disk what is killed has mostly written already,
+    and what is written outlives a process."""
+
+    def take(self: Promises, sends: Sequence[Send], promised: Sequence[int], batch: int) -> Sequence[Send]:
+        return sends
+
+    slow_disk()
+    Promises.take = take  # type: ignore[method-assign, assignment]
+
+
+def never_commits() -> None:
+    """Rows are written into a transaction that nothing ends."""
+    SqliteStore.commit = lambda self: None  # type: ignore[method-assign]
+
+
+def barrier_does_not_wait() -> None:
+    """The echo of a careful worker is answered at once."""
+
+    def echo(broker: Broker, peer: Any, args: list[bytes], now: float) -> None:
+        broker.effects.send(peer.id, response(packets.ECHO_RES, args[0]))
+
+    slow_disk()
+    dispatch._HANDLERS[packets.ECHO_REQ] = echo
+
+
+def forgets_when_given_out() -> None:
+    """The row of a job goes when a worker gets it, not when it has ended."""
+    grab = Broker.grab
+
+    def grab_and_forget(self: Broker, peer: Any, now: float) -> Any:
+        job = grab(self, peer, now)
+        if job is not None and job.background:
+            self.effects.changes.append(Forget(job.id))
+        return job
+
+    Broker.grab = grab_and_forget  # type: ignore[method-assign]
+
+
+def never_forgets() -> None:
+    """Rows of jobs that have ended stay."""
+    SqliteStore._execute = _without_the_ended(SqliteStore._execute)  # type: ignore[method-assign]
+
+
+def _without_the_ended(execute: Callable[..., None]) -> Callable[..., None]:
+    return lambda self, database, saves, ends, gone: execute(self, database, saves, [], [])
+
+
+def joining_is_not_stored() -> None:
+    """A background submission that joins a foreground job is acknowledged and leaves the job as it is."""
+
+    def join(self: Broker, job: Any, peer: Any, background: bool, now: float) -> None:
+        if background:
+            self.effects.promise(peer.id, response(packets.JOB_CREATED, job.handle))
+        else:
+            self.effects.send(peer.id, response(packets.JOB_CREATED, job.handle))
+            self._watch(job, peer)
+
+    Broker._join = join  # type: ignore[method-assign]
+
+
+def handles_start_again() -> None:
+    """Each life counts from the same beginning, or from the last job that was left, as gearmand does."""
+    restore = Broker.restore
+
+    def restore_and_count(self: Broker, saved: Save, now: float) -> None:
+        restore(self, saved, now)
+        self._next_id = saved.id + 1
+
+    Broker.restore = restore_and_count  # type: ignore[method-assign]
+    server_module.Broker = lambda shard, rules: Broker(1, rules)  # type: ignore[misc, assignment]
+
+
+def restored_jobs_run_at_once() -> None:
+    """What a delayed job waits for is not read back."""
+    restore = Broker.restore
+    Broker.restore = lambda self, saved, now: restore(self, saved._replace(due=0.0), now)  # type: ignore[method-assign]
+
+
+def empty_key_is_a_key() -> None:
+    """As in gearmand's stores: background jobs without a key replace one another."""
+    coalescing_key = broker_module._coalescing_key
+    broker_module._coalescing_key = lambda unique, payload: coalescing_key(unique or b"none", payload)
+
+
+# name -> how to break it, and under which word of the verdict it must be found
+MUTANTS: dict[str, tuple[Callable[[], None], str]] = {
+    "slow-disk": (slow_disk, ""),
+    "acknowledges-before-commit": (acknowledges_before_commit, "lost"),
+    "never-commits": (never_commits, "lost"),
+    "barrier-does-not-wait": (barrier_does_not_wait, "again"),
+    "forgets-when-given-out": (forgets_when_given_out, "lost"),
+    "never-forgets": (never_forgets, "again"),
+    "joining-is-not-stored": (joining_is_not_stored, "lost"),
+    "handles-start-again": (handles_start_again, "repeated"),
+    "restored-jobs-run-at-once": (restored_jobs_run_at_once, "early"),
+    "empty-key-is-a-key": (empty_key_is_a_key, "repeated"),
+}
+
+
+def reads_the_clock_once() -> None:
+    """The wall clock is taken to go on as it did when the server started."""
+    read = Server._read_clocks
+
+    def read_once(self: Server) -> None:
+        if not self._broker.wall_offset:
+            read(self)
+
+    Server._read_clocks = read_once  # type: ignore[method-assign]
+
+
+def times_out_by_the_wall_clock() -> None:
+    """A running job's time is up when the wall clock says so."""
+    tick = Broker.tick
+
+    def tick_by_the_wall(self: Broker, now: float) -> None:
+        if not hasattr(Server, "first_offset"):
+            Server.first_offset = self.wall_offset  # type: ignore[attr-defined]
+        tick(self, now + self.wall_offset - Server.first_offset)  # type: ignore[attr-defined]
+
+    Broker.tick = tick_by_the_wall  # type: ignore[method-assign]
+
+
+# Not for the kills: test_clock.py
+CLOCK_MUTANTS: dict[str, Callable[[], None]] = {
+    "reads-the-clock-once": reads_the_clock_once,
+    "times-out-by-the-wall-clock": times_out_by_the_wall_clock,
+}
+
+
+def run(name: str) -> None:
+    """Break the rule and become the server."""
+    from farm.cli.main import main
+
+    (CLOCK_MUTANTS[name] if name in CLOCK_MUTANTS else MUTANTS[name][0])()
+    main()

@@ -1,0 +1,148 @@
+"""R24: SIGTERM and SIGUSR1 under load, with a durable store: nothing is lost, and what has ended never runs again."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from random import Random
+
+import pytest
+
+from farm.protocol import packets as p
+from farm.store.sqlite import SqliteStore
+from tests.reliability.conftest import Start
+from tests.reliability.crowd import Crowd
+from tests.reliability.daemon import Daemon, jobs_in_all
+from tests.reliability.ends import JOBS, LATER
+from tests.reliability.ledger import Ledger
+from tests.support import req, wait_until
+
+GRACE_S = 10.0  # R24, and the default of --stop-grace
+SLOW = "slow-disk"  # mutants.py: a commit takes longer than it takes to stop, were it not waited for
+
+
+def stored(daemon: Daemon) -> set[bytes]:
+    """The handles of the jobs that are in the store of a server that is not running."""
+    store = SqliteStore(str(daemon.store))
+    store.open()
+    try:
+        return {b"H:%x:%d" % (save.id >> 40, save.id & (1 << 40) - 1) for save in store.load()}
+    finally:
+        store.close()
+
+
+@pytest.mark.slow
+def test_sigterm_under_load(start: Start) -> None:
+    """Five times, under submitters and workers that go on: it leaves in time, and the ledger finds no fault."""
+    daemon = start()
+    daemon.end()
+    chance, ledger = Random(1), Ledger()
+    crowd = Crowd(daemon.port, ledger)
+    try:
+        for _ in range(5):
+            began = time.monotonic()
+            daemon.start()
+            ledger.began(daemon.process.pid, began)
+            time.sleep(chance.uniform(0.5, 1.0))
+            ledger.kills += 1
+            assert daemon.stop() <= GRACE_S
+            crowd.note()
+            assert not crowd.failed()
+        began = time.monotonic()
+        daemon.start()
+        ledger.began(daemon.process.pid, began)
+        crowd.end("submitter")
+        with daemon.connect() as wire:
+            wait_until(lambda: not jobs_in_all(wire, (JOBS, LATER)), 60, "all jobs are done")
+        crowd.end_all()
+    finally:
+        crowd.abandon()
+    daemon.stop()
+    verdict = ledger.judge(crowd.in_flight_max)
+    print(f"R24: {verdict.line()}")
+    assert not verdict.faults
+    assert verdict.acked > 500
+    assert stored(daemon) == set()
+
+
+def test_what_has_ended_before_sigterm_never_runs_again(start: Start) -> None:
+    """Also where its commit had not come back: it is waited for."""
+    daemon = start(mutant=SLOW)
+    with daemon.connect() as client, daemon.connect() as worker:
+        handles = [client.submit(b"f", b"%d" % number, number=p.SUBMIT_JOB_BG) for number in range(6)]
+        worker.send(p.CAN_DO, b"f")
+        for _ in handles:
+            worker.grab()
+        worker.raw(b"".join(req(p.WORK_COMPLETE, handle, b"") for handle in handles[:5]))
+        worker.expect_nothing()  # without the barrier: it has heard, that is all
+        daemon.stop()
+        worker.expect_end()
+    assert stored(daemon) == {handles[5]}
+
+
+def test_what_is_stored_when_it_leaves_was_acknowledged(start: Start) -> None:
+    """It waits until a promise can be kept and was sent, and takes nothing more."""
+    daemon = start(mutant=SLOW)
+    with daemon.connect() as client:
+        client.raw(b"".join(req(p.SUBMIT_JOB_BG, b"f", b"", b"x") for _ in range(50)))
+        with daemon.connect() as other:
+            wait_until(lambda: jobs_in_all(other, (b"f",)) == 50)
+        daemon.send(signal.SIGTERM)
+        acked = set()
+        for _ in range(50):
+            number, handle = client.packet()
+            assert number == p.JOB_CREATED
+            acked.add(handle)
+        client.expect_end()
+        daemon.process.wait(GRACE_S)
+    assert len(acked) == 50
+    assert stored(daemon) == acked
+
+
+def test_a_foreground_job_holds_it_up_a_background_job_does_not(daemon: Daemon) -> None:
+    with daemon.connect() as client, daemon.connect() as worker:
+        kept = client.submit(b"f", b"kept", number=p.SUBMIT_JOB_BG)
+        awaited = client.submit(b"f", b"awaited")
+        worker.send(p.CAN_DO, b"f")
+        assert worker.grab().startswith(kept)
+        assert worker.grab().startswith(awaited)
+        daemon.send(signal.SIGTERM)
+        wait_until(lambda: "stopping" in daemon.log())
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", daemon.port))
+        client.send(p.SUBMIT_JOB_BG, b"f", b"", b"")
+        client.expect_error(b"SHUTDOWN")
+        worker.send(p.WORK_COMPLETE, awaited, b"result")
+        client.expect(p.WORK_COMPLETE, awaited, b"result")
+        assert daemon.process.wait(GRACE_S) == 0
+    assert "1 background jobs have not ended; they are kept" in daemon.log()
+    assert stored(daemon) == {kept}
+
+
+def test_drained_it_leaves_nothing_in_the_store(daemon: Daemon) -> None:
+    """SIGUSR1: those who are connected go on, and with the last job it ends."""
+    with daemon.connect() as client, daemon.connect() as worker:
+        handles = {client.submit(b"f", b"%d" % number, number=p.SUBMIT_JOB_BG) for number in range(20)}
+        daemon.send(signal.SIGUSR1)
+        wait_until(lambda: "draining" in daemon.log())
+        handles.add(client.submit(b"f", b"one more", number=p.SUBMIT_JOB_BG))
+        worker.send(p.CAN_DO, b"f")
+        for _ in handles.copy():
+            handle = worker.grab().partition(b"\0")[0]
+            handles.remove(handle)
+            assert daemon.process.poll() is None
+            worker.send(p.WORK_COMPLETE, handle, b"")
+        assert daemon.process.wait(GRACE_S) == 0
+        worker.expect_end()
+    assert stored(daemon) == set()
+
+
+def test_a_drain_that_waits_for_a_job_in_vain_can_be_cut_short(daemon: Daemon) -> None:
+    """Nobody does it; SIGTERM leaves it in the store for the next start."""
+    with daemon.connect() as client:
+        handle = client.submit(b"f", b"", number=p.SUBMIT_JOB_BG)
+    daemon.send(signal.SIGUSR1)
+    wait_until(lambda: "draining" in daemon.log())
+    assert daemon.stop() <= GRACE_S
+    assert stored(daemon) == {handle}
