@@ -44,19 +44,23 @@ class Option:
 
 
 class Argument:
-    """One positional argument; `rest` takes all that are left."""
+    """One positional argument; `rest` takes all that are left. optional: it may be left out, and `env` says it then."""
 
-    __slots__ = ("help", "metavar", "name", "rest")
+    __slots__ = ("env", "help", "metavar", "name", "optional", "rest")
 
-    def __init__(self, name: str, metavar: str, help: str, rest: bool = False) -> None:
+    def __init__(
+        self, name: str, metavar: str, help: str, rest: bool = False, optional: bool = False, env: str = ""
+    ) -> None:
         self.name = name
         self.metavar = metavar
         self.help = help
         self.rest = rest
+        self.optional = optional
+        self.env = env
 
 
 class Command:
-    """One command of farm."""
+    """One command of farm. name: one word, or two for a command of a group (GROUPS)."""
 
     __slots__ = ("arguments", "examples", "help", "name", "options")
 
@@ -304,6 +308,8 @@ STATUS = Command(
 
 _COMMANDS = {command.name: command for command in (SERVE, WORK, SUBMIT, STATUS)}
 
+GROUPS = {"store": "Check, back up, shrink, export and import the jobs that farm server keeps on disk."}
+
 
 def find(name: str) -> Command | None:
     """The command of this name; None: there is none."""
@@ -311,12 +317,18 @@ def find(name: str) -> Command | None:
         from farm.cli.gearmand_options import GEARMAND
 
         return GEARMAND
+    if name.startswith("store "):
+        from farm.cli.store_options import STORE
+
+        return STORE.get(name)
     return _COMMANDS.get(name)
 
 
 def commands() -> list[Command]:
     """All of them."""
-    return [command for name in (*_COMMANDS, "gearmand") if (command := find(name))]
+    from farm.cli.store_options import STORE
+
+    return [command for name in (*_COMMANDS, *STORE, "gearmand") if (command := find(name))]
 
 
 def complete(command: Command, given: Values, environment: dict[str, str]) -> Values:
@@ -327,6 +339,9 @@ def complete(command: Command, given: Values, environment: dict[str, str]) -> Va
     With a configuration file "sources" says where each value came from. Raises UsageError and InputError.
     """
     values: Values = {argument.name: given.get(argument.name) for argument in command.arguments}
+    for argument in command.arguments:
+        if argument.env and values[argument.name] is None:
+            values[argument.name] = environment.get(argument.env)
     file: Values = {}
     sources: dict[str, str] = {}
     if CONFIG in command.options:
