@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from farm.errors import UsageError
 
-FLAG, TEXT, COUNT, SECONDS, SIZE = "flag", "text", "count", "seconds", "size"
+FLAG, TEXT, COUNT, SECONDS, AGE, SIZE = "flag", "text", "count", "seconds", "age", "size"
 
+_LEAST = 1e-9  # of what must be above 0
 _SIZE_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 _SECONDS_UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class Option:
-    """One option. kind: FLAG, TEXT, COUNT (a whole number above 0), SECONDS or SIZE. env: where it is read from when
+    """One option. kind: FLAG, TEXT, COUNT (a whole number above 0), SECONDS, AGE (the same, or 0) or SIZE. env: where it is read from when
     the command line does not say. default: as a person would type it."""
 
     __slots__ = ("choices", "default", "env", "flags", "help", "kind", "metavar", "name", "repeat")
@@ -180,7 +181,7 @@ SERVE = Command(
             "keep_results",
             "--keep-results",
             "How long to keep what background jobs wrote and how they ended; 0: not at all.",
-            SECONDS,
+            AGE,
             metavar="TIME",
             default="7d",
         ),
@@ -388,8 +389,9 @@ def _convert(option: Option, source: str, text: str) -> Value:
         if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
             raise UsageError(f"{source} is not a whole number above 0: {text!r}")
         return int(text)
-    if option.kind == SECONDS:
-        return _measure(source, text, _SECONDS_UNITS, "a time", "write 10s, 500ms, 5m or 2h")
+    if option.kind in (SECONDS, AGE):
+        least = 0.0 if option.kind == AGE else _LEAST
+        return _measure(source, text, _SECONDS_UNITS, "a time", "write 10s, 500ms, 5m or 2h", least)
     if option.kind == SIZE:
         upper = text.upper().removesuffix("B").removesuffix("I")
         size = int(_measure(source, upper, _SIZE_UNITS, "a size", "write 64M or 1G"))
@@ -400,7 +402,7 @@ def _convert(option: Option, source: str, text: str) -> Value:
 
 
 def _measure(
-    source: str, text: str, units: dict[str, float] | dict[str, int], what: str, hint: str, least: float = 1e-9
+    source: str, text: str, units: dict[str, float] | dict[str, int], what: str, hint: str, least: float = _LEAST
 ) -> float:
     number = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
     unit = text[len(number) :]
