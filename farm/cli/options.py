@@ -16,8 +16,8 @@ _SECONDS_UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "h": 3600.0, "d": 8
 
 
 class Option:
-    """One option. kind: FLAG, TEXT, COUNT (a whole number above 0), SECONDS, AGE (the same, or 0) or SIZE. env: where it is read from when
-    the command line does not say. default: as a person would type it."""
+    """One option. kind: FLAG, TEXT, COUNT (a whole number above 0), SECONDS, AGE (the same, or 0) or SIZE.
+    env: where it is read from when the command line does not say. default: as a person would type it."""
 
     __slots__ = ("choices", "default", "env", "flags", "help", "kind", "metavar", "name", "repeat")
 
