@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from farm.cli.main import cannot_write, say
 from farm.cli.options import Values
 from farm.cli.server import MEMORY, default_directory
-from farm.errors import EXIT_DATA, EXIT_OK, EXIT_UNAVAILABLE, UsageError
+from farm.errors import EXIT_DATA, EXIT_OK, EXIT_UNAVAILABLE, InputError, UsageError
 from farm.protocol.limits import STORED_PAYLOAD_MAX
 from farm.protocol.names import shown
 from farm.store import backup as copies
@@ -148,9 +148,12 @@ class _Counted:
 
     def lines(self) -> Iterator[bytes]:
         """One after the other."""
-        while line := sys.stdin.buffer.readline(LINE_MAX):
-            self.count += bool(line.strip())
-            yield line
+        try:
+            while line := sys.stdin.buffer.readline(LINE_MAX):
+                self.count += bool(line.strip())
+                yield line
+        except OSError as error:
+            raise InputError(f"cannot read stdin: {(error.strerror or str(error)).lower()}") from error
 
 
 def _directory(values: Values) -> str:

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from farm.errors import EXIT_CANNOT_CREATE, EXIT_NO_INPUT, EXIT_UNAVAILABLE
+from farm.errors import EXIT_CANNOT_CREATE, EXIT_NO_INPUT, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
 from farm.store.contract import StoreError
 
 FILE, LOCK, BALLAST = "jobs.db", "lock", "ballast"
@@ -89,7 +89,12 @@ def reading(directory: str) -> Iterator[sqlite3.Connection]:
 
 
 def must_be_there(directory: str) -> None:
-    """Raise StoreError where there is no store."""
+    """Raise StoreError where there is no store, or where it is not for this user to see."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        try:
+            os.stat(os.path.join(directory, FILE))
+        except PermissionError as error:
+            raise StoreError(f"{directory}: permission denied", "it is another user's", EXIT_NO_PERMISSION) from error
     if not os.path.isfile(os.path.join(directory, FILE)) and not os.path.isfile(os.path.join(directory, REPAIRED)):
         raise StoreError(
             f"there is no store in {directory}", "name the directory that farm server --store has", EXIT_NO_INPUT

@@ -387,6 +387,29 @@ def test_what_needs_a_stopped_server(lone_rig: Rig, tmp_path: Path) -> None:
         assert "in use" in done.error
 
 
+def test_stdin_that_cannot_be_read(lone_rig: Rig, tmp_path: Path) -> None:
+    """It is closed: one line."""
+    done = lone_rig.shell(f"farm store import {tmp_path}/s <&-")
+    assert done.status == 66
+    assert done.error.startswith("cannot read stdin: ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody")
+def test_another_users_store_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    """It is only not to be seen."""
+    from farm.store.contract import StoreError
+    from farm.store.place import must_be_there
+
+    path = filled(tmp_path / "s", job(1))
+    os.seteuid(65534)
+    try:
+        with pytest.raises(StoreError, match="permission denied") as caught:
+            must_be_there(str(path))
+    finally:
+        os.seteuid(0)
+    assert caught.value.status == 77
+
+
 def test_another_programs_file(lone_rig: Rig, tmp_path: Path) -> None:
     """Is left alone."""
     (tmp_path / "s").mkdir()
