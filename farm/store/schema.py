@@ -105,9 +105,10 @@ _numbers = struct.Struct(">qqdd")
 
 def checksum(save: Save) -> int:
     """CRC-32 of every column of a row of `job`."""
-    names = b"%d %d %d " % (len(save.function), len(save.unique), len(save.reducer))
-    head = _numbers.pack(save.id, save.priority, save.due, save.created)
-    return zlib.crc32(save.payload, zlib.crc32(b"".join((head, names, save.function, save.unique, save.reducer))))
+    id, function, unique, priority, payload, reducer, due, created = save
+    names = b"%d %d %d " % (len(function), len(unique), len(reducer))
+    head = _numbers.pack(id, priority, due, created)
+    return zlib.crc32(payload, zlib.crc32(b"".join((head, names, function, unique, reducer))))
 
 
 def checksum_of_end(end: Finish) -> int:

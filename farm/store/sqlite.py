@@ -421,4 +421,5 @@ class SqliteStore(Store):
 
 
 def _row(save: Save) -> tuple[object, ...]:
-    return (*save[:4], save.reducer, save.due, save.created, checksum(save), save.payload)
+    id, function, unique, priority, payload, reducer, due, created = save
+    return id, function, unique, priority, reducer, due, created, checksum(save), payload
