@@ -10,6 +10,7 @@ from __future__ import annotations
 EXIT_OK = 0
 EXIT_JOB_FAILED = 1  # a job failed and its worker gave no exit code (a stock Gearman worker)
 EXIT_USAGE = 64
+EXIT_DATA = 65
 EXIT_NO_INPUT = 66
 EXIT_UNAVAILABLE = 69
 EXIT_INTERNAL = 70
@@ -26,13 +27,14 @@ EXIT_MEANINGS = {
     EXIT_OK: "all went well",
     EXIT_JOB_FAILED: "the job failed at a stock Gearman worker, which gives no exit code",
     EXIT_USAGE: "wrong usage: unknown option, bad function name, missing argument",
+    EXIT_DATA: "a store is damaged, or it or an import is not what this version can read",
     EXIT_NO_INPUT: "an input file cannot be read",
     EXIT_UNAVAILABLE: "no server answers, the server went away, the address is taken, or no worker (--no-wait)",
     EXIT_INTERNAL: "a bug in farm; FARM_DEBUG=1 shows where",
     EXIT_CANNOT_CREATE: "an output or log file cannot be written",
     EXIT_TRY_AGAIN: "try again: the queue is full, or the job was restarted after part of its output had gone out",
     EXIT_PROTOCOL: "the other side does not speak Gearman, or broke its rules",
-    EXIT_NO_PERMISSION: "an address other than loopback without --insecure",
+    EXIT_NO_PERMISSION: "an address other than loopback without --insecure, or another user's store",
     EXIT_WORKER_FAILED: "farm's worker could not run the job",
     EXIT_NOT_EXECUTABLE: "the worker's command is not executable",
     EXIT_NOT_FOUND: "the worker's command was not found",

@@ -12,7 +12,7 @@ import typer
 from farm import __version__
 from farm.cli.light import merge
 from farm.cli.main import cannot_write, run_command
-from farm.cli.options import COMMON, FLAG, Argument, Command, Option, Values, commands, complete
+from farm.cli.options import COMMON, FLAG, GROUPS, Argument, Command, Option, Values, commands, complete
 from farm.errors import EXIT_OK, FarmError, UsageError
 
 _HELP = "A Gearman job server, and a toolkit that makes any Unix command a worker."
@@ -43,10 +43,14 @@ def build() -> typer.Typer:
         name="farm", help=_HELP, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
     )
     app.callback()(_with_signature(_common, COMMON, (), version=True))
+    groups = {name: typer.Typer(name=name, help=help, rich_markup_mode=None) for name, help in GROUPS.items()}
     for command in commands():
         epilog = "Examples:\n\n" + "\n\n".join(command.examples.splitlines())
         function = _with_signature(_runner(command), command.options, command.arguments)
-        app.command(command.name, help=command.help, epilog=epilog)(function)
+        group, _, name = command.name.rpartition(" ")
+        (groups[group] if group else app).command(name, help=command.help, epilog=epilog)(function)
+    for group_app in groups.values():
+        app.add_typer(group_app)
     return app
 
 
@@ -66,6 +70,9 @@ def _runner(command: Command) -> Callable[..., int]:
 def _plain_usage(group: Any) -> None:
     """`FUNCTION`, as in any man page; typer writes `{FUNCTION}`, which elsewhere means a choice."""
     for command in group.commands.values():
+        if hasattr(command, "commands"):
+            _plain_usage(command)
+            continue
         for parameter in command.params:
             if parameter.param_type_name == "argument":
                 name = parameter.metavar
@@ -84,7 +91,7 @@ def _with_signature(
             argument.name,
             keyword,
             annotation=_argument(argument),
-            default=[] if argument.rest else inspect.Parameter.empty,
+            default=[] if argument.rest else None if argument.optional else inspect.Parameter.empty,
         )
         for argument in arguments
     ]
@@ -126,9 +133,10 @@ def _choices(option: Option) -> Callable[[str], list[str]]:
 
 
 def _argument(argument: Argument) -> Any:
-    kind: Any = list[str] if argument.rest else str
+    kind: Any = list[str] if argument.rest else str | None if argument.optional else str
     complete_name = _function_names if argument.name == "function" else None
-    info = typer.Argument(help=argument.help, metavar=argument.metavar, autocompletion=complete_name)
+    help = argument.help + (f" [env: {argument.env}]" if argument.env else "")
+    info = typer.Argument(help=help, show_default=False, metavar=argument.metavar, autocompletion=complete_name)
     return Annotated[kind, info]
 
 
@@ -156,13 +164,15 @@ def _function_names(incomplete: str) -> list[str]:
 def _usage_error(error: typer.TyperException) -> UsageError:
     """Typer's words as one line, and a hint."""
     context = getattr(error, "ctx", None)
-    name = context.info_name if context and context.parent else ""
-    hint = f"farm {name} --help" if name else "farm --help"
+    name = ""
+    while context and context.parent:
+        name, context = f"{context.info_name} {name}", context.parent
+    hint = f"farm {name}--help"
     words = error.format_message().strip().replace("\n", " ")
     words, _, guess = words.partition(" Did you mean ")
     if guess:
         hint = f"did you mean {guess} See {hint}"
-    elif name == "work" and "No such option" in words:
+    elif name == "work " and "No such option" in words:
         hint = "put -- before the command: farm work FUNCTION -- COMMAND ..."
     words = words.strip().rstrip(".")
     return UsageError(words[:1].lower() + words[1:], hint)

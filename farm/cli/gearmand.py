@@ -12,15 +12,19 @@ import shlex
 from farm import __version__
 from farm.broker.broker import Rules
 from farm.cli import light
-from farm.cli.gearmand_options import GEARMAND, MODULE_OPTIONS, REFUSED, TUNING
+from farm.cli.gearmand_options import DURABLE, DURABLE_OPTIONS, GEARMAND, MODULE_OPTIONS, QUEUES, REFUSED, TUNING
 from farm.cli.main import say
-from farm.cli.options import Values, complete
+from farm.cli.options import SERVE, Values, complete
+from farm.cli.server import default_directory
 from farm.errors import EXIT_OK, InputError, UsageError
 from farm.protocol.address import Address, is_loopback, parse_address
 from farm.server.config import ServerConfig
 from farm.server.daemon import serve
 from farm.server.logs import LogConfig
+from farm.store.contract import Store
+from farm.store.gearmand import TABLE, MovedStore
 from farm.store.memory import MemoryStore
+from farm.store.sqlite import SqliteStore
 
 DEFAULT_CONFIG = "/etc/gearmand.conf"
 DEFAULT_LOG = "/var/log/gearmand.log"
@@ -46,7 +50,7 @@ def run(values: Values) -> int:
     level = str(values["verbose"])
     return serve(
         config,
-        MemoryStore(),
+        _store(values),
         logs=LogConfig(
             level=_LEVELS.get(level, level.lower()),
             path={"stderr": None, "none": os.devnull}.get(log_file, log_file),
@@ -84,17 +88,41 @@ def _with_config_file(values: Values) -> Values:
 
 def _refuse(values: Values) -> None:
     queue = _text(values, "queue_type")
-    if queue != "builtin":
+    if queue not in QUEUES:
         raise UsageError(
-            f"--queue-type {queue}: this version of farm keeps jobs in memory only",
-            "leave it out if jobs need not outlive the server; otherwise stay with gearmand for now",
+            f"--queue-type {queue}: farm has no such queue",
+            f"-q {DURABLE} keeps jobs in farm's own store; without -q they last as long as the server",
         )
     for name, why in REFUSED.items():
         if values[name]:
             raise UsageError(f"--{name.replace('_', '-')} is not supported: {why}", "leave it out")
-    for name in (*MODULE_OPTIONS, "store_queue_on_shutdown"):
+    for name in MODULE_OPTIONS:
         if values[name]:
             raise UsageError(f"--{name.replace('_', '-')}: farm has no such queue module", "leave it out")
+    for name in DURABLE_OPTIONS:
+        if values[name] and queue != DURABLE:
+            raise UsageError(
+                f"--{name.replace('_', '-')} means nothing without -q {DURABLE}", "add it, or leave it out"
+            )
+
+
+def _store(values: Values) -> Store:
+    """-q libsqlite3 is farm's own store, beside gearmand's file; what that holds is taken in once."""
+    if values["queue_type"] != DURABLE:
+        return MemoryStore()
+    file = _text(values, "libsqlite3_db")
+    if not file:
+        return SqliteStore(default_directory())
+    return MovedStore(f"{file}.farm", file, _text(values, "libsqlite3_table") or TABLE)
+
+
+def _rules_of_keeping(values: Values) -> dict[str, int]:
+    """As `farm server` has them by default, where there is a store to keep in."""
+    if values["queue_type"] != DURABLE:
+        return {}
+    defaults = complete(SERVE, {}, {})
+    sizes = {"result_max": defaults["result_max"], "payload_memory_max": defaults["payload_memory"]}
+    return {name: size for name, size in sizes.items() if isinstance(size, int)}
 
 
 def _warn(values: Values) -> None:
@@ -119,6 +147,7 @@ def _config(values: Values) -> ServerConfig:
             wake_all=_number(values, "worker_wakeup") == 0,
             exceptions=bool(values["exceptions"]),
             losses_max=_number(values, "job_retries", RETRIES_MAX),
+            **_rules_of_keeping(values),
         ),
         backlog=_number(values, "backlog") or 1024,
     )

@@ -14,6 +14,7 @@ TUNING = {
     "threads": "one thread serves all connections",
     "hashtable_buckets": "tables grow by themselves",
     "job_handle_prefix": "handles are farm's own, and never repeat",
+    "store_queue_on_shutdown": "every job is stored before it is acknowledged",
     "coredump": "the system's limit holds",
     "keepalive": "keepalive is always on",
     "keepalive_idle": "keepalive is always on",
@@ -28,9 +29,10 @@ REFUSED = {
     "ssl_certificate": "farm has no TLS yet; use an ssh tunnel or stunnel",
     "ssl_key": "farm has no TLS yet; use an ssh tunnel or stunnel",
 }
+DURABLE = "libsqlite3"
+QUEUES = ("builtin", DURABLE)
+DURABLE_OPTIONS = ("libsqlite3_db", "libsqlite3_table", "store_queue_on_shutdown")
 _MODULES = (
-    "libsqlite3-db",
-    "libsqlite3-table",
     "libpq-conninfo",
     "libpq-table",
     "redis-server",
@@ -83,7 +85,7 @@ GEARMAND = Command(
         Option(
             "queue_type",
             "--queue-type -q",
-            "Only builtin (memory), until farm has a durable store.",
+            "builtin: jobs last as long as the server; libsqlite3: they are kept in farm's own durable store.",
             metavar="NAME",
             default="builtin",
         ),
@@ -111,7 +113,16 @@ GEARMAND = Command(
             Option(name.replace("-", "_"), f"--{name}", "Of a queue module; see --queue-type.", metavar="TEXT")
             for name in _MODULES
         ),
-        Option("store_queue_on_shutdown", "--store-queue-on-shutdown", "Of a queue module; see --queue-type.", FLAG),
+        Option(
+            "libsqlite3_db",
+            "--libsqlite3-db",
+            "With -q libsqlite3: jobs are kept in FILE.farm; what gearmand left in FILE is taken in once.",
+            metavar="FILE",
+        ),
+        Option(
+            "libsqlite3_table", "--libsqlite3-table", "gearmand's table in that file (gearman_queue).", metavar="NAME"
+        ),
+        Option("store_queue_on_shutdown", "--store-queue-on-shutdown", _TUNES, FLAG),
         Option("version", "--version -V", "Print the version.", FLAG),
     ),
     "farm gearmand -d -L 127.0.0.1 -p 4730 -P /run/gearmand.pid -l /var/log/gearmand.log -j 3",

@@ -4,7 +4,7 @@ option, a missing argument) it declines, and typer answers; a test holds the two
 
 from __future__ import annotations
 
-from farm.cli.options import COMMON, FLAG, Command, Option, Values, find
+from farm.cli.options import COMMON, FLAG, GROUPS, Command, Option, Values, find
 
 
 class Declined(Exception):
@@ -15,11 +15,12 @@ def parse(argv: list[str]) -> tuple[Command, Values]:
     """The command and what was given for it (see options.complete). Raises Declined."""
     before: Values = {}
     rest = _options(argv, COMMON, before, stop_at_argument=True)
-    command = find(rest[0]) if rest else None
+    size = 2 if rest and rest[0] in GROUPS else 1
+    command = find(" ".join(rest[:size])) if rest else None
     if command is None:
         raise Declined
     given: Values = {}
-    words = _options(rest[1:], command.options, given)
+    words = _options(rest[size:], command.options, given)
     _arguments(command, words, given)
     return command, merge(before, given)
 
@@ -35,6 +36,8 @@ def _arguments(command: Command, words: list[str], given: Values) -> None:
         if argument.rest:
             given[argument.name] = words
             return
+        if not words and argument.optional:
+            continue
         if not words or not words[0]:
             raise Declined
         given[argument.name] = words.pop(0)

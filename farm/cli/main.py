@@ -91,6 +91,10 @@ def run_command(name: str, values: Values) -> int:
         from farm.cli.server import run
     elif name == "gearmand":
         from farm.cli.gearmand import run
+    elif name.startswith("store "):
+        from farm.cli.store import RUN
+
+        run = RUN[name]
     else:
         from farm.cli.status import run
     return run(values)

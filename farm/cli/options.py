@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from farm.errors import UsageError
 
-FLAG, TEXT, COUNT, SECONDS, SIZE = "flag", "text", "count", "seconds", "size"
+FLAG, TEXT, COUNT, SECONDS, AGE, SIZE = "flag", "text", "count", "seconds", "age", "size"
 
+_LEAST = 1e-9  # of what must be above 0
 _SIZE_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 _SECONDS_UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class Option:
-    """One option. kind: FLAG, TEXT, COUNT (a whole number above 0), SECONDS or SIZE. env: where it is read from when
-    the command line does not say. default: as a person would type it."""
+    """One option. kind: FLAG, TEXT, COUNT (a whole number above 0), SECONDS, AGE (the same, or 0) or SIZE.
+    env: where it is read from when the command line does not say. default: as a person would type it."""
 
     __slots__ = ("choices", "default", "env", "flags", "help", "kind", "metavar", "name", "repeat")
 
@@ -44,19 +45,23 @@ class Option:
 
 
 class Argument:
-    """One positional argument; `rest` takes all that are left."""
+    """One positional argument; `rest` takes all that are left. optional: it may be left out, and `env` says it then."""
 
-    __slots__ = ("help", "metavar", "name", "rest")
+    __slots__ = ("env", "help", "metavar", "name", "optional", "rest")
 
-    def __init__(self, name: str, metavar: str, help: str, rest: bool = False) -> None:
+    def __init__(
+        self, name: str, metavar: str, help: str, rest: bool = False, optional: bool = False, env: str = ""
+    ) -> None:
         self.name = name
         self.metavar = metavar
         self.help = help
         self.rest = rest
+        self.optional = optional
+        self.env = env
 
 
 class Command:
-    """One command of farm."""
+    """One command of farm. name: one word, or two for a command of a group (GROUPS)."""
 
     __slots__ = ("arguments", "examples", "help", "name", "options")
 
@@ -176,7 +181,7 @@ SERVE = Command(
             "keep_results",
             "--keep-results",
             "How long to keep what background jobs wrote and how they ended; 0: not at all.",
-            SECONDS,
+            AGE,
             metavar="TIME",
             default="7d",
         ),
@@ -304,6 +309,8 @@ STATUS = Command(
 
 _COMMANDS = {command.name: command for command in (SERVE, WORK, SUBMIT, STATUS)}
 
+GROUPS = {"store": "Check, back up, shrink, export and import the jobs that farm server keeps on disk."}
+
 
 def find(name: str) -> Command | None:
     """The command of this name; None: there is none."""
@@ -311,12 +318,18 @@ def find(name: str) -> Command | None:
         from farm.cli.gearmand_options import GEARMAND
 
         return GEARMAND
+    if name.startswith("store "):
+        from farm.cli.store_options import STORE
+
+        return STORE.get(name)
     return _COMMANDS.get(name)
 
 
 def commands() -> list[Command]:
     """All of them."""
-    return [command for name in (*_COMMANDS, "gearmand") if (command := find(name))]
+    from farm.cli.store_options import STORE
+
+    return [command for name in (*_COMMANDS, *STORE, "gearmand") if (command := find(name))]
 
 
 def complete(command: Command, given: Values, environment: dict[str, str]) -> Values:
@@ -327,6 +340,9 @@ def complete(command: Command, given: Values, environment: dict[str, str]) -> Va
     With a configuration file "sources" says where each value came from. Raises UsageError and InputError.
     """
     values: Values = {argument.name: given.get(argument.name) for argument in command.arguments}
+    for argument in command.arguments:
+        if argument.env and values[argument.name] is None:
+            values[argument.name] = environment.get(argument.env)
     file: Values = {}
     sources: dict[str, str] = {}
     if CONFIG in command.options:
@@ -373,8 +389,9 @@ def _convert(option: Option, source: str, text: str) -> Value:
         if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
             raise UsageError(f"{source} is not a whole number above 0: {text!r}")
         return int(text)
-    if option.kind == SECONDS:
-        return _measure(source, text, _SECONDS_UNITS, "a time", "write 10s, 500ms, 5m or 2h")
+    if option.kind in (SECONDS, AGE):
+        least = 0.0 if option.kind == AGE else _LEAST
+        return _measure(source, text, _SECONDS_UNITS, "a time", "write 10s, 500ms, 5m or 2h", least)
     if option.kind == SIZE:
         upper = text.upper().removesuffix("B").removesuffix("I")
         size = int(_measure(source, upper, _SIZE_UNITS, "a size", "write 64M or 1G"))
@@ -385,7 +402,7 @@ def _convert(option: Option, source: str, text: str) -> Value:
 
 
 def _measure(
-    source: str, text: str, units: dict[str, float] | dict[str, int], what: str, hint: str, least: float = 1e-9
+    source: str, text: str, units: dict[str, float] | dict[str, int], what: str, hint: str, least: float = _LEAST
 ) -> float:
     number = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
     unit = text[len(number) :]

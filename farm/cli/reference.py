@@ -50,7 +50,7 @@ def _command(command: Command) -> Iterator[str]:
     yield "| argument or option | meaning | default | environment |"
     yield "|---|---|---|---|"
     for argument in command.arguments:
-        yield f"| `{argument.metavar}` | {argument.help} | | |"
+        yield f"| `{argument.metavar}` | {argument.help} | | {f'`{argument.env}` ' if argument.env else ''}|"
     for option in command.options:
         default = f"`{option.default}`" if option.default else ""
         env = f"`{option.env}`" if option.env else ""

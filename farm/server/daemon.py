@@ -7,6 +7,7 @@ whatever comes after it in a script finds the server ready.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import pwd
@@ -27,6 +28,10 @@ log = logging.getLogger("farm.server")
 
 READY = b"ready"
 DESCRIPTORS_MAX = 65536  # above what a shell has open
+# When Python looks for garbage that refers to itself. The server makes nearly none, and jobs are walked over in vain.
+# Measured on durable submissions: 15.7 us of processor time a job with Python's own 700 objects, 12.4 with these, 12.1
+# without any collection.
+GC_THRESHOLDS = (50_000, 20, 10)
 
 
 def serve(
@@ -56,9 +61,11 @@ def _serve(
     user: str | None,
     ready: Callable[[], None],
 ) -> int:
+    gc.set_threshold(*GC_THRESHOLDS)
     handler = set_up(logs)
     loop = Loop()
-    server = Server(config, store, loop)
+    with _as_user(user, store):
+        server = Server(config, store, loop)
     try:
         loop.on_signal(signal.SIGTERM, server.stop)
         loop.on_signal(signal.SIGINT, server.stop)
@@ -83,15 +90,45 @@ def _serve(
 
 def _become(name: str) -> None:
     """Give up root's rights, which only listening on a low port and writing to system directories needed."""
+    entry = _user(name)
     try:
-        entry = pwd.getpwnam(name)
         os.initgroups(name, entry.pw_gid)
         os.setgid(entry.pw_gid)
         os.setuid(entry.pw_uid)
+    except PermissionError as error:
+        raise _cannot_become(name) from error
+
+
+@contextlib.contextmanager
+def _as_user(name: str | None, store: Store) -> Iterator[None]:
+    """For a moment: what the store makes must be that user's, who goes on with it, and not root's."""
+    if name is None:
+        yield
+        return
+    entry, group, groups = _user(name), os.getegid(), os.getgroups()
+    if os.geteuid() != 0:
+        raise _cannot_become(name)
+    store.give_to(entry.pw_uid, entry.pw_gid)
+    os.initgroups(name, entry.pw_gid)
+    os.setegid(entry.pw_gid)
+    os.seteuid(entry.pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
+def _user(name: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(name)
     except KeyError:
         raise UsageError(f"there is no user {name!r}") from None
-    except PermissionError as error:
-        raise UsageError(f"cannot become {name!r}", "only root can") from error
+
+
+def _cannot_become(name: str) -> UsageError:
+    return UsageError(f"cannot become {name!r}", "only root can")
 
 
 @contextlib.contextmanager

@@ -39,6 +39,10 @@ class Store(ABC):
     def describe(self) -> str:
         """Where jobs are kept, for the log."""
 
+    def give_to(self, user: int, group: int) -> None:
+        """Before `open`, as root: that user will open it. Raises StoreError."""
+        return
+
     @abstractmethod
     def open(self) -> int:
         """Own the journal. Returns a shard number, greater than 0, that no `open` of any journal is likely to have

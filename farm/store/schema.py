@@ -6,12 +6,15 @@ in tests/contract/stores and must open for ever.
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import struct
 import zlib
 
 from farm.broker.effects import Finish, Save
-from farm.store.contract import StoreError
+from farm.broker.job import SEQUENCE_BITS
+from farm.errors import EXIT_DATA
+from farm.store.contract import SHARD_START_MAX, StoreError
 
 APPLICATION_ID = 0x6661726D  # "farm", in the header of the file, so that no other program's file is taken for one
 
@@ -58,27 +61,43 @@ CREATE TABLE damaged (                          -- rows of `job` whose checksum 
 ) STRICT;
 """
 
-MIGRATIONS = (_VERSION_1,)  # MIGRATIONS[n] makes version n + 1 of version n; 0 is an empty file
+_VERSION_2 = """
+CREATE TABLE imported (                         -- from where the jobs of another program's queue were taken in
+    source TEXT PRIMARY KEY,                    -- its file
+    mark TEXT NOT NULL,                         -- what tells whether the file has changed since
+    jobs INTEGER NOT NULL,
+    at REAL NOT NULL
+) STRICT;
+"""
+
+MIGRATIONS = (_VERSION_1, _VERSION_2)  # MIGRATIONS[n] makes version n + 1 of version n; 0 is an empty file
 VERSION = len(MIGRATIONS)
 
 
-def bring_up_to_date(database: sqlite3.Connection, where: str) -> int:
-    """Create or migrate the tables, in one transaction. Returns the version that was found, 0 for a new file. Raises
-    StoreError for a file of another program or of a newer farm."""
+def version_of(database: sqlite3.Connection, where: str) -> int:
+    """The version of a file's tables, 0 for a new file. Raises StoreError for a file of another program or of a newer
+    farm."""
     (application,) = database.execute("PRAGMA application_id").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()
     (tables,) = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if (tables or version) and application != APPLICATION_ID:
-        raise StoreError(f"{where} is not a store of farm", "give another place with --store")
+        raise StoreError(f"{where} is not a store of farm", "give another place with --store", EXIT_DATA)
     if version > VERSION:
         raise StoreError(
             f"{where} was written by a newer farm (schema {version}; this one knows {VERSION})",
             "use that version, or another place with --store",
+            EXIT_DATA,
         )
+    return int(version)
+
+
+def bring_up_to_date(database: sqlite3.Connection, where: str) -> int:
+    """Create or migrate the tables, in one transaction. Returns the version that was found; errors as `version_of`."""
+    version = version_of(database, where)
     if version < VERSION:
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
         database.executescript(f"BEGIN IMMEDIATE; {''.join(MIGRATIONS[version:])} {marks} COMMIT")
-    return int(version)
+    return version
 
 
 _numbers = struct.Struct(">qqdd")
@@ -86,12 +105,36 @@ _numbers = struct.Struct(">qqdd")
 
 def checksum(save: Save) -> int:
     """CRC-32 of every column of a row of `job`."""
-    names = b"%d %d %d " % (len(save.function), len(save.unique), len(save.reducer))
-    head = _numbers.pack(save.id, save.priority, save.due, save.created)
-    return zlib.crc32(save.payload, zlib.crc32(b"".join((head, names, save.function, save.unique, save.reducer))))
+    id, function, unique, priority, payload, reducer, due, created = save
+    names = b"%d %d %d " % (len(function), len(unique), len(reducer))
+    head = _numbers.pack(id, priority, due, created)
+    return zlib.crc32(payload, zlib.crc32(b"".join((head, names, function, unique, reducer))))
 
 
 def checksum_of_end(end: Finish) -> int:
     """CRC-32 of what a row of `ended` has from the worker."""
     head = _numbers.pack(end.id, end.exit_code, end.started, end.ended)
     return zlib.crc32(end.log, zlib.crc32(end.result, zlib.crc32(head + end.outcome.encode() + end.worker)))
+
+
+def is_sound(row: Save | Finish, crc: object) -> bool:
+    """Whether a row that was read is what was written."""
+    try:
+        return (checksum(row) if isinstance(row, Save) else checksum_of_end(row)) == crc
+    except (TypeError, ValueError, AttributeError, struct.error):  # a field is not even of the kind it was
+        return False
+
+
+OPENS_MAX = 1 << 16  # how often a store may be opened before its shards meet those that a fresh one has kept clear of
+
+
+def fresh_shard(database: sqlite3.Connection) -> int:
+    """For a copy of a store: a shard that neither is in it nor will be the original's, which counts on from its own."""
+    rows = database.execute(
+        f"SELECT DISTINCT id >> {SEQUENCE_BITS} FROM (SELECT id FROM job UNION SELECT id FROM ended)"
+    )
+    taken = {int(shard) for (shard,) in rows}
+    while True:
+        start = 1 + random.SystemRandom().randrange(SHARD_START_MAX)
+        if not any(start <= shard <= start + OPENS_MAX for shard in taken):
+            return start

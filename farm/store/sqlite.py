@@ -7,24 +7,24 @@ in their defaults. Why rows are inserted by the owner and only COMMIT is left to
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import random
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from farm.broker.effects import Change, Expire, Finish, Save
-from farm.errors import EXIT_CANNOT_CREATE, EXIT_UNAVAILABLE
+from farm.broker.job import SEQUENCE_BITS, first_id
+from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
 from farm.store.contract import SHARD_START_MAX, Fenced, Store, StoreError
-from farm.store.schema import bring_up_to_date, checksum, checksum_of_end
+from farm.store.place import BALLAST, BUSY_TIMEOUT_S, FILE, REPAIRED, make_directory, take_lock
+from farm.store.schema import bring_up_to_date, checksum, checksum_of_end, is_sound
 
 log = logging.getLogger("farm.store")
 
-FILE, LOCK, BALLAST = "jobs.db", "lock", "ballast"
 SQLITE_MIN = (3, 37, 0)  # STRICT tables
-BUSY_TIMEOUT_S = 10.0  # another process may hold the file for a moment: `farm store vacuum`, a backup
 WAL_PAGES_MAX = 1000  # 4 MB: then the write-ahead log is copied into the file; more would need more room on a full disk
 WAL_KEPT_MAX = 16 * 1024 * 1024  # what is left of the log's file after a large transaction
 CACHE_SIZE = 16 * 1024 * 1024
@@ -44,6 +44,14 @@ _FINISH = """INSERT INTO ended
     FROM job WHERE id = ?11 ON CONFLICT DO NOTHING"""
 _LOAD = """SELECT id, function, unique_key, priority, payload, reducer, due, created, crc FROM job ORDER BY id"""
 _ENDED = """SELECT id, outcome, started, ended, worker, exit_code, result, log, cut, crc FROM ended WHERE id = ?"""
+_KNOWN = "SELECT 1 FROM job WHERE id = ? UNION ALL SELECT 1 FROM ended WHERE id = ?"
+
+
+class Source(NamedTuple):
+    """Where jobs were taken in from: its file, and what tells whether that has changed since."""
+
+    path: str
+    mark: str
 
 
 class SqliteStore(Store):
@@ -68,13 +76,33 @@ class SqliteStore(Store):
 
     # -- opening
 
+    def give_to(self, user: int, group: int) -> None:
+        """See Store. A directory that is there already stays whose it is."""
+        if make_directory(self.directory):
+            os.chown(self.directory, user, group)
+        owner = os.stat(self.directory).st_uid
+        if owner != user:
+            raise StoreError(
+                f"the store {self.directory} belongs to another user",
+                f"chown -R {user}:{group} {self.directory}",
+                EXIT_NO_PERMISSION,
+            )
+
     def open(self) -> int:
         """See Store. One server at a time: a second one is refused."""
         if sqlite3.sqlite_version_info < SQLITE_MIN:
-            raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or newer is needed")
-        self._make_directory()
+            raise StoreError(
+                f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or newer is needed", status=EXIT_UNAVAILABLE
+            )
+        make_directory(self.directory)
         try:
             self._take_lock()
+            if os.path.exists(os.path.join(self.directory, REPAIRED)):
+                raise StoreError(
+                    f"a repair of the store {self.directory} was interrupted",
+                    f"farm store check --repair {self.directory}",
+                    EXIT_DATA,
+                )
             self._writer = self._connect()
             self._prepare(self._writer)
             self._reader = self._connect()
@@ -90,33 +118,8 @@ class SqliteStore(Store):
             raise
         return self._shard
 
-    def _make_directory(self) -> None:
-        if os.path.isdir(self.directory):
-            return
-        try:
-            os.makedirs(os.path.dirname(os.path.abspath(self.directory)), mode=0o755, exist_ok=True)
-            os.mkdir(self.directory, 0o700)
-            _sync_directory(os.path.dirname(os.path.abspath(self.directory)))
-        except OSError as error:
-            raise StoreError(
-                f"cannot make the store's directory {self.directory}: {error.strerror}",
-                "give another place with --store",
-                status=EXIT_CANNOT_CREATE,
-            ) from error
-
     def _take_lock(self) -> None:
-        self._lock = os.open(os.path.join(self.directory, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(self._lock, 32).decode("ascii", "replace").strip() or "unknown"
-            raise StoreError(
-                f"the store {self.directory} is in use by another farm server (process {owner})",
-                "give this server a place of its own: --store PATH",
-                status=EXIT_UNAVAILABLE,
-            ) from None
-        os.truncate(self._lock, 0)
-        os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
+        self._lock = take_lock(self.directory)
 
     def _connect(self) -> sqlite3.Connection:
         # Created here, for SQLite would make it as readable as the umask says; its other files follow its mode.
@@ -141,7 +144,9 @@ class SqliteStore(Store):
         faults = [words for (words,) in database.execute("PRAGMA quick_check(3)")]
         if faults != ["ok"]:
             raise StoreError(
-                f"the store {self.directory} is damaged: {'; '.join(faults)}", f"farm store check {self.directory}"
+                f"the store {self.directory} is damaged: {'; '.join(faults)}",
+                f"farm store check --repair {self.directory}",
+                EXIT_DATA,
             )
         # After an error of the disk the log may hold what the file does not: copying it writes and syncs it again.
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -159,7 +164,7 @@ class SqliteStore(Store):
         try:
             for *fields, crc in database.execute(_LOAD):
                 save = Save(*fields)
-                if checksum(save) == crc:
+                if is_sound(save, crc):
                     yield save
                 else:
                     damaged.append(save.id)
@@ -211,11 +216,7 @@ class SqliteStore(Store):
     def _put(self, changes: Iterable[Change]) -> None:
         database = self._opened()
         if not database.in_transaction:
-            database.execute("BEGIN IMMEDIATE")
-            (shard,) = database.execute("SELECT shard FROM owner").fetchone()
-            if shard != self._shard:
-                database.execute("ROLLBACK")
-                raise Fenced(f"another server has taken the store {self.directory} over")
+            self._begin(database)
         saves: list[tuple[object, ...]] = []
         ends: list[tuple[object, ...]] = []
         gone: list[tuple[int]] = []
@@ -227,9 +228,7 @@ class SqliteStore(Store):
                 if seen and change.id in seen:
                     self._execute(database, saves, ends, gone)
                     saves, ends, gone, seen = [], [], [], set()
-                saves.append(
-                    (*change[:4], change.reducer, change.due, change.created, checksum(change), change.payload)
-                )
+                saves.append(_row(change))
             elif isinstance(change, Expire):
                 expire = change
             else:
@@ -244,6 +243,13 @@ class SqliteStore(Store):
         self._execute(database, saves, ends, gone)
         if expire:
             self._expire(database, expire)
+
+    def _begin(self, database: sqlite3.Connection) -> None:
+        database.execute("BEGIN IMMEDIATE")
+        (shard,) = database.execute("SELECT shard FROM owner").fetchone()
+        if shard != self._shard:
+            database.execute("ROLLBACK")
+            raise Fenced(f"another server has taken the store {self.directory} over")
 
     def _execute(
         self,
@@ -270,6 +276,46 @@ class SqliteStore(Store):
         if last is not None:
             database.execute("DELETE FROM ended WHERE n <= ?", (last,))
             self._ended_size -= size
+
+    def adopt(self, jobs: Iterable[tuple[Save, Finish | None]], source: Source | None = None) -> int:
+        """Take in jobs from elsewhere, ended ones with their end: all of them or none, durable when this returns.
+
+        A job of id 0 gets a new id; one whose id is known stays as it is. Call it between `open` and the first `write`;
+        the shard is another one afterwards, above those of all that came. Returns how many jobs were new. Errors as
+        `write`, and whatever `jobs` raises."""
+        database = self._opened()
+        try:
+            self._begin(database)
+            new, top = self._adopt(database, jobs)
+            database.execute("UPDATE owner SET shard = ?", (top + 1,))
+            if source:
+                database.execute("REPLACE INTO imported VALUES (?, ?, ?, ?)", (*source, new, time.time()))
+            database.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        finally:
+            if database.in_transaction:
+                database.rollback()
+        self._shard = top + 1
+        return new
+
+    def _adopt(self, database: sqlite3.Connection, jobs: Iterable[tuple[Save, Finish | None]]) -> tuple[int, int]:
+        mine = top = self._shard + 1
+        next_id, new = first_id(mine), 0
+        for save, end in jobs:
+            if not save.id:
+                save, next_id = save._replace(id=next_id), next_id + 1
+                end = end and end._replace(id=save.id)
+            top = max(top, save.id >> SEQUENCE_BITS)
+            if not database.execute(_KNOWN, (save.id, save.id)).fetchone():
+                self._put([save, end] if end else [save])
+                new += 1
+        return new, top
+
+    def imported(self, source: str) -> str:
+        """The mark with which this source was taken in; empty: it was not."""
+        row = self._opened().execute("SELECT mark FROM imported WHERE source = ?", (source,)).fetchone()
+        return str(row[0]) if row else ""
 
     # -- room on the disk
 
@@ -369,15 +415,11 @@ class SqliteStore(Store):
         return self._reader
 
     def _failed(self, error: sqlite3.Error) -> StoreError:
-        hint = ""
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            hint = f"farm store check {self.directory}"
-        return StoreError(f"{self._path}: {error}", hint, status=EXIT_CANNOT_CREATE)
+            return StoreError(f"{self._path}: {error}", f"farm store check --repair {self.directory}", EXIT_DATA)
+        return StoreError(f"{self._path}: {error}", status=EXIT_CANNOT_CREATE)
 
 
-def _sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def _row(save: Save) -> tuple[object, ...]:
+    id, function, unique, priority, payload, reducer, due, created = save
+    return id, function, unique, priority, reducer, due, created, checksum(save), payload

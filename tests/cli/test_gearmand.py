@@ -30,6 +30,7 @@ TUNES = [
     ("--keepalive-idle", "10"),
     ("--keepalive-interval", "10"),
     ("--keepalive-count", "3"),
+    ("-q", "libsqlite3", "--libsqlite3-db", "x", "--store-queue-on-shutdown"),
 ]
 REFUSED = [
     ("-r", "http"),
@@ -38,7 +39,6 @@ REFUSED = [
     ("--ssl-ca-file", "ca"),
     ("--ssl-certificate", "cert"),
     ("--ssl-key", "key"),
-    ("-q", "libsqlite3"),
     ("-q", "Postgres"),
     ("--queue-type=nonsense",),
     ("--libsqlite3-db", "x"),
@@ -61,6 +61,8 @@ TAKEN = [
     ("--worker-wakeup", "1"),
     ("--exceptions",),
     ("-q", "builtin"),
+    ("-q", "libsqlite3"),
+    ("-q", "libsqlite3", "--libsqlite3-db", "x", "--libsqlite3-table", "y"),
     ("-p", "4730"),
     ("--port=4730",),
     ("-l", "stderr"),

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from farm.cli.options import COMMON, Command, commands
+from farm.cli.options import COMMON, GROUPS, Command, commands
 from tests.cli.rig import Rig
 
 COMMANDS = {command.name: command for command in commands()}
@@ -22,8 +22,9 @@ def test_the_help_of_farm(lone_rig: Rig, argv: list[str]) -> None:
     done = lone_rig.run(*argv)
     assert (done.status, done.err) == (0, "")
     text = words(done.out)
-    for command in COMMANDS.values():
-        assert re.search(rf" {command.name} {re.escape(command.help[:20])}", text)
+    single = {name: command.help for name, command in COMMANDS.items() if " " not in name}
+    for name, help in {**single, **GROUPS}.items():
+        assert re.search(rf" {name} {re.escape(help[:20])}", text)
     for option in COMMON:
         assert all(flag in text for flag in option.flags)
 
@@ -31,7 +32,7 @@ def test_the_help_of_farm(lone_rig: Rig, argv: list[str]) -> None:
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=lambda command: command.name)
 def test_the_help_of_a_command_shows_all_of_the_table(lone_rig: Rig, command: Command, flag: str) -> None:
-    done = lone_rig.run(command.name, flag, env={"COLUMNS": "200"})
+    done = lone_rig.run(*command.name.split(), flag, env={"COLUMNS": "200"})
     assert (done.status, done.err) == (0, "")
     text = words(done.out)
     assert command.help in text
@@ -84,8 +85,9 @@ def complete(rig: Rig, line: str, **env: str) -> list[str]:
 
 
 def test_verbs_are_completed(lone_rig: Rig) -> None:
-    assert sorted(complete(lone_rig, "farm ")) == sorted(COMMANDS)
-    assert complete(lone_rig, "farm st") == ["status"]
+    assert sorted(complete(lone_rig, "farm ")) == sorted({name.partition(" ")[0] for name in COMMANDS})
+    assert complete(lone_rig, "farm store ba") == ["backup"]
+    assert complete(lone_rig, "farm sta") == ["status"]
 
 
 def test_options_are_completed(lone_rig: Rig) -> None:

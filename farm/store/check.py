@@ -1,0 +1,130 @@
+"""Whether a store is sound, and what is in it. Nothing is changed; a server may be using it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from farm.broker.effects import Finish, Save
+from farm.broker.job import handle_of
+from farm.store.place import FILE, reading
+from farm.store.schema import is_sound, version_of
+
+FAULTS_MAX = 100  # of the file's structure; who has more of them has the same repair before him
+
+_JOBS = "SELECT id, function, unique_key, priority, payload, reducer, due, created, crc FROM job ORDER BY id"
+_ENDED = """SELECT id, outcome, started, ended, worker, exit_code, result, log, cut, crc,
+    function, unique_key, priority, created, payload FROM ended ORDER BY n"""
+
+
+class Damage(NamedTuple):
+    """A row that is not what was written."""
+
+    table: str
+    handle: str
+    function: bytes
+    reason: str
+
+
+@dataclass
+class Report:
+    """What was found. faults: of the file's structure, in SQLite's words. functions: how many jobs have not ended, and
+    of how many that have something is kept. aside: rows that were damaged and put aside earlier."""
+
+    directory: str
+    schema: int = 0
+    size: int = 0
+    faults: list[str] = field(default_factory=list)
+    damaged: list[Damage] = field(default_factory=list)
+    functions: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+    aside: int = 0
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is damaged."""
+        return not self.faults and not self.damaged
+
+    @property
+    def jobs(self) -> int:
+        """How many have not ended."""
+        return sum(jobs for jobs, _ in self.functions.values())
+
+    @property
+    def ended(self) -> int:
+        """Of how many ended ones something is kept."""
+        return sum(ended for _, ended in self.functions.values())
+
+
+def check(directory: str) -> Report:
+    """Read every page and every row. Raises StoreError where there is no store, or none of this farm's."""
+    with reading(directory) as database:
+        report = Report(directory, size=size_of(directory))
+        with _noted(report):
+            report.schema = version_of(database, os.path.join(directory, FILE))
+            database.execute("BEGIN")  # all of what follows is of one moment
+            found = [words for (words,) in database.execute(f"PRAGMA integrity_check({FAULTS_MAX})")]
+            report.faults += [] if found == ["ok"] else [line for words in found for line in words.splitlines()]
+        with _noted(report):
+            for save in sound_jobs(database, report.damaged):
+                _count(report, save.function, 0)
+        with _noted(report):
+            for save, _ in sound_ends(database, report.damaged):
+                _count(report, save.function, 1)
+        with _noted(report):
+            (report.aside,) = database.execute("SELECT count(*) FROM damaged").fetchone()
+        return report
+
+
+def size_of(directory: str) -> int:
+    """Bytes of the store's file and its log."""
+    size = 0
+    for name in (FILE, f"{FILE}-wal"):
+        with contextlib.suppress(FileNotFoundError):
+            size += os.stat(os.path.join(directory, name)).st_size
+    return size
+
+
+def sound_jobs(database: sqlite3.Connection, damaged: list[Damage]) -> Iterator[Save]:
+    """Every job that has not ended and is what was written; the others are noted."""
+    for *fields, crc in database.execute(_JOBS):
+        save = Save(*fields)
+        if is_sound(save, crc):
+            yield save
+        else:
+            damaged.append(damage("job", save.id, save.function))
+
+
+def sound_ends(database: sqlite3.Connection, damaged: list[Damage]) -> Iterator[tuple[Save, Finish]]:
+    """Every ended job of which something is kept, and that; its payload is empty unless it is kept."""
+    for id, *end, cut, crc, function, unique, priority, created, payload in database.execute(_ENDED):
+        finish = Finish._make((id, *end, bool(cut)))
+        if is_sound(finish, crc):
+            yield Save(id, function, unique, priority, payload or b"", created=created), finish
+        else:
+            damaged.append(damage("ended", id, function))
+
+
+def damage(table: str, id: object, function: object, reason: str = "its checksum does not match") -> Damage:
+    """A row whose fields may be anything."""
+    handle = handle_of(id).decode() if isinstance(id, int) else "?"
+    return Damage(table, handle, function if isinstance(function, bytes) else b"?", reason)
+
+
+def _count(report: Report, function: bytes, column: int) -> None:
+    counts = list(report.functions.get(function, (0, 0)))
+    counts[column] += 1
+    report.functions[function] = (counts[0], counts[1])
+
+
+@contextlib.contextmanager
+def _noted(report: Report) -> Iterator[None]:
+    """A page that cannot be read ends one look at the file, and not the next one."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if str(error) not in report.faults:
+            report.faults.append(str(error))

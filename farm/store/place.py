@@ -1,0 +1,145 @@
+"""The directory of a store: private, for one server at a time, and synced when names in it change."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from urllib.parse import quote
+
+from farm.errors import EXIT_CANNOT_CREATE, EXIT_NO_INPUT, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
+from farm.store.contract import StoreError
+
+FILE, LOCK, BALLAST = "jobs.db", "lock", "ballast"
+REPAIRED = "jobs.db.repaired"  # a repair's result that has not taken the place of the damaged file yet
+BUSY_TIMEOUT_S = 10.0  # another process may hold the file for a moment: `farm store vacuum`, a backup
+
+
+def make_directory(directory: str) -> bool:
+    """Make a private directory, and those above it, unless it is there. Returns whether it was made. Raises
+    StoreError."""
+    if os.path.isdir(directory):
+        return False
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(directory)), mode=0o755, exist_ok=True)
+        os.mkdir(directory, 0o700)
+        sync_directory(os.path.dirname(os.path.abspath(directory)))
+    except OSError as error:
+        raise StoreError(
+            f"cannot make the store's directory {directory}: {error.strerror}",
+            "give another place with --store",
+            status=EXIT_CANNOT_CREATE,
+        ) from error
+    return True
+
+
+def take_lock(directory: str) -> int:
+    """Be the only one who writes there, until the descriptor is closed. Raises StoreError when somebody is, OSError."""
+    lock = os.open(os.path.join(directory, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(lock, 32).decode("ascii", "replace").strip() or "unknown"
+        os.close(lock)
+        raise StoreError(
+            f"the store {directory} is in use by another farm server (process {owner})",
+            "give this server a place of its own: --store PATH",
+            status=EXIT_UNAVAILABLE,
+        ) from None
+    os.truncate(lock, 0)
+    os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+    return lock
+
+
+@contextlib.contextmanager
+def alone(directory: str) -> Iterator[None]:
+    """No server uses the store meanwhile. Raises StoreError when one does."""
+    must_be_there(directory)
+    with _said(directory):
+        try:
+            lock = take_lock(directory)
+        except StoreError as error:
+            raise StoreError(error.message, "stop the server first", error.status) from None
+        try:
+            yield
+        finally:
+            keep_owner(directory)
+            os.close(lock)
+
+
+@contextlib.contextmanager
+def reading(directory: str) -> Iterator[sqlite3.Connection]:
+    """The store's file, to be read only, also while a server uses it. Raises StoreError."""
+    must_be_there(directory)
+    path = os.path.abspath(os.path.join(directory, FILE))
+    with _said(directory):
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))  # for the system's words; SQLite's say less
+        database = sqlite3.connect(
+            f"file:{quote(os.fsencode(path))}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
+        )
+        try:
+            database.text_factory = lambda text: text.decode("utf-8", "replace")  # damage is no reason to give up
+            database.execute("PRAGMA trusted_schema = OFF")
+            yield database
+        finally:
+            database.close()
+            keep_owner(directory)
+
+
+def must_be_there(directory: str) -> None:
+    """Raise StoreError where there is no store, or where it is not for this user to see."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        try:
+            os.stat(os.path.join(directory, FILE))
+        except PermissionError as error:
+            raise StoreError(f"{directory}: permission denied", "it is another user's", EXIT_NO_PERMISSION) from error
+    if not os.path.isfile(os.path.join(directory, FILE)) and not os.path.isfile(os.path.join(directory, REPAIRED)):
+        raise StoreError(
+            f"there is no store in {directory}", "name the directory that farm server --store has", EXIT_NO_INPUT
+        )
+
+
+def keep_owner(directory: str) -> None:
+    """What root has made in another user's store belongs to that user, or their server could not open it."""
+    if os.geteuid():
+        return
+    owner = os.stat(directory)
+    for entry in os.scandir(directory):
+        with contextlib.suppress(FileNotFoundError):
+            if entry.stat(follow_symlinks=False).st_uid != owner.st_uid:
+                os.chown(entry.path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+@contextlib.contextmanager
+def _said(directory: str) -> Iterator[None]:
+    """Errors of the system and of SQLite as StoreError."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename or directory}: {(error.strerror or '').lower()}", "", EXIT_NO_INPUT
+        ) from error
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"the store {directory}: {error}", f"farm store check {directory}", EXIT_CANNOT_CREATE
+        ) from error
+
+
+def sync(path: str) -> None:
+    """Make a file's content durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

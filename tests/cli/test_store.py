@@ -1,0 +1,437 @@
+"""`farm store`: check, backup, vacuum, export and import, beside a running server and without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from farm.broker.effects import Finish, Save
+from farm.broker.job import handle_of
+from farm.store.sqlite import SqliteStore
+from tests.cli.rig import Rig, ServerRunning
+
+BINARY = bytes(range(256))
+
+
+def filled(path: Path, *jobs: Save, ended: tuple[Finish, ...] = ()) -> Path:
+    """A stopped server's store."""
+    store = SqliteStore(str(path))
+    store.open()
+    store.apply(jobs)
+    store.apply(ended)
+    store.close()
+    return path
+
+
+def kept(path: Path) -> list[Save]:
+    """What a server finds."""
+    store = SqliteStore(str(path))
+    store.open()
+    jobs = list(store.load())
+    store.close()
+    return jobs
+
+
+def job(n: int, payload: bytes = b"in", function: bytes = b"f", **more: object) -> Save:
+    """A job of shard 5."""
+    return Save(5 << 40 | n, function, b"", 1, payload, **more)  # type: ignore[arg-type]
+
+
+def damage_row(path: Path, sql: str) -> None:
+    """What a flipped bit does, where the page stays a page."""
+    database = sqlite3.connect(path / "jobs.db")
+    database.execute(sql)
+    database.commit()
+    database.close()
+
+
+def durable(rig: Rig, path: Path) -> ServerRunning:
+    """A server on that store; clients of the rig talk to it."""
+    server = rig.server("--store", str(path))
+    rig.env["FARM_SERVER"] = server.address
+    return server
+
+
+def checked(rig: Rig, path: Path, *options: str, status: int = 0) -> dict[str, object]:
+    """What --json says."""
+    done = rig.run("store", "check", str(path), "--json", *options)
+    assert done.status == status, done.err
+    found: dict[str, object] = json.loads(done.out)
+    assert found["schema"] == "farm.store.check/1"
+    return found
+
+
+# -- check
+
+
+def test_check_of_a_sound_store(lone_rig: Rig, tmp_path: Path) -> None:
+    """What is in it, by function, stopped and while a server runs."""
+    path = filled(
+        tmp_path / "s", job(1), job(2), job(3, function=b"g"), ended=(Finish(5 << 40 | 2, "failed", 1.0, 2.0),)
+    )
+    server = durable(lone_rig, path)
+    found = checked(lone_rig, path)
+    assert server.terminate().status == 0
+    assert checked(lone_rig, path) == {**found, "bytes": (path / "jobs.db").stat().st_size}
+    assert (found["sound"], found["jobs"], found["ended"], found["faults"]) == (True, 2, 1, [])
+    assert found["functions"] == [{"function": "f", "jobs": 1, "ended": 1}, {"function": "g", "jobs": 1, "ended": 0}]
+    told = lone_rig.run("store", "check", str(path)).out.decode()
+    assert f"{path}: sound; schema 2" in told
+    assert "f\t1\t1\n" in told
+
+
+def test_a_damaged_row_is_found_and_put_aside(lone_rig: Rig, tmp_path: Path) -> None:
+    """By its handle; and afterwards the store is sound and the others are there."""
+    path = filled(
+        tmp_path / "s", job(1), job(2), job(3), ended=(Finish(5 << 40 | 3, "done", 1.0, 2.0, b"w", 0, b"out"),)
+    )
+    damage_row(path, "UPDATE job SET payload = x'00' WHERE id = 5 << 40 | 2")
+    damage_row(path, "UPDATE ended SET result = x'00'")
+    found = checked(lone_rig, path, status=65)
+    reason = "its checksum does not match"
+    damaged = [
+        {"table": "job", "handle": "H:5:2", "function": "f", "reason": reason},
+        {"table": "ended", "handle": "H:5:3", "function": "f", "reason": reason},
+    ]
+    assert (found["sound"], found["damaged"], found["jobs"]) == (False, damaged, 1)
+    told = lone_rig.run("store", "check", str(path))
+    assert told.status == 65
+    assert b"damaged job: H:5:2 f: its checksum" in told.out
+    found = checked(lone_rig, path, "--repair")
+    assert found["repair"] == {"kept_as": None, "put_aside": damaged, "lost": []}
+    assert (found["sound"], found["put_aside"]) == (True, 2)
+    assert kept(path) == [job(1)]
+
+
+def test_a_field_of_a_wrong_kind_is_damage_too(lone_rig: Rig, tmp_path: Path) -> None:
+    """And no traceback."""
+    path = filled(tmp_path / "s", job(1), job(2))
+    with sqlite3.connect(path / "jobs.db") as database:
+        database.execute("PRAGMA writable_schema = ON")
+        database.execute("UPDATE sqlite_schema SET sql = replace(sql, 'STRICT', '') WHERE name = 'job'")
+    database.close()
+    damage_row(path, "UPDATE job SET created = 'noon' WHERE id = 5 << 40 | 2")
+    found = checked(lone_rig, path, status=65)
+    assert [row["handle"] for row in found["damaged"]] == ["H:5:2"]  # type: ignore[attr-defined]
+    checked(lone_rig, path, "--repair")
+    assert kept(path) == [job(1)]
+
+
+def test_a_damaged_page(lone_rig: Rig, tmp_path: Path) -> None:
+    """The server refuses to start and says what to do; that saves all but what was on the page, and keeps the old."""
+    jobs = [job(n, b"%06d" % n * 20) for n in range(1, 3001)]
+    path = filled(tmp_path / "s", *jobs)
+    content = bytearray((path / "jobs.db").read_bytes())
+    for page in (40, 70):
+        content[page * 4096 : page * 4096 + 2048] = bytes(2048)
+    (path / "jobs.db").write_bytes(content)
+    assert checked(lone_rig, path, status=65)["faults"]
+    refused = lone_rig.run("server", "--store", str(path))
+    assert (refused.status, refused.hint) == (65, f"farm store check --repair {path}")
+    found = checked(lone_rig, path, "--repair")
+    repair = found["repair"]
+    assert isinstance(repair, dict)
+    assert Path(repair["kept_as"]).read_bytes() == content
+    assert (len(repair["lost"]), found["sound"]) == (2, True), repair
+    saved = kept(path)
+    assert len(saved) > 2900
+    assert set(saved) < set(jobs)
+    for words in repair["lost"]:  # the gaps are where it says
+        low, high = (
+            int(word.rpartition(":")[2].strip(",")) for word in words.replace(": those", "").split() if "H:" in word
+        )
+        assert not any(low < save.id & 0xFFFFFFFFFF < high for save in saved)
+        assert all((5 << 40 | n) in {save.id for save in saved} for n in (low, high))
+    durable(lone_rig, path)
+
+
+def test_damage_in_the_log_and_the_last_commit(lone_rig: Rig, tmp_path: Path) -> None:
+    """A killed server's log counts: what it has is in the repaired file, which never meets it."""
+    path = tmp_path / "s"
+    filled(path, *(job(n, b"x" * 100) for n in range(1, 1001)))
+    store = SqliteStore(str(path))
+    store.open()
+    store.apply([job(5000, b"only in the log")])
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    for name in ("jobs.db", "jobs.db-wal"):
+        (killed / name).write_bytes((path / name).read_bytes())
+    store.close()
+    content = bytearray((killed / "jobs.db").read_bytes())
+    content[20 * 4096 : 21 * 4096] = bytes(4096)
+    (killed / "jobs.db").write_bytes(content)
+    found = checked(lone_rig, killed, "--repair")
+    assert found["sound"]
+    assert job(5000, b"only in the log") in kept(killed)
+
+
+def test_a_file_of_which_nothing_can_be_read_stays(lone_rig: Rig, tmp_path: Path) -> None:
+    """An empty store in its place would be worse."""
+    path = filled(tmp_path / "s", job(1))
+    (path / "jobs.db").write_bytes(b"x" * 40960)
+    assert checked(lone_rig, path, status=65)["faults"] == ["file is not a database"]
+    done = lone_rig.run("store", "check", "--repair", str(path))
+    assert done.status == 65
+    assert "nothing can be read" in done.error
+    assert (path / "jobs.db").read_bytes() == b"x" * 40960
+    assert sorted(os.listdir(path)) == ["ballast", "jobs.db", "lock"]
+
+
+def test_an_interrupted_repair_is_ended_by_the_next_one(lone_rig: Rig, tmp_path: Path) -> None:
+    """Until then no server starts on what it has left."""
+    path = filled(tmp_path / "s", job(1))
+    whole = filled(tmp_path / "new", job(1), job(2))
+    os.rename(whole / "jobs.db", path / "jobs.db.repaired")
+    done = lone_rig.run("server", "--store", str(path))
+    assert (done.status, done.hint) == (65, f"farm store check --repair {path}")
+    checked(lone_rig, path, "--repair")
+    assert kept(path) == [job(1), job(2)]
+
+
+# -- backup
+
+
+def test_backup_beside_a_server(lone_rig: Rig, tmp_path: Path) -> None:
+    """Private, whole, and its new jobs do not get handles that the original gives out."""
+    path, copy = filled(tmp_path / "s", job(1, BINARY)), tmp_path / "copy"
+    server = durable(lone_rig, path)
+    handle = lone_rig.submit("-b", "g", stdin=b"while it runs").out.decode().strip()
+    done = lone_rig.run("store", "backup", str(copy), str(path))
+    assert (done.status, done.err) == (0, "")
+    assert f"{copy}: sound" in done.out.decode()
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o700
+    assert [(path.name, stat.S_IMODE(path.stat().st_mode)) for path in copy.iterdir()] == [("jobs.db", 0o600)]
+    assert server.terminate().status == 0
+    server = durable(lone_rig, path)
+    theirs = lone_rig.submit("-b", "g").out.decode().split(":")[1]
+    server.terminate()
+    durable(lone_rig, copy)
+    ours = lone_rig.submit("-b", "g").out.decode().split(":")[1]
+    assert ours not in (theirs, handle.split(":")[1], "5")
+    assert {save[4] for save in kept_of_running(lone_rig, copy)} == {BINARY, b"while it runs", b""}
+
+
+def kept_of_running(rig: Rig, path: Path) -> list[tuple[object, ...]]:
+    """Rows of a store in use."""
+    with sqlite3.connect(f"file:{path}/jobs.db?mode=ro", uri=True) as database:
+        rows = database.execute("SELECT id, function, unique_key, priority, payload FROM job").fetchall()
+    database.close()
+    return rows
+
+
+def test_a_backup_never_overwrites(lone_rig: Rig, tmp_path: Path) -> None:
+    """Nor is anything left of one that failed."""
+    path = filled(tmp_path / "s", job(1))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    done = lone_rig.run("store", "backup", str(tmp_path / "full"), str(path))
+    assert (done.status, done.hint) == (73, "give a backup a new directory")
+    (path / "jobs.db").write_bytes(b"x" * 40960)
+    assert lone_rig.run("store", "backup", str(tmp_path / "new"), str(path)).status == 73
+    assert not (tmp_path / "new").exists() or not os.listdir(tmp_path / "new")
+
+
+# -- vacuum
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_vacuum_gives_room_back(lone_rig: Rig, tmp_path: Path, running: bool) -> None:
+    """And loses nothing."""
+    jobs = [job(n, b"x" * 2000) for n in range(1, 2001)]
+    path = filled(tmp_path / "s", *jobs, ended=tuple(Finish(save.id, "done", 1.0, 2.0) for save in jobs[1:]))
+    if running:
+        server = durable(lone_rig, path)
+    done = lone_rig.run("store", "vacuum", str(path))
+    assert (done.status, done.err) == (0, "")
+    assert (path / "jobs.db").stat().st_size < 500_000
+    if running:
+        assert lone_rig.submit("-b", "g", stdin=b"goes on").status == 0
+        assert server.terminate().status == 0
+    assert kept(path)[0] == jobs[0]
+    assert len(kept(path)) == 1 + running
+
+
+def test_vacuum_gives_up_before_a_server_would(lone_rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time that a server waits for another writer is not used up."""
+    from farm.store import backup
+    from farm.store.contract import StoreError
+
+    path = filled(tmp_path / "s", *(job(n, b"x" * 500) for n in range(1, 5001)))
+    durable(lone_rig, path)
+    monkeypatch.setattr(backup, "VACUUM_PATIENCE_S", 1e-9)
+    with pytest.raises(StoreError, match="wait too long") as caught:
+        backup.vacuum(str(path))
+    assert caught.value.status == 75
+
+
+# -- export and import
+
+
+def test_export_and_import_are_exact(lone_rig: Rig, tmp_path: Path) -> None:
+    """Every field, jobs that have ended too; and again changes nothing."""
+    jobs = [
+        job(1, b"text \xc3\xa9\n", due=4e9, created=1.5),
+        job(2, BINARY, function=b"b\xff", reducer=b"r"),
+        Save(6 << 40 | 1, b"f", b"u\xfe", 0, b""),
+        job(4),
+        job(5, b"again"),
+    ]
+    ends = (
+        Finish(jobs[3].id, "done", 1.0, 2.0, b"w", 0, BINARY, b"log", True),
+        Finish(jobs[4].id, "failed", 1.0, 2.0, b"w", 3),
+    )
+    path = filled(tmp_path / "s", *jobs, ended=ends)
+    printed = lone_rig.run("store", "export", str(path), "--ended")
+    assert (printed.status, printed.err) == (0, "")
+    lines = [json.loads(line) for line in printed.out.splitlines()]
+    assert {line["schema"] for line in lines} == {"farm.store/1"}
+    assert [line["handle"] for line in lines] == [handle_of(save.id).decode() for save in (*jobs[:2], *jobs[2:])]
+    assert lines[0]["payload"] == "text é\n"
+    assert len(lone_rig.run("store", "export", str(path)).out.splitlines()) == 3
+    other = tmp_path / "other"
+    for expected in ((5, 0), (0, 5)):
+        done = lone_rig.run("store", "import", str(other), "--json", stdin=printed.out)
+        assert (done.status, done.err) == (0, "")
+        said = json.loads(done.out)
+        assert (said["imported"], said["known"]) == expected
+    assert lone_rig.run("store", "export", str(other), "--ended").out == printed.out
+    assert kept(other) == jobs[:3]
+    store = SqliteStore(str(other))
+    assert store.open() > 6, "new handles must not be those that came"
+    assert [store.ended(end.id) for end in ends] == list(ends)
+    store.close()
+
+
+def test_a_job_written_by_hand_gets_a_new_handle(lone_rig: Rig, tmp_path: Path) -> None:
+    """Function and payload are enough; and a server runs it."""
+    line = b'{"schema":"farm.store/1","function":"f","payload":"by hand"}\n'
+    done = lone_rig.run("store", "import", str(tmp_path / "s"), stdin=line + b"\n" + line)
+    assert (done.status, done.out.decode()) == (0, f"{tmp_path / 's'}: 2 jobs imported\n")
+    server = durable(lone_rig, tmp_path / "s")
+    with server.connect() as worker:
+        worker.send(1, b"f")
+        first, second = worker.grab().split(b"\0"), worker.grab().split(b"\0")
+        assert first[1:] == second[1:] == [b"f", b"by hand"]
+        new = worker.submit(b"f", b"another", number=18)
+        assert len({first[0], second[0], new}) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"nonsense", "Expecting value"),
+        (b"[]", "not an object"),
+        (b'{"schema":"farm.store/2","function":"f"}', "schema"),
+        (b'{"schema":"farm.store/1"}', "function"),
+        (b'{"schema":"farm.store/1","function":"a b"}', "unction name"),
+        (b'{"schema":"farm.store/1","function":"f","unique":"%s"}' % (b"u" * 65), "unique"),
+        (b'{"schema":"farm.store/1","function":"f","priority":"urgent"}', "high, normal, low"),
+        (b'{"schema":"farm.store/1","function":"f","due":1e400}', "due"),
+        (b'{"schema":"farm.store/1","function":"f","due":1%s}' % (b"0" * 400), "due"),
+        (b'{"schema":"farm.store/1","function":"f","payload_base64":"?"}', "payload"),
+        (b'{"schema":"farm.store/1","function":"f","payload":7}', "payload"),
+        (b'{"schema":"farm.store/1","function":"f","handle":"H:vm:1"}', "H:vm:1"),
+        (b'{"schema":"farm.store/1","function":"f","handle":"H:7fffff:1"}', "H:7fffff:1"),
+        (b'{"schema":"farm.store/1","function":"f","outcome":"lost"}', "outcome"),
+        (b'{"schema":"farm.store/1","function":"f","payload":"\\ud800"}', "payload"),
+        (b"\xff", "line 2"),
+    ],
+)
+def test_what_cannot_be_imported(lone_rig: Rig, tmp_path: Path, line: bytes, words: str) -> None:
+    """The number of the line, why, and nothing of the others either."""
+    good = b'{"schema":"farm.store/1","function":"f"}\n'
+    done = lone_rig.run("store", "import", str(tmp_path / "s"), stdin=good + line + b"\n" + good)
+    assert done.status == 65
+    assert done.error.startswith("line 2: ")
+    assert words in done.error
+    assert kept(tmp_path / "s") == []
+
+
+def test_damaged_jobs_are_not_exported(lone_rig: Rig, tmp_path: Path) -> None:
+    """They are named, and the exit code says so."""
+    path = filled(tmp_path / "s", job(1), job(2))
+    damage_row(path, "UPDATE job SET payload = x'00' WHERE id = 5 << 40 | 2")
+    done = lone_rig.run("store", "export", str(path))
+    assert done.status == 65
+    assert len(done.out.splitlines()) == 1
+    assert "warning: left out: H:5:2 f" in done.err
+
+
+# -- where, and who else is there
+
+
+def test_where_the_store_is(lone_rig: Rig, tmp_path: Path) -> None:
+    """The argument, else FARM_STORE, else the server's default."""
+    path = filled(tmp_path / "s", job(1))
+    assert str(path) in lone_rig.run("store", "check", env={"FARM_STORE": str(path)}).out.decode()
+    done = lone_rig.run("store", "check", env={"FARM_STORE": "memory"})
+    assert (done.status, done.error) == (64, "a store in memory has no directory")
+    for action in (["check"], ["check", "--repair"], ["backup", str(tmp_path / "b")], ["vacuum"], ["export"]):
+        done = lone_rig.run("store", *action, str(tmp_path / "none"))
+        assert (done.status, done.error) == (66, f"there is no store in {tmp_path / 'none'}"), action
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_needs_a_stopped_server(lone_rig: Rig, tmp_path: Path) -> None:
+    """Says so."""
+    path = filled(tmp_path / "s", job(1))
+    durable(lone_rig, path)
+    for argv in (["check", "--repair", str(path)], ["import", str(path)]):
+        done = lone_rig.run("store", *argv)
+        assert (done.status, done.hint) == (69, "stop the server first")
+        assert "in use" in done.error
+
+
+def test_stdin_that_cannot_be_read(lone_rig: Rig, tmp_path: Path) -> None:
+    """It is closed: one line."""
+    done = lone_rig.shell(f"farm store import {tmp_path}/s <&-")
+    assert done.status == 66
+    assert done.error.startswith("cannot read stdin: ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody")
+def test_another_users_store_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    """It is only not to be seen."""
+    from farm.store.contract import StoreError
+    from farm.store.place import must_be_there
+
+    path = filled(tmp_path / "s", job(1))
+    os.seteuid(65534)
+    try:
+        with pytest.raises(StoreError, match="permission denied") as caught:
+            must_be_there(str(path))
+    finally:
+        os.seteuid(0)
+    assert caught.value.status == 77
+
+
+def test_another_programs_file(lone_rig: Rig, tmp_path: Path) -> None:
+    """Is left alone."""
+    (tmp_path / "s").mkdir()
+    with sqlite3.connect(tmp_path / "s" / "jobs.db") as database:
+        database.execute("CREATE TABLE theirs (x)")
+    database.close()
+    for action in (["check"], ["export"], ["import"]):
+        done = lone_rig.run("store", *action, str(tmp_path / "s"))
+        assert done.status == 65
+        assert "is not a store of farm" in done.error
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root works on another user's store")
+def test_root_leaves_another_users_store_to_them(lone_rig: Rig, tmp_path: Path) -> None:
+    """Also the files that a repair makes anew."""
+    path = filled(tmp_path / "s", *(job(n, b"x" * 100) for n in range(1, 500)))
+    content = bytearray((path / "jobs.db").read_bytes())
+    content[10 * 4096 : 11 * 4096] = bytes(4096)
+    (path / "jobs.db").write_bytes(content)
+    for entry in (path, *path.iterdir()):
+        os.chown(entry, 65534, 65534)
+    checked(lone_rig, path, "--repair")
+    lone_rig.run("store", "import", str(path), stdin=b"")
+    lone_rig.run("store", "vacuum", str(path))
+    assert {entry.stat().st_uid for entry in (path, *path.iterdir())} == {65534}
