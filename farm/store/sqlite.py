@@ -19,8 +19,10 @@ from farm.broker.effects import Change, Expire, Finish, Save
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_UNAVAILABLE
 from farm.store.contract import SHARD_START_MAX, Fenced, Store, StoreError
 from farm.store.schema import bring_up_to_date, checksum, checksum_of_end
+from farm.store.wal import inspect_beside
 
 log = logging.getLogger("farm.store")
+NOTICE = 25  # as in farm/server/logs.py
 
 FILE, LOCK, BALLAST = "jobs.db", "lock", "ballast"
 SQLITE_MIN = (3, 37, 0)  # STRICT tables
@@ -75,6 +77,7 @@ class SqliteStore(Store):
         self._make_directory()
         try:
             self._take_lock()
+            self._check_log()
             self._writer = self._connect()
             self._prepare(self._writer)
             self._reader = self._connect()
@@ -117,6 +120,21 @@ class SqliteStore(Store):
             ) from None
         os.truncate(self._lock, 0)
         os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
+
+    def _check_log(self) -> None:
+        """Before SQLite sees it: SQLite would drop what follows a damaged place of its log, and say nothing."""
+        finding = inspect_beside(self._path)
+        if finding.damage:
+            raise StoreError(
+                f"the store {self.directory} is damaged: {finding.damage}", f"farm store check {self.directory}"
+            )
+        if finding.unfinished:
+            log.log(
+                NOTICE,
+                "%s-wal ends in an unfinished transaction, as a kill or a power cut leaves it; nothing of it was "
+                "acknowledged, unless the file was damaged otherwise",
+                self._path,
+            )
 
     def _connect(self) -> sqlite3.Connection:
         # Created here, for SQLite would make it as readable as the umask says; its other files follow its mode.
