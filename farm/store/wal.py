@@ -17,6 +17,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from typing import BinaryIO, NamedTuple
 
 HEADER, FRAME_HEADER = 32, 24
@@ -30,6 +31,9 @@ SUMS_BEFORE_CARRY = 16  # additions that leave room in a lane of 64 bits: each m
 
 _header = struct.Struct(">IIIIIIII")  # magic, format, page size, checkpoint, two salts, checksum
 _frame = struct.Struct(">IIIIII")  # page number, size of the file after a commit or 0, two salts, checksum
+
+
+Pair = tuple[int, int]  # two salts, or the two sums of a checksum
 
 
 class Finding(NamedTuple):
@@ -46,7 +50,7 @@ class Frame(NamedTuple):
 
     page: int
     commit: int
-    salts: tuple[int, int]
+    salts: Pair
     sound: bool
 
 
@@ -89,11 +93,11 @@ def inspect(log: BinaryIO, size: int, page_size: int, page: Callable[[int], byte
         return _without_header(log, size, page_size, page, (sums[0], sums[1]))
     if found_page_size not in PAGE_SIZES:
         return Finding("its write-ahead log has pages of no possible size")
-    frames = _frames(log, size, found_page_size, (sums[0], sums[1]), big)
+    frames = _frames(log, size, found_page_size, (sums[0], sums[1]), big, (salt1, salt2))
     return _with_header(frames, (salt1, salt2), (size - HEADER) % (FRAME_HEADER + found_page_size))
 
 
-def _with_header(frames: Iterator[Frame], salts: tuple[int, int], rest: int) -> Finding:
+def _with_header(frames: Iterator[Frame], salts: Pair, rest: int) -> Finding:
     good = taken = 0  # frames, and those of them that SQLite takes: up to the last commit
     for frame in frames:
         if not frame.sound or frame.salts != salts or not frame.page:
@@ -104,20 +108,18 @@ def _with_header(frames: Iterator[Frame], salts: tuple[int, int], rest: int) -> 
     else:
         return Finding(unfinished=good > taken or rest > 0)
     # Of an older use of the file nothing fits: the first salt is counted up at every new one, the second is drawn.
-    mine = frame.sound or _related(frame, salts)
-    commits = sum(later.sound and later.commit > 0 and _related(later, salts) for later in frames)
+    mine = frame.sound or _related(frame.salts, salts)
+    commits = sum(later.sound and later.commit > 0 and _related(later.salts, salts) for later in frames)
     commits += frame.sound and frame.commit > 0
     if commits >= 2:
         return Finding(f"its write-ahead log is bad at frame {good + 1}, and {commits} transactions follow")
     return Finding(unfinished=mine or good > taken or commits > 0)
 
 
-def _without_header(
-    log: BinaryIO, size: int, page_size: int, page: Callable[[int], bytes], sums: tuple[int, int]
-) -> Finding:
+def _without_header(log: BinaryIO, size: int, page_size: int, page: Callable[[int], bytes], sums: Pair) -> Finding:
     """A bad header: to SQLite the log is empty. A power cut leaves one when a log is used again, and then all that was
     in it is in the file; or before anything was in it."""
-    salts: tuple[int, int] | None = None
+    salts: Pair | None = None
     newest: dict[int, int] = {}  # page -> index of its newest frame
     committed: dict[int, int] = {}
     pages = 0
@@ -140,12 +142,15 @@ def _without_header(
     return Finding(unfinished=True)
 
 
-def _related(frame: Frame, salts: tuple[int, int]) -> bool:
-    """Whether the frame is of this use of the file, even where one of its salts was damaged."""
-    return frame.salts[0] == salts[0] or frame.salts[1] == salts[1]
+def _related(found: Pair, salts: Pair) -> bool:
+    """Whether a frame with these salts is of this use of the file, even where one of them was damaged."""
+    return found[0] == salts[0] or found[1] == salts[1]
 
 
-def _frames(log: BinaryIO, size: int, page_size: int, sums: tuple[int, int], big: bool) -> Iterator[Frame]:
+def _frames(
+    log: BinaryIO, size: int, page_size: int, sums: Pair, big: bool, salts: Pair | None = None
+) -> Iterator[Frame]:
+    """salts: of this use of the file. Where they are known, what is left of older uses is not summed up."""
     frame_size = FRAME_HEADER + page_size
     left = (size - HEADER) // frame_size
     while left:
@@ -157,11 +162,15 @@ def _frames(log: BinaryIO, size: int, page_size: int, sums: tuple[int, int], big
         heads = [_frame.unpack_from(chunk, index * frame_size) for index in range(count)]
         before = [sums, *((head[4], head[5]) for head in heads)]
         sums = before.pop()
-        for head, found in zip(heads, _frame_sums(chunk, frame_size, before, big), strict=True):
-            yield Frame(head[0], head[1], (head[2], head[3]), found == (head[4], head[5]))
+        if salts:  # and one more: it may be the one in which both salts are damaged
+            last = max((index for index, head in enumerate(heads) if _related((head[2], head[3]), salts)), default=-1)
+            del before[last + 2 :]
+        found = _frame_sums(chunk[: len(before) * frame_size], frame_size, before, big)
+        for head, right in zip_longest(heads, found):
+            yield Frame(head[0], head[1], (head[2], head[3]), right == (head[4], head[5]))
 
 
-def _frame_sums(chunk: bytes, frame_size: int, before: list[tuple[int, int]], big: bool) -> Iterator[tuple[int, int]]:
+def _frame_sums(chunk: bytes, frame_size: int, before: list[Pair], big: bool) -> Iterator[Pair]:
     """The checksum that each frame of the chunk should have after that of the frame before it.
 
     All frames at once, each in a lane of 64 bits of one large number: one by one, 4 MB take 0.1 s, so 10 ms.
@@ -189,7 +198,7 @@ def _frame_sums(chunk: bytes, frame_size: int, before: list[tuple[int, int]], bi
     return zip(ones, lanes.unpack((two & mask).to_bytes(size, "little")), strict=True)
 
 
-def _sum(data: bytes, big: bool) -> tuple[int, int]:
+def _sum(data: bytes, big: bool) -> Pair:
     one = two = 0
     for first, second in struct.iter_unpack(">II" if big else "<II", data):
         one = (one + first + two) & 0xFFFFFFFF
