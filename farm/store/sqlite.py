@@ -45,7 +45,8 @@ _FINISH = """INSERT INTO ended
         CASE ?1 WHEN 'done' THEN NULL ELSE payload END, ?9, ?10
     FROM job WHERE id = ?11 ON CONFLICT DO NOTHING"""
 _LOAD = """SELECT id, function, unique_key, priority, payload, reducer, due, created, crc FROM job ORDER BY id"""
-_ENDED = """SELECT id, outcome, started, ended, worker, exit_code, result, log, cut, crc FROM ended WHERE id = ?"""
+_ENDED = """SELECT id, CAST(outcome AS BLOB), started, ended, worker, exit_code, result, log, cut, crc
+    FROM ended WHERE id = ?"""
 
 
 class SqliteStore(Store):
@@ -158,9 +159,8 @@ class SqliteStore(Store):
         bring_up_to_date(database, self._path)
         faults = [words for (words,) in database.execute("PRAGMA quick_check(3)")]
         if faults != ["ok"]:
-            raise StoreError(
-                f"the store {self.directory} is damaged: {'; '.join(faults)}", f"farm store check {self.directory}"
-            )
+            words = " ".join("; ".join(faults).replace("*** in database main ***", "").split())
+            raise StoreError(f"the store {self.directory} is damaged: {words}", f"farm store check {self.directory}")
         # After an error of the disk the log may hold what the file does not: copying it writes and syncs it again.
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         database.execute("BEGIN IMMEDIATE")
@@ -354,7 +354,8 @@ class SqliteStore(Store):
             raise self._failed(error) from error
         if row is None:
             return None
-        end = Finish._make((*row[:8], bool(row[8])))
+        outcome = row[1].decode(errors="replace")  # SQLite's driver would not say that it is the row that is damaged
+        end = Finish._make((row[0], outcome, *row[2:8], bool(row[8])))
         if checksum_of_end(end) != row[9]:
             raise StoreError(f"what is kept of a job of id {id} is damaged in {self.directory}")
         return end
