@@ -13,7 +13,7 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from farm.broker.effects import Change, Expire, Finish, Save
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_UNAVAILABLE
@@ -25,12 +25,14 @@ log = logging.getLogger("farm.store")
 NOTICE = 25  # as in farm/server/logs.py
 
 FILE, LOCK, BALLAST = "jobs.db", "lock", "ballast"
+NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # the second when its shared memory does not fit either
 SQLITE_MIN = (3, 37, 0)  # STRICT tables
 BUSY_TIMEOUT_S = 10.0  # another process may hold the file for a moment: `farm store vacuum`, a backup
 WAL_PAGES_MAX = 1000  # 4 MB: then the write-ahead log is copied into the file; more would need more room on a full disk
 WAL_KEPT_MAX = 16 * 1024 * 1024  # what is left of the log's file after a large transaction
 CACHE_SIZE = 16 * 1024 * 1024
-BALLAST_SIZE = 4 * 1024 * 1024  # given up when the disk is full, so that jobs can still end
+# Given up when the disk is full, so that jobs can still end: twice the log, which may then have to grow from nothing.
+BALLAST_SIZE = 8 * 1024 * 1024
 EXPIRED_AT_ONCE_MAX = 2000  # rows: a longer transaction would be felt
 DISK_RESERVE = 64 * 1024 * 1024
 
@@ -50,7 +52,10 @@ _ENDED = """SELECT id, CAST(outcome AS BLOB), started, ended, worker, exit_code,
 
 
 class SqliteStore(Store):
-    """A Store in a directory. reserve: bytes that must be free on its disk, or no new job is taken."""
+    """A Store in a directory. reserve: bytes that must be free on its disk, or no new job is taken.
+
+    While the ballast is given up, nothing of what jobs wrote is kept: they can end, however much that is.
+    """
 
     def __init__(self, directory: str, reserve: int = DISK_RESERVE) -> None:
         self.directory = directory
@@ -79,8 +84,7 @@ class SqliteStore(Store):
         try:
             self._take_lock()
             self._check_log()
-            self._writer = self._connect()
-            self._prepare(self._writer)
+            self._writer = self._open_writer()
             self._reader = self._connect()
             self._fill_ballast()
         except sqlite3.Error as error:
@@ -119,8 +123,7 @@ class SqliteStore(Store):
                 "give this server a place of its own: --store PATH",
                 status=EXIT_UNAVAILABLE,
             ) from None
-        os.truncate(self._lock, 0)
-        os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
+        os.pwrite(self._lock, b"%-20d\n" % os.getpid(), 0)  # over the last one, which a full disk allows
 
     def _check_log(self) -> None:
         """Before SQLite sees it: SQLite would drop what follows a damaged place of its log, and say nothing."""
@@ -137,15 +140,31 @@ class SqliteStore(Store):
                 self._path,
             )
 
-    def _connect(self) -> sqlite3.Connection:
+    def _open_writer(self) -> sqlite3.Connection:
+        """With the room that the ballast holds where it is needed: the server before may have died of a full disk."""
+        try:
+            return self._connect(self._prepare)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode not in NO_ROOM or not os.path.exists(os.path.join(self.directory, BALLAST)):
+                raise
+        self._drop_ballast()
+        return self._connect(self._prepare)
+
+    def _connect(self, prepare: Callable[[sqlite3.Connection], None] | None = None) -> sqlite3.Connection:
         # Created here, for SQLite would make it as readable as the umask says; its other files follow its mode.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         database = sqlite3.connect(
             self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=32
         )
-        database.execute("PRAGMA trusted_schema = OFF")
-        database.execute("PRAGMA cell_size_check = ON")
-        database.execute(f"PRAGMA cache_size = -{CACHE_SIZE // 1024}")
+        try:
+            database.execute("PRAGMA trusted_schema = OFF")
+            database.execute("PRAGMA cell_size_check = ON")
+            database.execute(f"PRAGMA cache_size = -{CACHE_SIZE // 1024}")
+            if prepare:
+                prepare(database)
+        except BaseException:
+            database.close()
+            raise
         return database
 
     def _prepare(self, database: sqlite3.Connection) -> None:
@@ -252,6 +271,10 @@ class SqliteStore(Store):
                 expire = change
             else:
                 if isinstance(change, Finish):
+                    if not self._has_ballast:
+                        change = change._replace(
+                            result=b"", log=b"", cut=change.cut or bool(change.result + change.log)
+                        )
                     size = change.size
                     self._ended_size += size
                     ends.append(
@@ -298,6 +321,7 @@ class SqliteStore(Store):
         except OSError as error:
             return f"cannot look at the disk: {error.strerror}"
         free = disk.f_bavail * disk.f_frsize
+        self.pressed = False
         if not self._has_ballast and free > self.reserve + BALLAST_SIZE:
             self._fill_ballast()
         self._is_low = free < (self.reserve * 3 // 2 if self._is_low else self.reserve) or not self._has_ballast
@@ -316,16 +340,20 @@ class SqliteStore(Store):
             with contextlib.suppress(OSError):
                 os.unlink(path)
 
+    def _drop_ballast(self) -> None:
+        log.error("the disk of %s is full: giving up the ballast; no new background jobs", self.directory)
+        self._has_ballast = False
+        self.pressed = True
+        os.unlink(os.path.join(self.directory, BALLAST))
+
     def _with_ballast(self, error: sqlite3.Error, changes: Sequence[Change]) -> None:
         """On a full disk, do the transaction's changes again with the room that the ballast held. Raises StoreError
         where that does not help; an error of the disk itself is never tried again."""
         database = self._opened()
         if error.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._has_ballast:
             raise self._failed(error) from error
-        log.error("the disk of %s is full: giving up the ballast; no new background jobs", self.directory)
         try:
-            os.unlink(os.path.join(self.directory, BALLAST))
-            self._has_ballast = False
+            self._drop_ballast()
             if database.in_transaction:
                 database.execute("ROLLBACK")
             self._put(changes)

@@ -26,10 +26,18 @@ def _acknowledge_at_once() -> None:
     Promises.take = lambda self, sends, promised, batch: sends  # type: ignore[method-assign]
 
 
+def _no_ballast() -> None:
+    def give_up(self: SqliteStore, error: sqlite3.Error, changes: object) -> None:
+        raise self._failed(error)
+
+    SqliteStore._with_ballast = give_up  # type: ignore[method-assign]
+
+
 MUTANTS = {
     "normal": lambda: _synchronous("NORMAL"),
     "off": lambda: _synchronous("OFF"),
     "early": _acknowledge_at_once,
+    "ballast": _no_ballast,
 }
 
 if __name__ == "__main__":
