@@ -371,6 +371,8 @@ class Server:
             effects.sends = [
                 (id, self._payload(piece) if isinstance(piece, int) else piece) for id, piece in effects.sends
             ]
+            if self.failure:
+                return
         batch = self._journal.written if self._journal.behind else 0
         self._deliver(self._promises.take(effects.sends, effects.promises, batch))
         touched, self._touched = self._touched, {}
