@@ -85,8 +85,9 @@ class Connection:
 
     def queue(self, packet: bytes) -> None:
         """Send this after everything queued before; `flush` does it."""
-        self._out.append(packet)
-        self.out_size += len(packet)
+        if packet:  # `flush` would never be done with an empty piece at the end
+            self._out.append(packet)
+            self.out_size += len(packet)
 
     def flush(self) -> None:
         """Hand the system as much as it takes. A broken connection drops what is left and is `gone`."""

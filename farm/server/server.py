@@ -56,6 +56,7 @@ class Server:
         self._journal = Journal(store, loop, self._keep_promises, self._fail)
         self._promises = Promises()
         self._look_at_disk_at = 0.0
+        self._disk_timer: Timer | None = None
         self._expired = 0  # the broker's `kept` when old results were last dropped
         self._expire_at = loop.now
         self._broker = Broker(store.open(), config.rules)
@@ -77,6 +78,7 @@ class Server:
         self._draining = False
         self._refusing = False  # one line for each flood, not one for each connection
         loop.end_of_turn = self._end_turn
+        self._look_at_disk()  # the server before may have died of a full one
 
     # -- life
 
@@ -345,7 +347,7 @@ class Server:
                 self._read_payloads(effects)
             if effects.changes and not self.failure:
                 self._journal.keep(effects.changes)
-                if self._loop.now >= self._look_at_disk_at:
+                if self._loop.now >= self._look_at_disk_at or self._store.pressed:
                     self._look_at_disk()
             if not self.failure:
                 self._send(effects)
@@ -389,6 +391,8 @@ class Server:
 
     def _keep_promises(self) -> None:
         """The journal has caught up with some of what it was given."""
+        if self._store.pressed:
+            self._look_at_disk()
         self._deliver(self._promises.release(self._journal.durable))
 
     def _read_payloads(self, effects: Effects) -> None:
@@ -409,8 +413,9 @@ class Server:
         if bool(why) != bool(self._broker.no_room):
             log.log(NOTICE, "taking background jobs again") if not why else log.error("no new background jobs: %s", why)
         self._broker.no_room = why
-        if why:
-            self._loop.call_in(DISK_CHECK_S, self._look_at_disk)
+        if self._disk_timer:
+            self._disk_timer.cancel()
+        self._disk_timer = self._loop.call_in(DISK_CHECK_S, self._look_at_disk) if why else None
 
     def _expire_results(self) -> None:
         """Drop the oldest of what is kept of jobs that have ended."""

@@ -13,6 +13,8 @@ from farm.store.contract import StoreError
 from farm.store.place import (
     BUSY_TIMEOUT_S,
     FILE,
+    damage_of_log,
+    damaged,
     keep_owner,
     make_directory,
     must_be_there,
@@ -81,6 +83,8 @@ def vacuum(directory: str) -> tuple[int, int]:
             lock = take_lock(directory)
         except StoreError:
             pass  # a server runs
+        if lock >= 0 and (damage := damage_of_log(directory, is_alone=True)):
+            raise damaged(directory, damage)
         _vacuum(directory, VACUUM_PATIENCE_S if lock < 0 else 0.0)
     except OSError as error:
         raise StoreError(f"{directory}: {(error.strerror or '').lower()}", "", EXIT_CANNOT_CREATE) from error

@@ -1,4 +1,5 @@
-"""Whether a store is sound, and what is in it. Nothing is changed; a server may be using it."""
+"""Whether a store is sound, and what is in it. Nothing is changed; a server may be using it, and then its write-ahead
+log is not looked at: it is being written."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 from farm.broker.effects import Finish, Save
 from farm.broker.job import handle_of
-from farm.store.place import FILE, reading
+from farm.store.place import FILE, damage_of_log, reading
 from farm.store.schema import is_sound, version_of
 
 FAULTS_MAX = 100  # of the file's structure; who has more of them has the same repair before him
@@ -59,10 +60,14 @@ class Report:
         return sum(ended for _, ended in self.functions.values())
 
 
-def check(directory: str) -> Report:
-    """Read every page and every row. Raises StoreError where there is no store, or none of this farm's."""
-    with reading(directory) as database:
+def check(directory: str, *, is_alone: bool = False) -> Report:
+    """Read every page and every row. is_alone: the caller holds the store's lock. Raises StoreError where there is no
+    store, or none of this farm's."""
+    log = damage_of_log(directory, is_alone=is_alone)
+    with reading(directory, although_damaged=True) as database:
         report = Report(directory, size=size_of(directory))
+        if log:
+            report.faults.append(log)
         with _noted(report):
             report.schema = version_of(database, os.path.join(directory, FILE))
             database.execute("BEGIN")  # all of what follows is of one moment

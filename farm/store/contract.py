@@ -34,6 +34,7 @@ class Store(ABC):
     """A journal of background jobs."""
 
     waits = True  # whether `commit` waits for a disk, so that it belongs in another thread
+    pressed = False  # whether a write or commit had no room but what was put by: `low` should be asked at once
 
     @abstractmethod
     def describe(self) -> str:
@@ -55,7 +56,8 @@ class Store(ABC):
     @abstractmethod
     def write(self, changes: Sequence[Change]) -> None:
         """Put changes, in order, into the open transaction. Saving an id again, or ending an unknown one, changes
-        nothing. Raises Fenced or StoreError; after that the store must not be used."""
+        nothing. Where there is hardly room left, nothing that a job wrote need be kept of it, so that it can end.
+        Raises Fenced or StoreError; after that the store must not be used."""
 
     @abstractmethod
     def commit(self) -> None:

@@ -22,7 +22,8 @@ from farm.errors import EXIT_DATA, EXIT_NO_INPUT, EXIT_UNAVAILABLE, PacketRefuse
 from farm.protocol.limits import STORED_PAYLOAD_MAX, UNIQUE_MAX
 from farm.protocol.names import refuse_bad_function, shown
 from farm.store.contract import StoreError
-from farm.store.sqlite import DISK_RESERVE, Source, SqliteStore
+from farm.store.room import DISK_RESERVE
+from farm.store.sqlite import Source, SqliteStore
 
 log = logging.getLogger("farm.store")
 

@@ -6,14 +6,17 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from urllib.parse import quote
 
-from farm.errors import EXIT_CANNOT_CREATE, EXIT_NO_INPUT, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
+from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_INPUT, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
 from farm.store.contract import StoreError
+from farm.store.wal import inspect_beside
 
 FILE, LOCK, BALLAST = "jobs.db", "lock", "ballast"
 REPAIRED = "jobs.db.repaired"  # a repair's result that has not taken the place of the damaged file yet
+LOOK_S = 0.05  # far longer than looking at the lock takes
 BUSY_TIMEOUT_S = 10.0  # another process may hold the file for a moment: `farm store vacuum`, a backup
 
 
@@ -39,7 +42,11 @@ def take_lock(directory: str) -> int:
     """Be the only one who writes there, until the descriptor is closed. Raises StoreError when somebody is, OSError."""
     lock = os.open(os.path.join(directory, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOOK_S)  # it may have been held by somebody who only looked whether it is: see is_in_use
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         owner = os.read(lock, 32).decode("ascii", "replace").strip() or "unknown"
         os.close(lock)
@@ -48,9 +55,39 @@ def take_lock(directory: str) -> int:
             "give this server a place of its own: --store PATH",
             status=EXIT_UNAVAILABLE,
         ) from None
-    os.truncate(lock, 0)
-    os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+    os.pwrite(lock, b"%-20d\n" % os.getpid(), 0)  # over the last one, which a full disk allows
     return lock
+
+
+def is_in_use(directory: str) -> bool:
+    """Whether somebody holds the lock. Raises OSError."""
+    try:
+        lock = os.open(os.path.join(directory, LOCK), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def damage_of_log(directory: str, *, is_alone: bool = False) -> str:
+    """Why SQLite must not have the store's write-ahead log; empty: it may, or a server is using it, which has looked
+    before it did. is_alone: the caller holds the lock. Raises StoreError where there is no store."""
+    must_be_there(directory)
+    with _said(directory):
+        if not is_alone and is_in_use(directory):
+            return ""
+        damage = inspect_beside(os.path.join(directory, FILE)).damage
+        return "" if damage and not is_alone and is_in_use(directory) else damage  # has begun to write it meanwhile
+
+
+def damaged(directory: str, how: str) -> StoreError:
+    """What is said of a store that cannot be used as it is."""
+    return StoreError(f"the store {directory} is damaged: {how}", f"farm store check --repair {directory}", EXIT_DATA)
 
 
 @contextlib.contextmanager
@@ -70,8 +107,10 @@ def alone(directory: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reading(directory: str) -> Iterator[sqlite3.Connection]:
+def reading(directory: str, *, although_damaged: bool = False) -> Iterator[sqlite3.Connection]:
     """The store's file, to be read only, also while a server uses it. Raises StoreError."""
+    if not although_damaged and (damage := damage_of_log(directory)):
+        raise damaged(directory, damage)
     must_be_there(directory)
     path = os.path.abspath(os.path.join(directory, FILE))
     with _said(directory):

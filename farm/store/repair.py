@@ -20,7 +20,7 @@ from farm.broker.job import SEQUENCE_BITS, handle_of
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA
 from farm.store.check import Damage, Report, check, damage
 from farm.store.contract import SHARD_START_MAX, StoreError
-from farm.store.place import FILE, REPAIRED, alone, reading, sync, sync_directory
+from farm.store.place import FILE, REPAIRED, alone, damage_of_log, reading, sync, sync_directory
 from farm.store.schema import bring_up_to_date, fresh_shard, is_sound, version_of
 
 UNFINISHED = "jobs.db.unfinished"
@@ -58,13 +58,13 @@ def repair(directory: str) -> tuple[Repaired, Report]:
         done = Repaired()
         if os.path.exists(os.path.join(directory, REPAIRED)):
             done.kept_as = _take_place(directory)
-        report = check(directory)
+        report = check(directory, is_alone=True)
         if report.faults:
             done = _salvage(directory)
         elif report.damaged:
             done.aside = report.damaged
             _put_aside(directory)
-        return done, check(directory)
+        return done, check(directory, is_alone=True)
 
 
 def _put_aside(directory: str) -> None:
@@ -89,8 +89,13 @@ def _salvage(directory: str) -> Repaired:
         os.unlink(unfinished)
     os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     done = Repaired()
+    if damage_of_log(directory, is_alone=True):
+        done.lost.append("jobs, and ends of jobs, that were written after the damaged place of the write-ahead log")
     try:
-        with reading(directory) as old, contextlib.closing(sqlite3.connect(unfinished, isolation_level=None)) as new:
+        with (
+            reading(directory, although_damaged=True) as old,
+            contextlib.closing(sqlite3.connect(unfinished, isolation_level=None)) as new,
+        ):
             _must_be_legible(old, directory)
             bring_up_to_date(new, unfinished)
             new.execute("BEGIN")

@@ -12,25 +12,27 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from farm.broker.effects import Change, Expire, Finish, Save
-from farm.broker.job import SEQUENCE_BITS, first_id
+from farm.broker.job import SEQUENCE_BITS, first_id, handle_of
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
 from farm.store.contract import SHARD_START_MAX, Fenced, Store, StoreError
-from farm.store.place import BALLAST, BUSY_TIMEOUT_S, FILE, REPAIRED, make_directory, take_lock
+from farm.store.place import BUSY_TIMEOUT_S, FILE, REPAIRED, damaged, make_directory, take_lock
+from farm.store.room import DISK_RESERVE, Room
 from farm.store.schema import bring_up_to_date, checksum, checksum_of_end, is_sound
+from farm.store.wal import inspect_beside
 
 log = logging.getLogger("farm.store")
+NOTICE = 25  # as in farm/server/logs.py
 
+NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # the second when its shared memory does not fit either
 SQLITE_MIN = (3, 37, 0)  # STRICT tables
 WAL_PAGES_MAX = 1000  # 4 MB: then the write-ahead log is copied into the file; more would need more room on a full disk
 WAL_KEPT_MAX = 16 * 1024 * 1024  # what is left of the log's file after a large transaction
 CACHE_SIZE = 16 * 1024 * 1024
-BALLAST_SIZE = 4 * 1024 * 1024  # given up when the disk is full, so that jobs can still end
 EXPIRED_AT_ONCE_MAX = 2000  # rows: a longer transaction would be felt
-DISK_RESERVE = 64 * 1024 * 1024
 
 _SAVE = """INSERT INTO job (id, function, unique_key, priority, reducer, due, created, crc, payload)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
@@ -43,7 +45,8 @@ _FINISH = """INSERT INTO ended
         CASE ?1 WHEN 'done' THEN NULL ELSE payload END, ?9, ?10
     FROM job WHERE id = ?11 ON CONFLICT DO NOTHING"""
 _LOAD = """SELECT id, function, unique_key, priority, payload, reducer, due, created, crc FROM job ORDER BY id"""
-_ENDED = """SELECT id, outcome, started, ended, worker, exit_code, result, log, cut, crc FROM ended WHERE id = ?"""
+_ENDED = """SELECT id, CAST(outcome AS BLOB), started, ended, worker, exit_code, result, log, cut, crc
+    FROM ended WHERE id = ?"""
 _KNOWN = "SELECT 1 FROM job WHERE id = ? UNION ALL SELECT 1 FROM ended WHERE id = ?"
 
 
@@ -55,19 +58,20 @@ class Source(NamedTuple):
 
 
 class SqliteStore(Store):
-    """A Store in a directory. reserve: bytes that must be free on its disk, or no new job is taken."""
+    """A Store in a directory. reserve: bytes that must be free on its disk, or no new job is taken.
+
+    While the ballast is given up, nothing of what jobs wrote is kept: they can end, however much that is.
+    """
 
     def __init__(self, directory: str, reserve: int = DISK_RESERVE) -> None:
         self.directory = directory
-        self.reserve = reserve
         self._path = os.path.join(directory, FILE)
         self._shard = 0
         self._lock = -1
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._open_changes: list[Change] = []  # of the open transaction, to do them again with more room
-        self._has_ballast = False
-        self._is_low = False
+        self._room = Room(directory, reserve)
         self._ended_size = 0
 
     def describe(self) -> str:
@@ -103,10 +107,10 @@ class SqliteStore(Store):
                     f"farm store check --repair {self.directory}",
                     EXIT_DATA,
                 )
-            self._writer = self._connect()
-            self._prepare(self._writer)
+            self._check_log()
+            self._writer = self._open_writer()
             self._reader = self._connect()
-            self._fill_ballast()
+            self._room.fill_ballast()
         except sqlite3.Error as error:
             self.close()
             raise self._failed(error) from error
@@ -121,15 +125,44 @@ class SqliteStore(Store):
     def _take_lock(self) -> None:
         self._lock = take_lock(self.directory)
 
-    def _connect(self) -> sqlite3.Connection:
+    def _check_log(self) -> None:
+        """Before SQLite sees it: SQLite would drop what follows a damaged place of its log, and say nothing."""
+        finding = inspect_beside(self._path)
+        if finding.damage:
+            raise damaged(self.directory, finding.damage)
+        if finding.unfinished:
+            log.log(
+                NOTICE,
+                "%s-wal ends in an unfinished transaction, as a kill or a power cut leaves it; nothing of it was "
+                "acknowledged, unless the file was damaged otherwise",
+                self._path,
+            )
+
+    def _open_writer(self) -> sqlite3.Connection:
+        """With the room that the ballast holds where it is needed: the server before may have died of a full disk."""
+        try:
+            return self._connect(self._prepare)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode not in NO_ROOM or not self._room.is_ballast_there():
+                raise
+        self._drop_ballast()
+        return self._connect(self._prepare)
+
+    def _connect(self, prepare: Callable[[sqlite3.Connection], None] | None = None) -> sqlite3.Connection:
         # Created here, for SQLite would make it as readable as the umask says; its other files follow its mode.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         database = sqlite3.connect(
             self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=32
         )
-        database.execute("PRAGMA trusted_schema = OFF")
-        database.execute("PRAGMA cell_size_check = ON")
-        database.execute(f"PRAGMA cache_size = -{CACHE_SIZE // 1024}")
+        try:
+            database.execute("PRAGMA trusted_schema = OFF")
+            database.execute("PRAGMA cell_size_check = ON")
+            database.execute(f"PRAGMA cache_size = -{CACHE_SIZE // 1024}")
+            if prepare:
+                prepare(database)
+        except BaseException:
+            database.close()
+            raise
         return database
 
     def _prepare(self, database: sqlite3.Connection) -> None:
@@ -143,11 +176,8 @@ class SqliteStore(Store):
         bring_up_to_date(database, self._path)
         faults = [words for (words,) in database.execute("PRAGMA quick_check(3)")]
         if faults != ["ok"]:
-            raise StoreError(
-                f"the store {self.directory} is damaged: {'; '.join(faults)}",
-                f"farm store check --repair {self.directory}",
-                EXIT_DATA,
-            )
+            words = " ".join("; ".join(faults).replace("*** in database main ***", "").split())
+            raise damaged(self.directory, words)
         # After an error of the disk the log may hold what the file does not: copying it writes and syncs it again.
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         database.execute("BEGIN IMMEDIATE")
@@ -160,22 +190,20 @@ class SqliteStore(Store):
     def load(self) -> Iterator[Save]:
         """See Store. A row whose checksum is wrong is put aside, with an error in the log, and not run."""
         database = self._opened()
-        damaged = []
+        aside = []
         try:
             for *fields, crc in database.execute(_LOAD):
                 save = Save(*fields)
                 if is_sound(save, crc):
                     yield save
                 else:
-                    damaged.append(save.id)
-            for id in damaged:
+                    aside.append(save.id)
+            for id in aside:
                 self._put_aside(database, id)
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
     def _put_aside(self, database: sqlite3.Connection, id: int) -> None:
-        from farm.broker.job import handle_of
-
         log.error("job %s is damaged in the store: it is put aside and will not run", handle_of(id).decode())
         database.execute("BEGIN IMMEDIATE")
         database.execute(
@@ -233,6 +261,10 @@ class SqliteStore(Store):
                 expire = change
             else:
                 if isinstance(change, Finish):
+                    if not self._room.has_ballast:
+                        change = change._replace(
+                            result=b"", log=b"", cut=change.cut or bool(change.result + change.log)
+                        )
                     size = change.size
                     self._ended_size += size
                     ends.append(
@@ -284,6 +316,8 @@ class SqliteStore(Store):
         the shard is another one afterwards, above those of all that came. Returns how many jobs were new. Errors as
         `write`, and whatever `jobs` raises."""
         database = self._opened()
+        if not self._room.has_ballast:  # then what jobs wrote would not be kept
+            raise StoreError(f"the disk of {self.directory} is full", "make room on it, and try again")
         try:
             self._begin(database)
             new, top = self._adopt(database, jobs)
@@ -320,40 +354,22 @@ class SqliteStore(Store):
     # -- room on the disk
 
     def low(self) -> str:
-        """See Store. Room is taken to be there again when half as much more than the reserve is free."""
-        try:
-            disk = os.statvfs(self.directory)
-        except OSError as error:
-            return f"cannot look at the disk: {error.strerror}"
-        free = disk.f_bavail * disk.f_frsize
-        if not self._has_ballast and free > self.reserve + BALLAST_SIZE:
-            self._fill_ballast()
-        self._is_low = free < (self.reserve * 3 // 2 if self._is_low else self.reserve) or not self._has_ballast
-        return f"{free >> 20} MiB free where jobs are kept" if self._is_low else ""
+        """See Store."""
+        self.pressed = False
+        return self._room.low()
 
-    def _fill_ballast(self) -> None:
-        path = os.path.join(self.directory, BALLAST)
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.posix_fallocate(fd, 0, BALLAST_SIZE)
-            finally:
-                os.close(fd)
-            self._has_ballast = True
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+    def _drop_ballast(self) -> None:
+        self.pressed = True
+        self._room.drop_ballast()
 
     def _with_ballast(self, error: sqlite3.Error, changes: Sequence[Change]) -> None:
         """On a full disk, do the transaction's changes again with the room that the ballast held. Raises StoreError
         where that does not help; an error of the disk itself is never tried again."""
         database = self._opened()
-        if error.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._has_ballast:
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._room.has_ballast:
             raise self._failed(error) from error
-        log.error("the disk of %s is full: giving up the ballast; no new background jobs", self.directory)
         try:
-            os.unlink(os.path.join(self.directory, BALLAST))
-            self._has_ballast = False
+            self._drop_ballast()
             if database.in_transaction:
                 database.execute("ROLLBACK")
             self._put(changes)
@@ -382,7 +398,8 @@ class SqliteStore(Store):
             raise self._failed(error) from error
         if row is None:
             return None
-        end = Finish._make((*row[:8], bool(row[8])))
+        outcome = row[1].decode(errors="replace")  # SQLite's driver would not say that it is the row that is damaged
+        end = Finish._make((row[0], outcome, *row[2:8], bool(row[8])))
         if checksum_of_end(end) != row[9]:
             raise StoreError(f"what is kept of a job of id {id} is damaged in {self.directory}")
         return end

@@ -170,6 +170,41 @@ def test_damage_in_the_log_and_the_last_commit(lone_rig: Rig, tmp_path: Path) ->
     assert job(5000, b"only in the log") in kept(killed)
 
 
+def test_damage_in_the_middle_of_the_log(lone_rig: Rig, tmp_path: Path) -> None:
+    """SQLite would drop what follows and say nothing: no command lets it, but the repair, which says so."""
+    path, killed = tmp_path / "s", tmp_path / "killed"
+    store = SqliteStore(str(path))
+    store.open()
+    for n in range(1, 21):
+        store.apply([job(n)])
+    killed.mkdir()
+    for name in ("jobs.db", "jobs.db-wal", "lock"):
+        (killed / name).write_bytes((path / name).read_bytes())
+    store.close()
+    content = bytearray((killed / "jobs.db-wal").read_bytes())
+    content[32 + 8 * (4096 + 24) + 100] ^= 1
+    (killed / "jobs.db-wal").write_bytes(content)
+    words = "write-ahead log is bad at frame 9, and"
+    assert words in str(checked(lone_rig, killed, status=65)["faults"])
+    for command in (
+        ("server", "--store", str(killed)),
+        ("store", "backup", str(tmp_path / "copy"), str(killed)),
+        ("store", "vacuum", str(killed)),
+        ("store", "export", str(killed)),
+    ):
+        done = lone_rig.run(*command)
+        assert (done.status, done.hint) == (65, f"farm store check --repair {killed}"), (command, done.err)
+        assert words in done.error, command
+    assert (killed / "jobs.db-wal").read_bytes() == content
+    repair = checked(lone_rig, killed, "--repair")["repair"]
+    assert isinstance(repair, dict)
+    assert ["write-ahead log" in words for words in repair["lost"]] == [True]
+    assert Path(repair["kept_as"] + "-wal").read_bytes() == content
+    saved = kept(killed)
+    assert 0 < len(saved) < 20
+    assert saved == [job(n) for n in range(1, len(saved) + 1)]
+
+
 def test_a_file_of_which_nothing_can_be_read_stays(lone_rig: Rig, tmp_path: Path) -> None:
     """An empty store in its place would be worse."""
     path = filled(tmp_path / "s", job(1))

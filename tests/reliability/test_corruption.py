@@ -1,0 +1,233 @@
+"""R3: files that were damaged while nobody looked. No job is missing or altered without a word.
+
+Each time a few bits of the store of a killed server are flipped, a page is wiped or a file cut off. Then farm must
+refuse to start, with what is wrong and what to do, or say which jobs are damaged; what it runs is as it was submitted.
+
+What no check can see is left out: a write-ahead log that was cut off exactly at the end of a transaction, for a log
+that ended there looks the same. A log cut off anywhere else is said to end in an unfinished transaction; the same is
+said after a power cut, where it is right, so it is a line in the log and no reason to refuse.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from farm.broker.effects import Finish, Save
+from farm.protocol import packets as p
+from farm.store import sqlite, wal
+from farm.store.contract import StoreError
+from farm.store.sqlite import SqliteStore
+from tests.cli.rig import Rig, connect
+from tests.reliability.power.load import Load
+from tests.support import Wire, req
+
+pytestmark = pytest.mark.slow
+
+TRIES = 2000
+MUTANT_TRIES = 400
+DB, LOG = "jobs.db", "jobs.db-wal"
+PAGE, FRAME = 4096, 4096 + 24
+OUTCOMES = {"refused", "put aside", "said to be unfinished", "end refused", "harmless"}
+SILENT = ("missing", "altered", "unknown", "end missing")
+
+
+class Sound(NamedTuple):
+    """A store as a killed server left it, and what is in it."""
+
+    files: dict[str, bytes]
+    jobs: dict[int, Save]
+    ended: dict[int, Finish]
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
+    """Jobs that wait are in the file and in the log."""
+    directory = tmp_path_factory.mktemp("sound")
+    rig = Rig(directory)
+    try:
+        server = rig.server("--store", str(directory / "store"), "--keep-results-size", "100k")
+        with server.connect() as client:
+            acknowledged = submit(client, 150)
+            Load(lambda: connect(server.address), 1500, seed=3).run()
+            acknowledged |= submit(client, 150)
+        server.kill()
+    finally:
+        rig.end()
+    files = {name: (directory / "store" / name).read_bytes() for name in (DB, LOG)}
+    store = SqliteStore(str(directory / "store"))
+    store.open()
+    jobs = {save.id: save for save in store.load()}
+    rows = store._opened().execute("SELECT id FROM ended").fetchall()
+    ended = {id: end for (id,) in rows if (end := store.ended(id))}
+    store.close()
+    assert len(ended) == len(rows) > 100
+    assert acknowledged <= {save.payload for save in jobs.values()}
+    return Sound(files, jobs, ended)
+
+
+def submit(client: Wire, count: int) -> set[bytes]:
+    """Background jobs that no worker can do, each in a transaction of its own; returns the payloads."""
+    chance = random.Random(count)
+    payloads = set()
+    for _ in range(count):
+        payload = chance.randbytes(chance.choice((20, 300, 6000)))
+        client.raw(req(p.SUBMIT_JOB_BG, b"kept", b"", payload))
+        assert client.packet()[0] == p.JOB_CREATED
+        payloads.add(payload)
+    return payloads
+
+
+def damage(files: dict[str, bytes], chance: random.Random) -> dict[str, bytes]:
+    """The files with something wrong in one of them."""
+    name = chance.choice((DB, LOG))
+    content = bytearray(files[name])
+    kind = chance.random()
+    if kind < 0.7:
+        near = chance.randrange(len(content)) if chance.random() < 0.3 else None  # all in one place, or anywhere
+        for _ in range(chance.randint(1, 8)):
+            place = (
+                chance.randrange(len(content)) if near is None else min(near + chance.randrange(64), len(content) - 1)
+            )
+            content[place] ^= 1 << chance.randrange(8)
+    elif kind < 0.85:
+        page = chance.randrange(len(content) // PAGE) * PAGE
+        content[page : page + PAGE] = bytes(PAGE)
+    else:
+        size = chance.randrange(1, len(content))
+        if name == LOG and (size - 32) % FRAME == 0:
+            size += 1
+        del content[size:]
+    return files | {name: bytes(content)}
+
+
+class Heard(logging.Handler):
+    """What the store has said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
+    """The store's log, and nothing of it on the terminal."""
+    heard = Heard()
+    log = logging.Logger("heard")
+    log.addHandler(heard)
+    monkeypatch.setattr(sqlite, "log", log)
+    return heard
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Path]:
+    """A directory, in memory where that is possible."""
+    where = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else tmp_path
+    directory = where / f"farm-corruption-{os.getpid()}"
+    directory.mkdir(mode=0o700)
+    yield directory
+    shutil.rmtree(directory)
+
+
+def try_all(sound: Sound, tries: int, scratch: Path, heard: Heard) -> tuple[Counter[str], list[str]]:
+    """Damage, open, compare, so many times; returns how often what was found, and what was silent."""
+    found: Counter[str] = Counter()
+    silent = []
+    for number in range(tries):
+        for path in scratch.iterdir():
+            if path.name.startswith(DB):
+                path.unlink()
+        for name, content in damage(sound.files, random.Random(f"damage {number}")).items():
+            (scratch / name).write_bytes(content)
+        heard.lines.clear()
+        store = SqliteStore(str(scratch), reserve=0)
+        refusal: StoreError | None = None
+        try:
+            store.open()
+            what = compare(sound, store, heard)
+        except StoreError as error:
+            refusal, what = error, "refused"
+        finally:
+            store.close()
+        if refusal:
+            assert refusal.message.startswith((f"the store {scratch}", str(scratch))), refusal.message
+            assert "\n" not in refusal.message
+            assert refusal.hint, refusal.message
+        found[what] += 1
+        if what in SILENT:
+            silent.append(f"damage {number}: {what}")
+    return found, silent
+
+
+def compare(sound: Sound, store: SqliteStore, heard: Heard) -> str:
+    """One word for what became of an opened store."""
+    loaded = {save.id: save for save in store.load()}
+    rows = store._opened().execute("SELECT count(*) FROM damaged").fetchone()[0]
+    said = sum("is damaged in the store" in line for line in heard.lines)
+    assert said == rows
+    if any("unfinished transaction" in line for line in heard.lines):
+        return "said to be unfinished"
+    if any(save != sound.jobs[id] for id, save in loaded.items() if id in sound.jobs):
+        return "altered"
+    if loaded.keys() - sound.jobs.keys():
+        return "unknown"
+    if len(sound.jobs.keys() - loaded.keys()) > rows:
+        return "missing"
+    if rows:
+        return "put aside"
+    for id, end in sound.ended.items():
+        try:
+            if store.ended(id) != end:
+                return "end missing"
+        except StoreError as error:
+            return "end refused" if "damaged" in error.message else f"end: {error.message}"
+    return "harmless"
+
+
+def line(found: Counter[str]) -> str:
+    """The figures as people read them."""
+    return f"corruption: {found.total()} damaged stores: " + ", ".join(
+        f"{found[name]} {name}" for name in sorted(found)
+    )
+
+
+def test_no_damage_is_silent(sound: Sound, scratch: Path, heard: Heard, capsys: pytest.CaptureFixture[str]) -> None:
+    found, silent = try_all(sound, TRIES, scratch, heard)
+    with capsys.disabled():
+        print(f"\n{line(found)}; {len(silent)} silent")
+    assert not silent
+    assert found.keys() <= OUTCOMES
+    assert found["refused"] > TRIES // 10
+    assert found["put aside"] > TRIES // 100
+    assert found["harmless"] < TRIES // 2
+
+
+def test_without_row_checksums_it_would_be(
+    sound: Sound, scratch: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Anything(int):
+        __eq__ = lambda self, other: True  # noqa: E731
+        __hash__ = int.__hash__
+
+    monkeypatch.setattr(sqlite, "checksum", lambda save: Anything())
+    found, _ = try_all(sound, MUTANT_TRIES, scratch, heard)
+    assert found["altered"] > 0
+
+
+def test_without_the_check_of_the_log_it_would_be(
+    sound: Sound, scratch: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "inspect_beside", lambda path: wal.Finding())
+    found, _ = try_all(sound, MUTANT_TRIES, scratch, heard)
+    assert found["missing"] + found["unknown"] > 0

@@ -1,0 +1,238 @@
+"""R4: the disk is full. New background jobs are refused, those that were acknowledged can end, and nothing is lost.
+
+The store is on a small tmpfs of the test's own, in a mount namespace of its own; it is filled from outside.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from farm.errors import EXIT_CANNOT_CREATE
+from farm.protocol import packets as p
+from farm.store.room import BALLAST_SIZE
+from tests.cli.rig import FARM, Rig, Running, connect
+from tests.interop.ends import lack, need
+from tests.support import CHECKOUT, PATIENCE_S, Wire, req, wait_until
+
+pytestmark = pytest.mark.slow
+
+DISK_SIZE = 32 << 20
+RESERVE = 1 << 20
+JOBS = 600
+RECOVERY_S = 5.0
+
+_HOLD = 'mount -t tmpfs -o size="$1",mode=700 tmpfs "$2" && echo mounted && exec cat'
+
+
+class SmallDisk:
+    """A disk that is full quickly, and servers on it. `place` is it, as this process sees it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._rig = Rig(directory)
+        self._inside = directory / "disk"
+        self._inside.mkdir()
+        command = ["unshare", "--mount", "sh", "-c", _HOLD, "sh", str(DISK_SIZE), str(self._inside)]
+        # It holds the namespace until its input ends.
+        self._holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert self._holder.stdout
+        self._is_mounted = self._holder.stdout.readline() == b"mounted\n"
+        self.place = Path(f"/proc/{self._holder.pid}/root{self._inside}")
+
+    def must_be_there(self) -> None:
+        """Skip on a desk where nothing can be mounted."""
+        if not self._is_mounted:
+            _, words = self._holder.communicate(timeout=PATIENCE_S)
+            lack(f"cannot mount a disk of the test's own: {words.decode().strip()}")
+
+    def end(self) -> None:
+        """The servers go, and with them the disk."""
+        self._rig.end()
+        self._holder.kill()
+        self._holder.communicate(timeout=PATIENCE_S)
+
+    def server(self, reserve: int = RESERVE, program: Sequence[str] = (FARM,)) -> Running:
+        """A server with its store on the disk."""
+        options = ["--listen", "127.0.0.1:0", "--store", f"{self._inside}/store", "--disk-reserve", str(reserve)]
+        enter = ["nsenter", "--mount", f"--target={self._holder.pid}"]
+        server = self._rig.background([*enter, *program, "server", *options], {"PYTHONPATH": str(CHECKOUT)})
+        server.wait_for("store: ")
+        return server
+
+    def fill(self, leave: int = 0) -> None:
+        """Until only so much is free."""
+        with (self.place / "filler").open("ab") as filler:
+            while self.free() > leave:
+                try:
+                    os.write(filler.fileno(), bytes(min(1 << 16, self.free() - leave)))
+                except OSError:
+                    return
+
+    def free(self) -> int:
+        """Bytes."""
+        disk = os.statvfs(self.place)
+        return disk.f_bavail * disk.f_frsize
+
+    def make_room(self) -> None:
+        """Somebody has tidied up."""
+        (self.place / "filler").unlink()
+
+    def has_ballast(self) -> bool:
+        """Whether the server has put by what it would need."""
+        path = self.place / "store" / "ballast"
+        return path.exists() and path.stat().st_size == BALLAST_SIZE
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A small disk, empty."""
+    need("unshare", "nsenter", "mount")
+    if os.geteuid() != 0:
+        lack("not root: cannot mount a disk of the test's own")
+    disk = SmallDisk(tmp_path)
+    try:
+        disk.must_be_there()
+        yield disk
+    finally:
+        disk.end()
+
+
+def connected(server: Running) -> Wire:
+    """A connection to the server."""
+    return connect(server.err().partition(" listening on ")[2].split()[0])
+
+
+def submit(client: Wire, payload: bytes) -> bytes:
+    """The handle, or b"" where the disk is nearly full and that is said."""
+    client.send(p.SUBMIT_JOB_BG, b"f", b"", payload)
+    number, body = client.packet()
+    if number == p.JOB_CREATED:
+        return body
+    code, _, text = body.partition(b"\0")
+    assert (number, code) == (p.ERROR, b"QUEUE_ERROR")
+    assert text.startswith(b"Disk nearly full: "), text
+    return b""
+
+
+def submit_all(client: Wire, count: int) -> dict[bytes, bytes]:
+    """So many jobs, handle -> payload."""
+    payloads = [b"%d " % number + bytes(300) for number in range(count)]
+    for payload in payloads:
+        client.raw(req(p.SUBMIT_JOB_BG, b"f", b"", payload))
+    handles = []
+    for _ in payloads:
+        number, body = client.packet()
+        assert number == p.JOB_CREATED, body
+        handles.append(body)
+    return dict(zip(handles, payloads, strict=True))
+
+
+def finish_all(server: Running, result: bytes = bytes(20_000)) -> dict[bytes, bytes]:
+    """Do every job there is, each end durable before the next begins; returns them."""
+    done = {}
+    with connected(server) as worker:
+        worker.send(p.OPTION_REQ, b"farm-sync")
+        worker.expect(p.OPTION_RES, b"farm-sync")
+        worker.send(p.CAN_DO, b"f")
+        while body := worker.grab():
+            handle, _, payload = body.split(b"\0", 2)
+            worker.send(p.WORK_COMPLETE, handle, result)
+            worker.send(p.ECHO_REQ, handle)
+            worker.expect(p.ECHO_RES, handle)
+            done[handle] = payload
+    return done
+
+
+def test_a_full_disk_takes_no_new_jobs_and_lets_the_others_end(disk: SmallDisk) -> None:
+    server = disk.server()
+    with connected(server) as client:
+        acknowledged = submit_all(client, JOBS)
+        server.kill()
+        server = disk.server()  # its log begins at nothing: all that it needs from now on is in the ballast
+    with connected(server) as client:
+        assert disk.has_ballast()
+        disk.fill()
+        while handle := submit(client, b"one more"):  # until the server has noticed
+            acknowledged[handle] = b"one more"
+        # Their results together are larger than the ballast.
+        assert finish_all(server) == acknowledged, "not all that was acknowledged could end"
+        assert "giving up the ballast" in server.err()
+        assert not submit(client, b"still no room")
+        disk.make_room()
+        begin = time.monotonic()
+        wait_until(lambda: submit(client, b"again"), what="there is room again")
+        assert time.monotonic() - begin < RECOVERY_S
+        wait_until(disk.has_ballast, what="the ballast is put by again")
+        assert "taking background jobs again" in server.err()
+    server.kill()
+    assert list(finish_all(disk.server()).values()) == [b"again"], "what had ended came back, or a job was lost"
+
+
+def test_a_nearly_full_disk_is_enough_to_be_careful(disk: SmallDisk) -> None:
+    """No write fails; the reserve alone makes it refuse."""
+    reserve = 12 << 20
+    server = disk.server(reserve)
+    with connected(server) as client:
+        acknowledged = submit_all(client, 10)
+        disk.fill(leave=reserve - RESERVE)
+        while handle := submit(client, b"one more"):
+            acknowledged[handle] = b"one more"
+        assert finish_all(server, b"small") == acknowledged
+        client.send(p.SUBMIT_JOB, b"f", b"", b"jobs that somebody waits for need no disk")
+        assert client.packet()[0] == p.JOB_CREATED
+    assert "no new background jobs: " in server.err()
+    assert "ballast" not in server.err()
+
+
+def test_when_even_the_ballast_is_too_little_the_server_stops(disk: SmallDisk) -> None:
+    server = disk.server()
+    with connected(server) as client, connected(server) as other:
+        acknowledged = submit_all(client, JOBS)
+        disk.fill(leave=2 * RESERVE)
+        client.raw(req(p.SUBMIT_JOB_BG, b"f", b"", bytes(2 * RESERVE + BALLAST_SIZE)))
+        ended = server.wait()
+        client.expect_end()
+        other.expect_end()
+    assert ended.status == EXIT_CANNOT_CREATE
+    assert "giving up the ballast" in ended.err
+    lines = ended.err.splitlines()
+    assert any("CRITICAL" in line and "disk is full" in line for line in lines), ended.err
+    assert lines[-1].startswith("farm: error: "), ended.err
+    disk.make_room()
+    assert finish_all(disk.server()) == acknowledged
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_server_starts_on_a_full_disk(disk: SmallDisk, how: str) -> None:
+    """The one before it may have been killed when the disk was full; its jobs can end all the same."""
+    server = disk.server()
+    with connected(server) as client:
+        acknowledged = submit_all(client, JOBS)
+    if how == "killed":
+        server.kill()
+    else:
+        assert server.terminate().status == 0
+    disk.fill()
+    server = disk.server()
+    with connected(server) as client:
+        assert not submit(client, b"no room")
+    assert finish_all(server) == acknowledged
+    disk.make_room()
+    with connected(server) as client:
+        wait_until(lambda: submit(client, b"again"), what="there is room again")
+
+
+def test_without_the_ballast_they_could_not_end(disk: SmallDisk) -> None:
+    server = disk.server(program=(sys.executable, "-P", "-m", "tests.reliability.power.mutant", "ballast"))
+    with connected(server) as client:
+        submit_all(client, 10)
+        disk.fill()
+        with pytest.raises(AssertionError, match="closed the connection"):
+            finish_all(server)
+    assert server.wait().status == EXIT_CANNOT_CREATE

@@ -1,0 +1,392 @@
+"""R5: whatever the store is asked fails once: the first time that it is asked, the second, and so on to the last.
+
+Each time a real server goes through the same story, in this process and turn by turn. Where something fails it must
+leave, and what it has acknowledged until then, by the books of a client and a worker, must be there for the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import signal
+import sqlite3
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farm.broker.broker import Rules
+from farm.broker.effects import Change, Finish, Save
+from farm.errors import FarmError
+from farm.loop import Loop
+from farm.protocol import packets as p
+from farm.protocol.address import Address
+from farm.server.config import ServerConfig
+from farm.server.server import Server
+from farm.store.contract import Store, StoreError
+from farm.store.sqlite import SqliteStore
+from tests.support import Wire
+
+pytestmark = pytest.mark.slow
+
+PATIENCE_S = 20.0
+METHODS = ("open", "load", "write", "commit", "payload", "low", "close")
+CODES = {
+    "IOERR": sqlite3.SQLITE_IOERR,
+    "FULL": sqlite3.SQLITE_FULL,
+    "BUSY": sqlite3.SQLITE_BUSY,
+    "CORRUPT": sqlite3.SQLITE_CORRUPT,
+}
+
+
+class Fault:
+    """Fails the `nth` of the calls that it is told of, before or after it was carried out; 0: none."""
+
+    def __init__(self, nth: int, error: Callable[[], Exception], after: bool) -> None:
+        self.calls = 0
+        self.happened = False
+        self._nth = nth
+        self._error = error
+        self._after = after
+
+    def around(self, call: Callable[..., Any], *args: Any) -> Any:
+        """The call, or the error."""
+        self.calls += 1
+        if self.calls != self._nth:
+            return call(*args)
+        self.happened = True
+        if self._after:
+            call(*args)
+        raise self._error()
+
+
+class FailingStore(Store):
+    """A SqliteStore of which one method fails."""
+
+    def __init__(self, store: SqliteStore, method: str, fault: Fault) -> None:
+        self._store = store
+        self._method = method
+        self._fault = fault
+
+    def _call(self, method: str, *args: Any) -> Any:
+        call = getattr(self._store, method)
+        return self._fault.around(call, *args) if method == self._method else call(*args)
+
+    def describe(self) -> str:
+        return self._store.describe()
+
+    def open(self) -> int:
+        return int(self._call("open"))
+
+    def load(self) -> Iterator[Save]:
+        return iter(self._call("load"))
+
+    def write(self, changes: Sequence[Change]) -> None:
+        self._call("write", changes)
+
+    def commit(self) -> None:
+        self._call("commit")
+
+    def payload(self, id: int) -> bytes:
+        return bytes(self._call("payload", id))
+
+    def ended(self, id: int) -> Finish | None:
+        return self._store.ended(id)
+
+    def low(self) -> str:
+        return str(self._call("low"))
+
+    def close(self) -> None:
+        self._call("close")
+
+
+class FailingConnection(sqlite3.Connection):
+    """A connection to SQLite of which one statement fails."""
+
+    fault: Fault
+
+    def execute(self, *args: Any) -> sqlite3.Cursor:
+        cursor: sqlite3.Cursor = self.fault.around(super().execute, *args)
+        return cursor
+
+    def executemany(self, *args: Any) -> sqlite3.Cursor:
+        cursor: sqlite3.Cursor = self.fault.around(super().executemany, *args)
+        return cursor
+
+    def executescript(self, *args: Any) -> sqlite3.Cursor:
+        cursor: sqlite3.Cursor = self.fault.around(super().executescript, *args)
+        return cursor
+
+
+class End:
+    """A client's or a worker's connection, which is never waited for."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._in = b""
+        self.closed = False
+        wire.sock.setblocking(False)
+
+    def send(self, number: int, *parts: bytes) -> None:
+        """One packet; the buffers of the system have room for all of the story."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._wire.send(number, *parts)
+
+    def packets(self) -> Iterator[tuple[int, bytes]]:
+        """What has come until now."""
+        with contextlib.suppress(BlockingIOError, ConnectionResetError):
+            while chunk := self._wire.sock.recv(1 << 16):
+                self._in += chunk
+            self.closed = True
+        while len(self._in) >= 12:
+            number, size = struct.unpack_from(">II", self._in, 4)
+            if len(self._in) < 12 + size:
+                return
+            body, self._in = self._in[12 : 12 + size], self._in[12 + size :]
+            yield number, body
+
+    def close(self) -> None:
+        """Leave."""
+        self._wire.close()
+
+
+class Story:
+    """A server, a client and a worker. `failed`: what the server ended with, if anything."""
+
+    def __init__(self, store: Store) -> None:
+        self.failed: Exception | None = None
+        self.submitted: list[bytes] = []  # payloads
+        self.acknowledged: dict[bytes, bytes] = {}  # handle -> payload
+        self.may_end: set[bytes] = set()
+        self.ended: set[bytes] = set()
+        self._unanswered: list[bytes] = []
+        self._assigned: list[bytes] = []
+        self._reported: list[bytes] = []
+        self._store = store
+        self._loop = Loop()
+        self._loop._running = True
+        self._server: Server | None = None
+        self._ends: list[End] = []
+
+    def run(self) -> None:
+        """From the server's start to its end."""
+        try:
+            self._begin()
+            self._tell()
+        except (FarmError, sqlite3.Error) as error:
+            self.failed = self.failed or error
+        try:
+            if self._server:
+                self._server.close()
+        except (FarmError, sqlite3.Error) as error:
+            self.failed = self.failed or error
+        self.failed = self.failed or (self._server.failure if self._server else None)
+        self._loop.close()
+        for end in self._ends:  # whatever was said in the end counts as well
+            self._hear(end)
+            end.close()
+
+    def _begin(self) -> None:
+        # Hardly any payload stays in memory: they are read from the store.
+        config = ServerConfig(listen=[Address("127.0.0.1", 0)], rules=Rules(payload_memory_max=1))
+        self._server = Server(config, self._store, self._loop)
+        host, _, port = self._server.listen()[0].rpartition(":")
+        self._ends = [End(Wire((host, int(port)))) for _ in range(2)]
+
+    def _tell(self) -> None:
+        client, worker = self._ends
+        worker.send(p.OPTION_REQ, b"farm-sync")
+        worker.send(p.CAN_DO, b"f")
+        for number in range(3):
+            self._submit(client, b"first %d" % number)
+            self._until(lambda: not self._unanswered)
+        for number in range(4):
+            self._submit(client, b"second %d" % number)
+        self._until(lambda: not self._unanswered)
+        for number in (p.WORK_COMPLETE, p.WORK_FAIL, p.WORK_COMPLETE):
+            worker.send(p.GRAB_JOB)
+            self._until(lambda: self._assigned)
+            self._report(worker, number)
+            self._until(lambda: not self._reported)
+        assert self._server
+        self._server._expire_results()
+        self._submit(client, b"third")
+        self._until(lambda: not self._unanswered)
+        worker.send(p.GRAB_JOB)  # and it never reports
+        self._until(lambda: self._assigned)
+
+    def _submit(self, client: End, payload: bytes) -> None:
+        self.submitted.append(payload)
+        self._unanswered.append(payload)
+        client.send(p.SUBMIT_JOB_BG, b"f", b"", payload)
+
+    def _report(self, worker: End, number: int) -> None:
+        handle = self._assigned.pop()
+        self.may_end.add(handle)
+        self._reported.append(handle)
+        worker.send(number, *([handle, b"result"] if number == p.WORK_COMPLETE else [handle]))
+        worker.send(p.ECHO_REQ, b"durable?")
+
+    def _until(self, told: Callable[[], object]) -> None:
+        """Turns until this is so. Raises what the server ends with."""
+        assert self._server
+        deadline = time.monotonic() + PATIENCE_S
+        while not told():
+            assert time.monotonic() < deadline, "the server neither answers nor leaves"
+            self._loop.call_in(0.002, lambda: None)  # no turn waits for longer
+            self._loop.turn()
+            if self._server.failure:
+                assert not self._loop._running, "it failed and goes on"
+                raise self._server.failure
+            for end in self._ends:
+                self._hear(end)
+
+    def _hear(self, end: End) -> None:
+        for number, body in end.packets():
+            if number == p.JOB_CREATED:
+                self.acknowledged[body] = self._unanswered.pop(0)
+            elif number == p.JOB_ASSIGN:
+                self._assigned.append(body.split(b"\0")[0])
+            elif number == p.ECHO_RES:
+                self.ended.update(self._reported)
+                self._reported.clear()
+            else:
+                assert number in (p.OPTION_RES, p.NOOP, p.NO_JOB), (number, body)
+
+
+def must_agree(story: Story, directory: Path) -> None:
+    """The next server finds what this one has acknowledged, and not what had ended."""
+    from farm.broker.job import handle_of
+
+    store = SqliteStore(str(directory))
+    store.open()
+    there = {handle_of(save.id): save.payload for save in store.load()}
+    faults = store._opened().execute("PRAGMA integrity_check").fetchall()
+    store.close()
+    assert faults == [("ok",)]
+    for handle, payload in story.acknowledged.items():
+        assert handle in story.may_end or there.get(handle) == payload, f"lost: {payload!r}"
+    assert not there.keys() & story.ended, "what had ended durably is back"
+    assert set(there.values()) <= set(story.submitted)
+    assert len(set(there.values())) == len(there)
+
+
+@contextlib.contextmanager
+def bounded() -> Iterator[None]:
+    """Whatever hangs in here is interrupted."""
+
+    def hangs(*_: object) -> None:
+        raise AssertionError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, hangs)
+    signal.setitimer(signal.ITIMER_REAL, 2 * PATIENCE_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def try_each(tmp_path: Path, tell: Callable[[Path, int], tuple[Story, Fault]]) -> Counter[str]:
+    """The story with the first call failing, with the second one, and so on until none fails; returns how it went."""
+    went: Counter[str] = Counter()
+    for nth in range(1, 1000):
+        directory = tmp_path / str(nth)
+        with bounded():
+            story, fault = tell(directory, nth)
+        must_agree(story, directory)
+        if not fault.happened:
+            assert story.failed is None, story.failed
+            assert len(story.acknowledged) == len(story.submitted) == 8
+            assert len(story.ended) == 3
+            return went
+        went["left" if story.failed else "went on"] += 1
+    raise AssertionError("it never came to an end without a fault")
+
+
+def store_error() -> Exception:
+    """What a store may say."""
+    return StoreError("the disk does not answer")
+
+
+def sqlite_error(code: int) -> Exception:
+    """What SQLite may say."""
+    kind = sqlite3.DatabaseError if code == sqlite3.SQLITE_CORRUPT else sqlite3.OperationalError
+    error = kind(f"error {code}")
+    error.sqlite_errorcode = code
+    error.sqlite_errorname = "?"
+    return error
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["not-done", "done"])
+@pytest.mark.parametrize(
+    "error", [store_error, functools.partial(sqlite_error, CODES["IOERR"])], ids=["Store", "SQLite"]
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_of_the_store_fails(method: str, error: Callable[[], Exception], after: bool, tmp_path: Path) -> None:
+    def tell(directory: Path, nth: int) -> tuple[Story, Fault]:
+        fault = Fault(nth, error, after)
+        inner = SqliteStore(str(directory), reserve=0)
+        story = Story(FailingStore(inner, method, fault))
+        story.run()
+        inner.close()
+        return story, fault
+
+    went = try_each(tmp_path, tell)
+    assert went["left"] > 0
+    assert went["went on"] == 0, "an error of the store was taken for none"
+
+
+@pytest.fixture
+def tell_sqlite(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Fault, type[SqliteStore]], Story]:
+    """Tells the story on a store of which a statement fails."""
+    connect = sqlite3.connect
+
+    def tell(directory: Path, fault: Fault, kind: type[SqliteStore]) -> Story:
+        connection = type("Connection", (FailingConnection,), {"fault": fault})
+        with monkeypatch.context() as patch:
+            patch.setattr(sqlite3, "connect", functools.partial(connect, factory=connection))
+            store = kind(str(directory), reserve=0)
+            story = Story(store)
+            story.run()
+            store.close()
+        return story
+
+    return tell
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["not-done", "done"])
+@pytest.mark.parametrize("code", CODES)
+def test_a_statement_fails(code: str, after: bool, tell_sqlite: Callable[..., Story], tmp_path: Path) -> None:
+    def tell(directory: Path, nth: int) -> tuple[Story, Fault]:
+        fault = Fault(nth, functools.partial(sqlite_error, CODES[code]), after)
+        return tell_sqlite(directory, fault, SqliteStore), fault
+
+    went = try_each(tmp_path, tell)
+    assert went.total() > 50, "so few statements?"
+    # Room can be made when the disk is full, and then it goes on. Nothing else is ever tried again.
+    assert (went["went on"] > 0) == (code == "FULL"), went
+
+
+class Swallows(SqliteStore):
+    """It takes an error for none."""
+
+    def commit(self) -> None:
+        try:
+            super().commit()
+        except StoreError:
+            self._opened().rollback()
+            self._open_changes = []
+
+
+def test_it_notices_an_error_that_is_swallowed(tell_sqlite: Callable[..., Story], tmp_path: Path) -> None:
+    def tell(directory: Path, nth: int) -> tuple[Story, Fault]:
+        fault = Fault(nth, functools.partial(sqlite_error, CODES["IOERR"]), False)
+        return tell_sqlite(directory, fault, Swallows), fault
+
+    with pytest.raises(AssertionError, match="lost: "):
+        try_each(tmp_path, tell)
