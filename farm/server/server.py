@@ -21,6 +21,7 @@ from farm.loop import READ, WRITE, Loop, Timer
 from farm.net import tune
 from farm.protocol import packets
 from farm.protocol.address import is_loopback
+from farm.protocol.decoder import Decoder
 from farm.protocol.limits import ARGUMENTS_MAX
 from farm.protocol.names import shown
 from farm.protocol.packets import response
@@ -162,7 +163,7 @@ class Server:
     def _connect(self, sock: socket.socket, where: object) -> None:
         try:
             sock.setblocking(False)
-            tune(sock)
+            tune(sock, self.config.keepalive_s)
         except OSError:  # it has gone again
             sock.close()
             return
@@ -175,7 +176,8 @@ class Server:
         peer.may_stop = address == "unix"
         peer.may_change = peer.may_stop or self.config.remote_admin or is_loopback(address)
         self._next_peer += 1
-        connection = Connection(sock, peer, self._loop, self.config.max_job_size + ARGUMENTS_MAX)
+        decoder = Decoder(payload_max=self.config.max_job_size + ARGUMENTS_MAX, line_max=self.config.line_max)
+        connection = Connection(sock, peer, self._loop, decoder)
         self._connections[peer.id] = connection
         connection.start(self._ready)
 
