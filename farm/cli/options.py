@@ -164,6 +164,7 @@ LIMITS = (
     _limit("max_line", "Refuse longer lines of the admin protocol.", SIZE, "4K"),
     _limit("max_connections", "Refuse more; default: what the limit of open files allows.", COUNT, ""),
     _limit("backlog", "Connections that may wait to be accepted.", COUNT, "1024"),
+    _limit("first_packet", "Close a connection that says nothing at all for so long; 0: never.", PATIENCE, "0"),
     _limit("stall", "Close a connection that sends nothing for so long in the middle of a packet.", SECONDS, "30s"),
     _limit("linger", "Read on for so long after an ERROR that closes a connection.", SECONDS, "2s"),
     _limit("keepalive", "Ask the system to look after a connection that is silent for so long.", SECONDS, "30s"),

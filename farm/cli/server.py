@@ -63,6 +63,7 @@ def _config(values: Values) -> ServerConfig:
         max_job_size=min(_number(values, "max_job_size"), PAYLOAD_HEADER_MAX),
         line_max=_number(values, "max_line"),
         stop_grace_s=_seconds(values, "stop_grace"),
+        first_packet_s=_seconds(values, "first_packet"),
         stall_s=_seconds(values, "stall"),
         linger_s=_seconds(values, "linger"),
         keepalive_s=_keepalive(values),

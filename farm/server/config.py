@@ -19,6 +19,9 @@ from farm.protocol.limits import (
 FD_RESERVE = 64  # descriptors kept for listeners, the log, the store and what libraries open
 LISTED_MAX = 4 * 1024 * 1024  # of listings that one segment may ask for: `status` is 7 bytes, its answer megabytes
 FD_SHARE = 0.8  # of what is left may be connections
+# How long a connection may say nothing and still count as one that is about to. After that it gives its place to a new
+# one when there is no other, so that a crowd of mute connections cannot lock the others out.
+MUTE_S = 10.0
 
 
 @dataclass
@@ -32,6 +35,9 @@ class ServerConfig:
     max_job_size: int = PAYLOAD_PACKET_MAX
     line_max: int = TEXT_LINE_MAX
     stop_grace_s: float = 10.0  # running foreground jobs may end, and output be read, for so long after SIGTERM
+    # 0: never. gear's client connects when it is made and may have nothing to say for days, and so may pools of
+    # connections; decision 8. What a silent one costs is its place, see MUTE_S.
+    first_packet_s: float = 0.0
     stall_s: float = 30.0  # without a byte inside a packet: the peer hangs or is an attack
     linger_s: float = (
         2.0  # after an ERROR, what still comes in is read and dropped, or a reset would overtake the ERROR
@@ -59,6 +65,8 @@ class ServerConfig:
             "listings_at_once_bytes_max": LISTED_MAX,
             "output_high_bytes": self.out_high,
             "output_low_bytes": self.out_low,
+            "first_packet_s": self.first_packet_s,
+            "mute_s": MUTE_S,
             "stall_s": self.stall_s,
             "linger_s": self.linger_s,
             "stop_grace_s": self.stop_grace_s,
