@@ -29,7 +29,7 @@ from farm.server.config import LISTED_MAX, ServerConfig
 from farm.server.connection import Connection
 from farm.server.listener import listen
 from farm.server.logs import NOTICE
-from farm.server.pressure import Pressure
+from farm.server.pressure import Pressure, audiences
 from farm.server.watchdog import Watchdog
 from farm.store.contract import Store, StoreError
 
@@ -61,7 +61,7 @@ class Server:
         self._next_peer = 1
         self._limit = config.connection_limit()
         self._touched: dict[Connection, None] = {}  # to be looked after at the end of the turn
-        self._pressure = Pressure(config, self._connections)
+        self._pressure = Pressure(config, self._connections, loop)
         self._watchdog = Watchdog(config, loop, self._refuse)
         self._due: Timer | None = None  # for the broker's next deadline
         self._stop_timer: Timer | None = None
@@ -219,7 +219,7 @@ class Server:
         sends = self._broker.effects.sends
         before = len(sends)
         decoder, peer, now = connection.decoder, connection.peer, self._loop.now
-        readers = {watcher.id for job in peer.holds.values() for watcher in job.watchers}
+        before_jobs = audiences(peer)
         listed = 0
         decoded = decoder.feed(chunk)
         for number, body in decoded:
@@ -237,7 +237,7 @@ class Server:
         sent_to = {sends[index][0] for index in range(before, len(sends))}
         if peer.id not in sent_to:
             connection.acknowledge()
-        self._pressure.hold_back(connection, readers, sent_to)
+        self._pressure.hold_back(connection, before_jobs, sent_to)
 
     def _lost(self, connection: Connection) -> None:
         """The other side has closed. What it was sent before (the answer to `echo status | nc`) may still be read."""
@@ -331,8 +331,12 @@ class Server:
             self._forget(connection)
             if not connection.out_size:
                 self._linger(connection)
-        self._pressure.apply(connection)
-        connection.watch()
+        if self._pressure.apply(connection):
+            connection.watch()
+        else:
+            peer = connection.peer
+            log.warning("peer %d at %s: dropped, %d bytes behind", peer.id, peer.address, connection.out_size)
+            self._close(connection)
 
     def _linger(self, connection: Connection) -> None:
         """Say that nothing more comes, and go on reading for a moment: closing with unread input resets the connection,
