@@ -46,11 +46,13 @@ DEFAULT = Rules()
 
 
 class About(NamedTuple):
-    """What the admin commands `getpid`, `verbose` and `limits` answer; the ring around the rules knows it."""
+    """What the admin commands `getpid`, `verbose` and `limits` answer, and how often the ring around the rules, which
+    knows all this, sends heartbeats (0: never)."""
 
     process_id: int
     log_level: str
     limits: dict[str, float]
+    heartbeat_ms: int = 0
 
 
 class Broker:
@@ -64,6 +66,7 @@ class Broker:
         self.rules = rules
         self.effects = Effects()
         self.peers: dict[int, Peer] = {}
+        self.beating: dict[int, Peer] = {}  # those that asked for heartbeats, which the ring around sends
         self.functions: dict[bytes, Function] = {}
         self.jobs: dict[bytes, Job] = {}
         self.wall_offset = 0.0  # wall clock minus monotonic clock, kept up to date by the ring around
@@ -86,6 +89,7 @@ class Broker:
     def disconnect(self, peer: Peer, now: float) -> None:
         """A connection is gone: its jobs go back, its foreground jobs that nobody else watches end."""
         del self.peers[peer.id]
+        self.beating.pop(peer.id, None)
         for job in list(peer.watches.values()):
             self._unwatch(job, peer, now)
         self.reset_abilities(peer, now)

@@ -16,6 +16,7 @@ class Peer:
     none), in the order in which they are tried. woken_for: the function whose job a NOOP was sent for since it fell
     asleep; expected: until when it counts as on its way (Function.wakes), 0: it does not. ended: the handle of the job
     that this worker ended last with WORK_EXCEPTION. refused: a fault closes the connection; nothing more counts.
+    heartbeats: it asked for them, and promised its own, so that its silence means that it is dead.
     may_change, may_stop: which admin commands it may give.
     """
 
@@ -29,6 +30,7 @@ class Peer:
         "expected",
         "extension",
         "fd",
+        "heartbeats",
         "holds",
         "id",
         "may_change",
@@ -45,6 +47,7 @@ class Peer:
         self.client_id = b"-"
         self.exceptions = False
         self.extension = False
+        self.heartbeats = False
         self.can_do: dict[Function, float] = {}
         self.asleep = False
         self.woken_for: Function | None = None

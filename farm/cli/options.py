@@ -167,6 +167,7 @@ LIMITS = (
     _limit("first_packet", "Close a connection that says nothing at all for so long; 0: never.", PATIENCE, "0"),
     _limit("stall", "Close a connection that sends nothing for so long in the middle of a packet.", SECONDS, "30s"),
     _limit("linger", "Read on for so long after an ERROR that closes a connection.", SECONDS, "2s"),
+    _limit("heartbeat", "How often farm's workers and the server show that they live; 0: never.", PATIENCE, "4s"),
     _limit("keepalive", "Ask the system to look after a connection that is silent for so long.", SECONDS, "30s"),
     _limit("output_high", "Hold up whoever feeds a reader that is so far behind.", SIZE, "1M"),
     _limit("output_low", "Let them go on when it is so near again.", SIZE, "256K"),

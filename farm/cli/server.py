@@ -68,6 +68,7 @@ def _config(values: Values) -> ServerConfig:
         first_packet_s=_seconds(values, "first_packet"),
         stall_s=_seconds(values, "stall"),
         linger_s=_seconds(values, "linger"),
+        heartbeat_s=_seconds(values, "heartbeat"),
         keepalive_s=_keepalive(values),
         out_high=high,
         out_low=low,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from farm.broker.broker import DEFAULT, WAKE_PATIENCE_S, Rules
 from farm.net import KEEPALIVE_COUNT, KEEPALIVE_IDLE_S, keepalive_interval
 from farm.protocol.address import Address
+from farm.protocol.extension import HEARTBEAT_S, HEARTBEATS_MISSED
 from farm.protocol.limits import (
     FUNCTION_NAME_MAX,
     PAYLOAD_PACKET_MAX,
@@ -42,6 +43,7 @@ class ServerConfig:
     linger_s: float = (
         2.0  # after an ERROR, what still comes in is read and dropped, or a reset would overtake the ERROR
     )
+    heartbeat_s: float = HEARTBEAT_S  # between farm's own ends; 0: none
     keepalive_s: int = KEEPALIVE_IDLE_S  # stock peers send nothing of their own to show that they live
     out_high: int = 1024 * 1024  # a reader this far behind stops those who send to it
     out_low: int = 256 * 1024  # until it is this near again
@@ -76,6 +78,8 @@ class ServerConfig:
             "stall_s": self.stall_s,
             "linger_s": self.linger_s,
             "stop_grace_s": self.stop_grace_s,
+            "heartbeat_s": self.heartbeat_s,
+            "heartbeats_missed_max": HEARTBEATS_MISSED,
             "keepalive_idle_s": self.keepalive_s,
             "keepalive_interval_s": keepalive_interval(self.keepalive_s),
             "keepalive_count": KEEPALIVE_COUNT,

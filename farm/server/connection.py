@@ -31,6 +31,7 @@ class Connection:
         self.sock = sock
         self.peer = peer
         self.decoder = decoder
+        self.heard_at = loop.now  # when it sent something last
         self.out_size = 0
         self.blocked_since = 0.0  # it took something last, or began to wait, while more was queued; 0: nothing is
         self.closing = False  # nothing more is taken from it; it is closed once everything is sent

@@ -8,6 +8,7 @@ of the turn is sent and the server stops.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import time
@@ -27,6 +28,7 @@ from farm.protocol.names import shown
 from farm.protocol.packets import response
 from farm.server.config import LISTED_MAX, ServerConfig
 from farm.server.connection import Connection
+from farm.server.heartbeat import Heartbeats
 from farm.server.listener import listen
 from farm.server.logs import NOTICE
 from farm.server.pressure import Pressure, audiences
@@ -51,8 +53,9 @@ class Server:
         self._loop = loop
         self._broker = Broker(store.open(), config.rules)
         self._broker.wall_offset = time.time() - loop.now
+        heartbeat_ms = math.ceil(config.heartbeat_s * 1000)
         level = getLevelName(log.getEffectiveLevel())
-        self._broker.about = About(os.getpid(), level, config.limits())
+        self._broker.about = About(os.getpid(), level, config.limits(), heartbeat_ms)
         self._broker.narrate = log.isEnabledFor(INFO)
         for saved in store.load():
             self._broker.restore(saved, loop.now)
@@ -63,6 +66,7 @@ class Server:
         self._touched: dict[Connection, None] = {}  # to be looked after at the end of the turn
         self._pressure = Pressure(config, self._connections, loop)
         self._watchdog = Watchdog(config, loop, self._refuse)
+        self._heartbeats = Heartbeats(config.heartbeat_s, loop, self._broker, self._connections, self._close)
         self._due: Timer | None = None  # for the broker's next deadline
         self._stop_timer: Timer | None = None
         self._draining = False
@@ -221,6 +225,7 @@ class Server:
         decoder, peer, now = connection.decoder, connection.peer, self._loop.now
         before_jobs = audiences(peer)
         listed = 0
+        connection.heard_at = now
         decoded = decoder.feed(chunk)
         for number, body in decoded:
             dispatch.receive(self._broker, peer, number, body, now)
@@ -353,6 +358,7 @@ class Server:
             self._close(connection)
 
     def _schedule_tick(self) -> None:
+        self._heartbeats.schedule()
         deadline = self._broker.next_deadline()
         if self._broker.delayed and deadline is not None:
             deadline = min(deadline, self._loop.now + CLOCK_CHECK_S)

@@ -91,6 +91,8 @@ LIMITS = {
     "stall_s": 30,
     "linger_s": 2,
     "stop_grace_s": 10,
+    "heartbeat_s": 4,
+    "heartbeats_missed_max": 3,
     "keepalive_idle_s": 30,
     "keepalive_interval_s": 10,
     "keepalive_count": 3,
@@ -127,6 +129,7 @@ SET = {
     "stall": ("stall_s", "1500ms", 1.5),
     "linger": ("linger_s", "250ms", 0.25),
     "stop-grace": ("stop_grace_s", "2m", 120),
+    "heartbeat": ("heartbeat_s", "0", 0),
     "keepalive": ("keepalive_idle_s", "9s", 9),
 }
 
