@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 
 from farm.protocol import packets as p
+from farm.protocol.silence import SILENCE_MAX_S
 from tests.cli.fakes import Caller, fake_server, res
 from tests.cli.rig import Rig, ServerRunning
 from tests.support import wait_until
+
+NOTICED_S = 20.0
 
 
 @pytest.fixture
@@ -57,6 +61,22 @@ def test_a_stopped_server_is_left(lone_rig: Rig, server: ServerRunning) -> None:
     worker.wait_for("again working on 'f'")
 
 
+def test_a_client_leaves_a_stopped_server(lone_rig: Rig, server: ServerRunning) -> None:
+    """With the same words as for one that went away, and the same exit code; but not before it was given its time."""
+    lone_rig.worker("f", "--cmd", "echo $$ > pid; sleep 1000")
+    client = lone_rig.start("submit", "-n", "f", stdout=subprocess.DEVNULL)
+    lone_rig.wait_file("pid")
+    server.signal(signal.SIGSTOP)
+    began = time.monotonic()
+    done = client.wait(2 * SILENCE_MAX_S)
+    took_s = time.monotonic() - began
+    server.signal(signal.SIGCONT)
+    assert SILENCE_MAX_S - 1.5 < took_s < NOTICED_S
+    assert done.status == 69
+    assert done.error.startswith(f"the server at {server.address} ")
+    assert done.error.endswith(" was under way; it may have run or not")
+
+
 def test_a_client_that_waits_for_its_pager_is_left_alone(lone_rig: Rig, server: ServerRunning) -> None:
     """`farm submit | less`, paused: nothing is owed and nothing lost."""
     size = 2_000_000
@@ -97,6 +117,7 @@ def test_servers_that_know_no_heartbeats_or_strange_ones(lone_rig: Rig, beat: by
         if beat is None:
             wait_until(lambda: callers and b"\0REQ\0\0\0\x04" in callers[0].got, what="it sleeps")
             assert worker.err().count("\n") == 1, worker.err()  # that it works
+            worker.kill()
         else:
             done = worker.wait()
             assert done.status == 76
