@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from farm.broker.peer import Peer
-    from farm.loop import Loop
+    from farm.loop import Loop, Timer
     from farm.protocol.decoder import Decoder
 
 READ_SIZE = 64 * 1024  # below malloc's threshold for a mapping of its own: larger buffers cost two system calls a read
@@ -37,6 +37,7 @@ class Connection:
         self.closing = False  # nothing more is taken from it; it is closed once everything is sent
         self.lingers = False  # all is sent; what still comes in is read and dropped
         self.gone = False  # the other side has closed, or the socket failed
+        self.end: Timer | None = None  # it is closed then, whatever is still to be sent
         self.held = False  # not read from, because of some that it waits for
         # Readers that are too far behind what this one sends, each with the audiences that it is part of.
         self.waits_for: dict[Connection, tuple[Audience, ...]] = {}

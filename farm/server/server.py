@@ -28,8 +28,8 @@ from farm.protocol.names import shown
 from farm.protocol.packets import response
 from farm.server.config import LISTED_MAX, ServerConfig
 from farm.server.connection import Connection
+from farm.server.door import Door
 from farm.server.heartbeat import Heartbeats
-from farm.server.listener import listen
 from farm.server.logs import NOTICE
 from farm.server.pressure import Pressure, audiences
 from farm.server.watchdog import Watchdog
@@ -37,10 +37,8 @@ from farm.store.contract import Store, StoreError
 
 log = getLogger("farm.server")
 
-ACCEPT_BATCH = 64  # connections taken in one turn, so that a flood of them does not starve those that are open
 CLOCK_CHECK_S = 1.0  # how soon a wall clock that was set forward is noticed while jobs wait for their time
 FLOOD_OVER = 0.9  # of the limit on connections: only with fewer, the next flood is a new one
-ACCEPT_PAUSE_S = 1.0  # when there is no descriptor left
 
 
 class Server:
@@ -59,7 +57,7 @@ class Server:
         self._broker.narrate = log.isEnabledFor(INFO)
         for saved in store.load():
             self._broker.restore(saved, loop.now)
-        self._listeners: list[socket.socket] = []
+        self._door = Door(config, loop, self._connect)
         self._connections: dict[int, Connection] = {}
         self._next_peer = 1
         self._limit = config.connection_limit()
@@ -77,11 +75,7 @@ class Server:
 
     def listen(self) -> list[str]:
         """Open every configured address; returns them as they turned out (port 0 has become a number)."""
-        for address in self.config.listen:
-            self._listeners += listen(address, self.config.insecure, self.config.backlog)
-        for sock in self._listeners:
-            self._loop.watch(sock.fileno(), READ, lambda events, sock=sock: self._accept(sock))  # type: ignore[misc]
-        return [_name(sock) for sock in self._listeners]
+        return self._door.open()
 
     def stop(self) -> None:
         """First call: take nothing new, let running foreground jobs end and their clients read, then leave, at the
@@ -91,7 +85,7 @@ class Server:
             self._loop.stop()
             return
         self._broker.stopping = True
-        self._stop_listening()
+        self._door.close()
         self._stop_timer = self._loop.call_in(self.config.stop_grace_s, self._stop_late)
         log.log(
             NOTICE,
@@ -108,22 +102,12 @@ class Server:
         """Listen no more, but serve those who are connected until the last job has ended: gearmand's SIGUSR1."""
         if not self._draining:
             self._draining = True
-            self._stop_listening()
+            self._door.close()
             log.log(NOTICE, "draining: no new connections; leaving when the last job has ended")
 
     def _stop_late(self) -> None:
         log.warning("stopping with work under way: its time is up")
         self._loop.stop()
-
-    def _stop_listening(self) -> None:
-        for sock in self._listeners:
-            self._loop.watch(sock.fileno(), 0, lambda events: None)
-            path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
-            sock.close()
-            if path:
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
-        self._listeners.clear()
 
     def _stopped(self) -> bool:
         """Whether nobody waits any more for a running job or for the rest of an answer."""
@@ -133,7 +117,7 @@ class Server:
 
     def close(self) -> None:
         """Close every connection and the store; says what is lost with a store that does not last."""
-        self._stop_listening()
+        self._door.close()
         for connection in list(self._connections.values()):
             connection.close()
         self._connections.clear()
@@ -142,28 +126,6 @@ class Server:
         self._store.close()
 
     # -- connections
-
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPT_BATCH):
-            try:
-                sock, where = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                # No descriptor or memory left; or an error of the new connection, which Linux passes on here.
-                self._pause_accepting(listener, error)
-                return
-            self._connect(sock, where)
-
-    def _pause_accepting(self, listener: socket.socket, error: OSError) -> None:
-        log.error("cannot accept a connection: %s; trying again in %gs", error.strerror, ACCEPT_PAUSE_S)
-        self._loop.watch(listener.fileno(), 0, lambda events: None)
-
-        def resume() -> None:
-            if listener in self._listeners:
-                self._loop.watch(listener.fileno(), READ, lambda events: self._accept(listener))
-
-        self._loop.call_in(ACCEPT_PAUSE_S, resume)
 
     def _connect(self, sock: socket.socket, where: object) -> None:
         try:
@@ -250,7 +212,6 @@ class Server:
             cut = PacketRefused(b"INVALID_PACKET", b"Connection closed in the middle of a packet")
             self._refuse(connection, cut)
         connection.gone = True
-        self._loop.call_in(self.config.stall_s, lambda: self._end_linger(connection))
         self._pressure.release(connection)
         self._forget(connection)
         self._touched[connection] = None
@@ -267,8 +228,11 @@ class Server:
     def _close(self, connection: Connection) -> None:
         self._forget(connection)
         self._pressure.forget(connection)
+        if connection.end:
+            connection.end.cancel()
         connection.close()
         self._connections.pop(connection.peer.id, None)
+        self._door.has_room()
         if len(self._connections) < self._limit * FLOOD_OVER:
             self._full = False
 
@@ -321,7 +285,7 @@ class Server:
         """Close it when everything is sent, or when it is not taken for so long that it never will be."""
         if not connection.closing:
             connection.closing = True
-            self._loop.call_in(self.config.stall_s, lambda: self._end_linger(connection))
+            self._end_in(self.config.stall_s, connection)
 
     def _after_write(self, connection: Connection) -> None:
         """Whatever follows from bytes that went out, or will not."""
@@ -332,6 +296,8 @@ class Server:
             if not connection.out_size:
                 self._close(connection)
                 return
+            if not connection.end:
+                self._end_in(self.config.stall_s, connection)
         elif connection.closing:
             self._forget(connection)
             if not connection.out_size:
@@ -351,11 +317,14 @@ class Server:
         connection.lingers = True
         with contextlib.suppress(OSError):
             connection.sock.shutdown(socket.SHUT_WR)
-        self._loop.call_in(self.config.linger_s, lambda: self._end_linger(connection))
+        self._end_in(self.config.linger_s, connection)
 
-    def _end_linger(self, connection: Connection) -> None:
-        if connection.peer.id in self._connections:
-            self._close(connection)
+    def _end_in(self, delay_s: float, connection: Connection) -> None:
+        """Close it then, however it is. One that closes before takes its timer along, which would keep it, and all that
+        has come of a packet, in memory for so long."""
+        if connection.end:
+            connection.end.cancel()
+        connection.end = self._loop.call_in(delay_s, lambda: self._close(connection))
 
     def _schedule_tick(self) -> None:
         self._heartbeats.schedule()
@@ -385,11 +354,3 @@ def _log(note: Note) -> None:
         "detail": note.detail,
     }
     log.info("%s", " ".join(fields.values()), extra={"fields": fields})
-
-
-def _name(sock: socket.socket) -> str:
-    where = sock.getsockname()
-    if isinstance(where, str):
-        return f"unix:{where}"
-    host, port = where[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
