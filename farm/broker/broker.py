@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from farm.broker import invariants
+from farm.broker import invariants, keeping
 from farm.broker.deadlines import Deadlines
-from farm.broker.effects import Effects, Forget, Note, Save
+from farm.broker.effects import Effects, Note, Save
 from farm.broker.function import Function
-from farm.broker.job import ABANDONED, DELAYED, ENDED, QUEUED, RUNNING, Job, Key, first_id
+from farm.broker.job import ABANDONED, CANCELLED, DELAYED, ENDED, QUEUED, RUNNING, Job, Key, first_id
 from farm.broker.peer import Peer
 from farm.errors import PacketRefused
 from farm.protocol import extension, packets
-from farm.protocol.limits import UNIQUE_MAX
+from farm.protocol.limits import STORED_PAYLOAD_MAX, UNIQUE_MAX
 from farm.protocol.names import refuse_bad_function, shown
 from farm.protocol.packets import response
 
@@ -32,12 +32,16 @@ class Rules(NamedTuple):
     """What can be chosen. by_registration: a worker's functions are tried in the order of gearmand 1.1, priority only
     within a function. wake_all: every queued job wakes all sleeping workers of its function, as gearmand does.
     exceptions: every client gets WORK_EXCEPTION, asked for or not. losses_max: after how many lost workers a job fails
-    (gearmand's --job-retries); 0: never. functions_max, jobs_max: no more of them."""
+    (gearmand's --job-retries); 0: never. result_max: bytes kept of what a background job wrote, 0: nothing is kept.
+    payload_memory_max: bytes of background payloads held in memory, the rest is only in the store; 0: all are.
+    functions_max, jobs_max: no more of them."""
 
     by_registration: bool = False
     wake_all: bool = False
     exceptions: bool = False
     losses_max: int = 0
+    result_max: int = 0
+    payload_memory_max: int = 0
     functions_max: int = FUNCTIONS_MAX
     jobs_max: int = JOBS_MAX
 
@@ -75,6 +79,9 @@ class Broker:
         self.about = About(0, "", {})
         self.narrate = False  # whether anybody reads the notes
         self.stopping = False  # no new jobs, no more assignments
+        self.no_room = ""  # why no new background job can be taken
+        self.kept = 0  # how many ended jobs something was kept of
+        self.payload_memory = 0  # bytes of background payloads
         self._next_id = first_id(shard)
         self.woken: deque[tuple[float, Function, Peer]] = deque()  # (deadline, ...), in order: the patience is constant
 
@@ -216,11 +223,13 @@ class Broker:
         key = _coalescing_key(unique, payload)
         job = function.coalescing.get(key) if key is not None else None
         if job is not None:
-            self._join(job, peer, background)
+            self._join(job, peer, background, now)
             return job
         limit = function.limits[priority]
         if len(self.jobs) >= self.rules.jobs_max or (limit and function.jobs >= limit):
             raise PacketRefused(b"QUEUE_ERROR", b"Job queue is full", close=False)
+        if background:
+            self._must_have_room(len(payload))
         job = Job(self._next_id, function, unique, priority, background, payload, now)
         job.reducer, job.due = reducer, due
         self._next_id += 1
@@ -231,9 +240,10 @@ class Broker:
             function.coalescing[key] = job
         if background:
             self._save(job)
+            self.effects.promise(peer.id, response(packets.JOB_CREATED, job.handle))
         else:
             self._watch(job, peer)
-        self.effects.send(peer.id, response(packets.JOB_CREATED, job.handle))
+            self.effects.send(peer.id, response(packets.JOB_CREATED, job.handle))
         self._line_up(job, now)
         return job
 
@@ -247,14 +257,18 @@ class Broker:
             job.function.enqueue(job)
             self._wake(job.function, now)
 
-    def _join(self, job: Job, peer: Peer, background: bool) -> None:
+    def _join(self, job: Job, peer: Peer, background: bool, now: float) -> None:
         """Coalesce a submission with a live job. A background one makes the job a background job: stored, and never
         taken along by a foreground client that leaves."""
-        if background and not job.background:
-            job.background = True
-            self._save(job)
-        self.effects.send(peer.id, response(packets.JOB_CREATED, job.handle))
-        if not background:
+        if background:
+            if not job.background:
+                self._must_have_room(job.payload_size)
+                job.background = True
+                self._save(job)
+            # Also where another submission has saved it, for that may not be durable yet.
+            self.effects.promise(peer.id, response(packets.JOB_CREATED, job.handle))
+        else:
+            self.effects.send(peer.id, response(packets.JOB_CREATED, job.handle))
             self._watch(job, peer)
             if job.streamed and peer.extension:
                 self.effects.send(peer.id, response(packets.FARM_JOB_JOINED, job.handle))
@@ -263,18 +277,36 @@ class Broker:
         """Queue a job again that the journal kept from an earlier life of this server."""
         function = self.function(saved.function)
         job = Job(saved.id, function, saved.unique, saved.priority, True, saved.payload, now)
+        if saved.created:
+            job.queued_at = saved.created - self.wall_offset
         assert job.handle not in self.jobs
         self.jobs[job.handle] = job
         job.key = _coalescing_key(saved.unique, saved.payload)
         if job.key is not None:
             function.coalescing.setdefault(job.key, job)
         job.reducer, job.due = saved.reducer, saved.due
+        self._hold_payload(job)
         self._line_up(job, now)
 
     def _save(self, job: Job) -> None:
-        self.effects.changes.append(
-            Save(job.id, job.function.name, job.unique, job.priority, job.payload, job.reducer, job.due)
-        )
+        self.effects.changes.append(keeping.row(job, self.wall_offset))
+        self._hold_payload(job)
+
+    def _hold_payload(self, job: Job) -> None:
+        """Keep the payload of a background job in memory while there is room for it; the store has it in any case."""
+        most = self.rules.payload_memory_max
+        if most and self.payload_memory + job.payload_size > most:
+            job.payload = None
+        else:
+            self.payload_memory += job.payload_size
+
+    def _must_have_room(self, size: int) -> None:
+        """Raise PacketRefused where a background job of this size cannot be stored."""
+        if self.no_room:
+            raise PacketRefused(b"QUEUE_ERROR", b"Disk nearly full: " + self.no_room.encode(), close=False)
+        if size > STORED_PAYLOAD_MAX:
+            words = b"Background payload of %d bytes: at most %d can be stored" % (size, STORED_PAYLOAD_MAX)
+            raise PacketRefused(b"ARGUMENT_TOO_LARGE", words, close=False)
 
     # -- watching
 
@@ -329,8 +361,8 @@ class Broker:
             del watcher.watches[handle]
         job.watchers.clear()
         if job.background and job.state == RUNNING:  # it is not to be run again, even if its worker never answers
+            self._end(job, CANCELLED, now)
             job.background = False
-            self.effects.changes.append(Forget(job.id))
         self._give_up(job, now)
         return True
 
@@ -354,6 +386,7 @@ class Broker:
         job.move("assign")
         job.worker = peer
         job.started_at = now
+        job.worker_name = peer.client_id
         job.function.running += 1
         peer.holds[job.handle] = job
         timeout_s = peer.can_do.get(job.function, 0.0)
@@ -408,6 +441,7 @@ class Broker:
             self._remove(job, now, "cancelled")
             return
         job.numerator = job.denominator = b"0"
+        job.report = None
         if job.streamed:
             job.streamed = False
             for watcher in job.watchers:
@@ -439,9 +473,16 @@ class Broker:
             del watcher.watches[job.handle]
         job.watchers.clear()
         if job.background:
-            self.effects.changes.append(Forget(job.id))
+            self._end(job, job.state, now)
         took = f"{now - job.started_at:.3f}s" if job.started_at else "never ran"
         self._note(outcome, job, took)
+
+    def _end(self, job: Job, outcome: str, now: float) -> None:
+        """The journal need not run a background job again."""
+        self.effects.changes.append(keeping.end(job, outcome, self.rules.result_max, now, self.wall_offset))
+        self.kept += 1 if self.rules.result_max else 0
+        if job.payload is not None:
+            self.payload_memory -= job.payload_size
 
     def _note(self, event: str, job: Job, detail: str) -> None:
         if self.narrate:

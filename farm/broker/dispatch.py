@@ -7,6 +7,7 @@ from collections.abc import Callable
 from farm.broker import admin
 from farm.broker.broker import Broker
 from farm.broker.job import HIGH, LOW, NORMAL, Job
+from farm.broker.keeping import Report
 from farm.broker.peer import Peer
 from farm.errors import PacketRefused
 from farm.protocol import extension, packets
@@ -124,7 +125,10 @@ def _cancel(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
 
 
 def _echo(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
-    broker.effects.send_pieces(peer.id, with_data(RESPONSE, packets.ECHO_RES, (), args[0]))
+    if peer.sync:
+        broker.effects.promise(peer.id, response(packets.ECHO_RES, args[0]))
+    else:
+        broker.effects.send_pieces(peer.id, with_data(RESPONSE, packets.ECHO_RES, (), args[0]))
 
 
 def _option(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
@@ -136,6 +140,8 @@ def _option(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
     elif option == extension.OPTION_HEARTBEAT and peer.extension:
         _start_heartbeats(broker, peer)
         return
+    elif option == extension.SYNC_OPTION:
+        peer.sync = True
     else:
         raise PacketRefused(
             b"UNKNOWN_OPTION", b"Server does not recognize given option", close=len(option) > OPTION_MAX
@@ -208,7 +214,13 @@ def _grab(reply: int) -> Handler:
                 head += (job.reducer,)
             else:
                 number = packets.JOB_ASSIGN_UNIQ  # as gearmand
-        broker.effects.send_pieces(peer.id, with_data(RESPONSE, number, head, job.payload))
+        if job.payload is not None:
+            broker.effects.send_pieces(peer.id, with_data(RESPONSE, number, head, job.payload))
+        else:
+            names = b"\0".join(head) + b"\0"
+            packet = packets.header(RESPONSE, number, len(names) + job.payload_size) + names
+            broker.effects.send(peer.id, packet)
+            broker.effects.send_payload(peer.id, job.id)
 
     return grab
 
@@ -251,6 +263,8 @@ def _relayed(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -
     elif len(body) > len(handle) + 1:
         job.streamed = True
     broker.relay(job, _packet(number, body))
+    if job.background and broker.rules.result_max:
+        _remember(broker, job, number, body[len(handle) + 1 :])
     if number == packets.WORK_COMPLETE or number == packets.WORK_FAIL:
         broker.finish(job, number == packets.WORK_COMPLETE, now)
 
@@ -266,8 +280,18 @@ def _exception(broker: Broker, peer: Peer, job: Job, body: bytes, now: float) ->
     whole, failed = _packet(packets.WORK_EXCEPTION, body), response(packets.WORK_FAIL, job.handle)
     for watcher in job.watchers:
         broker.effects.send_pieces(watcher.id, whole if watcher.exceptions or broker.rules.exceptions else (failed,))
+    if job.background and broker.rules.result_max:
+        _remember(broker, job, packets.WORK_EXCEPTION, body[len(job.handle) + 1 :])
     broker.finish(job, False, now)
     peer.ended = job.handle
+
+
+def _remember(broker: Broker, job: Job, number: int, data: bytes) -> None:
+    if number == packets.WORK_STATUS:
+        return
+    if job.report is None:
+        job.report = Report(broker.rules.result_max)
+    job.report.take(number, data)
 
 
 def _remember_progress(job: Job, args: list[bytes]) -> None:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class Save(NamedTuple):
     """Keep a background job: it is acknowledged once this is durable.
 
-    priority: 0 high, 1 normal, 2 low. due: wall-clock seconds before which it must not run, 0: none.
+    priority: 0 high, 1 normal, 2 low. due: wall-clock seconds before which it must not run, 0: none. created:
+    wall-clock seconds.
     """
 
     id: int
@@ -24,15 +25,51 @@ class Save(NamedTuple):
     payload: bytes
     reducer: bytes = b""
     due: float = 0.0
+    created: float = 0.0
 
 
 class Forget(NamedTuple):
-    """The background job of this id has ended and need not be run again."""
+    """The background job of this id has ended and need not be run again, and nothing of it is kept."""
 
     id: int
 
 
-Change = Save | Forget
+class Finish(NamedTuple):
+    """The background job of this id has ended; this is kept for a while.
+
+    outcome: one of ENDED in farm/broker/job.py. started (0: it never ran), ended: wall-clock seconds. worker: its name.
+    exit_code: -1 where the worker gave none. result, log: what it wrote to stdout and stderr, each cut where it grew
+    too large, which `cut` says.
+    """
+
+    id: int
+    outcome: str
+    started: float
+    ended: float
+    worker: bytes = b""
+    exit_code: int = -1
+    result: bytes = b""
+    log: bytes = b""
+    cut: bool = False
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes to keep this."""
+        return FINISH_OVERHEAD + len(self.result) + len(self.log)
+
+
+FINISH_OVERHEAD = 100  # bytes, for the fields of a row that are always there
+
+
+class Expire(NamedTuple):
+    """Drop what is kept of jobs that ended before `before` (wall-clock seconds), and the oldest until the rest is at
+    most `size_max` bytes."""
+
+    before: float
+    size_max: int
+
+
+Change = Save | Forget | Finish | Expire
 
 
 class Note(NamedTuple):
@@ -48,14 +85,18 @@ class Effects:
     """An ordered list of what must happen; the ring around the rules makes it happen.
 
     changes: for the journal, all or nothing. sends: (peer's id, bytes), or (peer's id, None) to close the connection
-    after what was sent to it before. notes: for the log.
+    after what was sent to it before, or (peer's id, a job's id) to send that job's payload, which only the store has.
+    promises: the indices of those sends that must wait until all changes up to now are durable; the others need not,
+    but for what was sent to the same peer before. reads: whether any of the sends is a job's id. notes: for the log.
     """
 
-    __slots__ = ("changes", "notes", "sends", "shutdown")
+    __slots__ = ("changes", "notes", "promises", "reads", "sends", "shutdown")
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
-        self.sends: list[tuple[int, bytes | None]] = []
+        self.sends: list[tuple[int, bytes | int | None]] = []
+        self.promises: list[int] = []
+        self.reads = False
         self.notes: list[Note] = []
         self.shutdown = ""  # "now" or "graceful": an administrator wants the server to end
 
@@ -65,6 +106,16 @@ class Effects:
     def send(self, peer_id: int, packet: bytes) -> None:
         """One whole packet, or one piece of it with the next piece following at once."""
         self.sends.append((peer_id, packet))
+
+    def promise(self, peer_id: int, packet: bytes) -> None:
+        """One whole packet that must not be sent before every change up to now is durable."""
+        self.promises.append(len(self.sends))
+        self.sends.append((peer_id, packet))
+
+    def send_payload(self, peer_id: int, job_id: int) -> None:
+        """The payload of a stored job, as a piece of a packet."""
+        self.sends.append((peer_id, job_id))
+        self.reads = True
 
     def send_pieces(self, peer_id: int, pieces: Sequence[bytes]) -> None:
         """One packet in pieces."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from farm.broker.function import Function
+    from farm.broker.keeping import Report
     from farm.broker.peer import Peer
 
 HIGH, NORMAL, LOW = 0, 1, 2
@@ -74,15 +75,18 @@ class Job:
         "losses",
         "numerator",
         "payload",
+        "payload_size",
         "priority",
         "queued_at",
         "reducer",
+        "report",
         "started_at",
         "state",
         "streamed",
         "unique",
         "watchers",
         "worker",
+        "worker_name",
     )
 
     def __init__(
@@ -102,7 +106,8 @@ class Job:
         self.key: Key | None = None
         self.priority = priority
         self.background = background
-        self.payload = payload
+        self.payload: bytes | None = payload  # None: only the store has it
+        self.payload_size = len(payload)
         self.queued_at = now
         self.reducer = b""
         self.due = 0.0
@@ -114,6 +119,8 @@ class Job:
         self.denominator = b"0"
         self.streamed = False
         self.losses = 0
+        self.report: Report | None = None  # what it has said, where that is kept
+        self.worker_name = b""  # of the last worker that took it
 
     def __repr__(self) -> str:  # never the payload
         return f"<Job {self.handle.decode()} {self.function.name!r} {self.state}>"

@@ -16,8 +16,8 @@ class Peer:
     none), in the order in which they are tried. woken_for: the function whose job a NOOP was sent for since it fell
     asleep; expected: until when it counts as on its way (Function.wakes), 0: it does not. ended: the handle of the job
     that this worker ended last with WORK_EXCEPTION. refused: a fault closes the connection; nothing more counts.
-    heartbeats: it asked for them, and promised its own, so that its silence means that it is dead.
-    may_change, may_stop: which admin commands it may give.
+    heartbeats: it asked for them, and promised its own, so that its silence means that it is dead. sync: it wants its
+    echoes only when all before them is durable. may_change, may_stop: which admin commands it may give.
     """
 
     __slots__ = (
@@ -36,6 +36,7 @@ class Peer:
         "may_change",
         "may_stop",
         "refused",
+        "sync",
         "watches",
         "woken_for",
     )
@@ -56,6 +57,7 @@ class Peer:
         self.watches: dict[bytes, Job] = {}  # jobs it waits for, by handle
         self.ended = b""
         self.refused = False
+        self.sync = False
         self.may_change = True
         self.may_stop = False
 

@@ -162,6 +162,11 @@ LIMITS = (
     _limit("max_jobs", "Refuse more jobs at once.", COUNT, "10000000"),
     _limit("max_functions", "Refuse more names of functions.", COUNT, "100000"),
     _limit("max_line", "Refuse longer lines of the admin protocol.", SIZE, "4K"),
+    _limit("keep_results", "Keep how background jobs ended and what they wrote; 0: not at all.", PATIENCE, "7d"),
+    _limit("keep_results_size", "How much of that to keep; the oldest goes first.", SIZE, "256M"),
+    _limit("result_max", "How much to keep of what one background job wrote.", SIZE, "1M"),
+    _limit("payload_memory", "Payloads of queued background jobs beyond this stay in the store only.", SIZE, "256M"),
+    _limit("disk_reserve", "Take no new background jobs while less is free on the store's disk.", SIZE, "64M"),
     _limit("max_connections", "Refuse more; default: what the limit of open files allows.", COUNT, ""),
     _limit("backlog", "Connections that may wait to be accepted.", COUNT, "1024"),
     _limit("first_packet", "Close a connection that says nothing at all for so long; 0: never.", PATIENCE, "0"),
@@ -193,10 +198,9 @@ SERVE = Command(
         Option(
             "store",
             "--store",
-            "Where background jobs are kept; memory: they last as long as the server.",
-            metavar="memory",
-            default="memory",
-            choices=("memory",),
+            "The directory where background jobs are kept; memory: they last as long as the server."
+            " Default: $XDG_STATE_HOME/farm, and as root /var/lib/farm.",
+            metavar="PATH|memory",
             env="FARM_STORE",
         ),
         Option(

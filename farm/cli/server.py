@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from farm.broker.broker import Rules
@@ -12,7 +13,11 @@ from farm.protocol.limits import PAYLOAD_HEADER_MAX
 from farm.server.config import ServerConfig
 from farm.server.daemon import serve
 from farm.server.logs import LogConfig
+from farm.store.contract import Store
 from farm.store.memory import MemoryStore
+from farm.store.sqlite import SqliteStore
+
+MEMORY = "memory"
 
 BACKLOG_MAX = 2**31 - 1  # what listen(2) takes; the system has a limit of its own below that
 KEEPALIVE_MAX_S = 32767  # what TCP_KEEPIDLE takes
@@ -31,7 +36,7 @@ def run(values: Values) -> int:
         return EXIT_OK
     return serve(
         config,
-        MemoryStore(),
+        _store(values),
         logs=LogConfig(
             level=str(values["log_level"]),
             path=_path(values["log_file"]),
@@ -46,6 +51,7 @@ def run(values: Values) -> int:
 def _config(values: Values) -> ServerConfig:
     """Raises UsageError for limits that contradict each other."""
     listen, connections = values["listen"], values["max_connections"]
+    keep_s = _seconds(values, "keep_results")
     low, high, most = (_number(values, name) for name in ("output_low", "output_high", "output_max"))
     if not low < high:
         raise UsageError("--output-low is not below --output-high", "nobody would ever be let go on, or held up")
@@ -59,9 +65,13 @@ def _config(values: Values) -> ServerConfig:
             by_registration=values["order"] == "registration",
             wake_all=values["wakeup"] == "all",
             exceptions=bool(values["exceptions"]),
+            result_max=_number(values, "result_max") if keep_s else 0,
+            payload_memory_max=_number(values, "payload_memory") if values["store"] != MEMORY else 0,
             functions_max=_number(values, "max_functions"),
             jobs_max=_number(values, "max_jobs"),
         ),
+        keep_results_s=keep_s,
+        keep_results_size=_number(values, "keep_results_size"),
         max_job_size=min(_number(values, "max_job_size"), PAYLOAD_HEADER_MAX),
         line_max=_number(values, "max_line"),
         stop_grace_s=_seconds(values, "stop_grace"),
@@ -96,6 +106,22 @@ def _seconds(values: Values, name: str) -> float:
     value = values[name]
     assert isinstance(value, float)
     return value
+
+
+def _store(values: Values) -> Store:
+    path = values["store"]
+    if path == MEMORY:
+        return MemoryStore()
+    reserve = values["disk_reserve"]
+    assert isinstance(reserve, int)
+    return SqliteStore(str(path) if path else default_directory(), reserve)
+
+
+def default_directory() -> str:
+    """Where jobs are kept when nobody says."""
+    if os.geteuid() == 0:
+        return "/var/lib/farm"
+    return os.path.join(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"), "farm")
 
 
 def _path(value: object) -> str | None:

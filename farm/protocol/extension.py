@@ -14,6 +14,10 @@ OPTION_HEARTBEAT = b"farm-heartbeat"  # a worker asks for heartbeats, and promis
 HEARTBEAT_S = 4.0  # a lost worker is noticed within 16 s; a machine that is merely busy is not silent for 12
 HEARTBEATS_MISSED = 3
 
+# A connection that asked for this gets the answer to an ECHO_REQ only when everything that it sent before is durable: a
+# careful worker so learns that its WORK_COMPLETE will not be forgotten.
+SYNC_OPTION = b"farm-sync"
+
 # Outcomes of FARM_CANCEL, the second argument of FARM_CANCEL_RES.
 CANCEL_DROPPED = b"dropped"  # it was queued, and is gone
 CANCEL_TOLD = b"told"  # it was running, and its worker was told to end it

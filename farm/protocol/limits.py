@@ -12,6 +12,7 @@ OPTION_MAX = 63  # gearmand's
 
 SMALL_PACKET_MAX = 64 * 1024  # packets that carry no payload: names and numbers, so more is a mistake or an attack
 PAYLOAD_PACKET_MAX = 1024 * 1024 * 1024  # a payload is held in memory in this version; `--max-job-size` changes it
+STORED_PAYLOAD_MAX = 1_000_000_000 - 64 * 1024  # of a background job: SQLite's rows have at most a billion bytes
 PAYLOAD_HEADER_MAX = 2**32 - 1  # what a header can say; the bound at ends that asked for what they receive
 TEXT_LINE_MAX = 4096  # an admin command is a few words
 

@@ -13,6 +13,7 @@ from farm.protocol.limits import (
     FUNCTION_NAME_MAX,
     PAYLOAD_PACKET_MAX,
     SMALL_PACKET_MAX,
+    STORED_PAYLOAD_MAX,
     TEXT_LINE_MAX,
     UNIQUE_MAX,
 )
@@ -33,11 +34,13 @@ class ServerConfig:
     insecure: bool = False
     remote_admin: bool = False  # commands that change something are else taken from this machine only
     rules: Rules = DEFAULT
+    keep_results_s: float = 7 * 86400.0  # what background jobs wrote and how they ended; long enough for a holiday
+    keep_results_size: int = 256 * 1024 * 1024  # of all of it
     max_job_size: int = PAYLOAD_PACKET_MAX
     line_max: int = TEXT_LINE_MAX
     stop_grace_s: float = 10.0  # running foreground jobs may end, and output be read, for so long after SIGTERM
     # 0: never. gear's client connects when it is made and may have nothing to say for days, and so may pools of
-    # connections; decision 8. What a silent one costs is its place, see MUTE_S.
+    # connections; decision 9. What a silent one costs is its place, see MUTE_S.
     first_packet_s: float = 0.0
     stall_s: float = 30.0  # without a byte inside a packet: the peer hangs or is an attack
     linger_s: float = (
@@ -62,6 +65,11 @@ class ServerConfig:
             "backlog": self.backlog,
             "packet_without_payload_bytes_max": SMALL_PACKET_MAX,
             "job_bytes_max": self.max_job_size,
+            "background_job_bytes_max": min(self.max_job_size, STORED_PAYLOAD_MAX),
+            "result_kept_bytes_max": self.rules.result_max,
+            "results_kept_s": self.keep_results_s,
+            "results_kept_bytes_max": self.keep_results_size,
+            "payload_memory_bytes_max": self.rules.payload_memory_max,
             "text_line_bytes_max": self.line_max,
             "function_name_bytes_max": FUNCTION_NAME_MAX,
             "unique_bytes_max": UNIQUE_MAX,

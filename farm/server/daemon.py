@@ -66,7 +66,7 @@ def _serve(
         loop.on_signal(signal.SIGHUP, lambda: reopen(handler))
         for address in server.listen():
             log.log(NOTICE, "farm %s listening on %s", __version__, address)
-        log.log(NOTICE, "store: memory; jobs do not outlive this process")
+        log.log(NOTICE, "store: %s", store.describe())
         with _pid_file(pid_file):
             if user:
                 _become(user)

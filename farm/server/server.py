@@ -12,11 +12,12 @@ import math
 import os
 import socket
 import time
+from collections.abc import Sequence
 from logging import INFO, getLevelName, getLogger
 
 from farm.broker import dispatch
 from farm.broker.broker import About, Broker
-from farm.broker.effects import Effects, Note
+from farm.broker.effects import Effects, Expire, Note
 from farm.errors import PacketRefused
 from farm.loop import READ, WRITE, Loop, Timer
 from farm.net import tune
@@ -30,8 +31,10 @@ from farm.server.config import LISTED_MAX, ServerConfig
 from farm.server.connection import Connection
 from farm.server.door import Door
 from farm.server.heartbeat import Heartbeats
+from farm.server.journal import Journal
 from farm.server.logs import NOTICE
 from farm.server.pressure import Pressure, audiences
+from farm.server.promises import Promises, Send
 from farm.server.watchdog import Watchdog
 from farm.store.contract import Store, StoreError
 
@@ -39,6 +42,11 @@ log = getLogger("farm.server")
 
 CLOCK_CHECK_S = 1.0  # how soon a wall clock that was set forward is noticed while jobs wait for their time
 FLOOD_OVER = 0.9  # of the limit on connections: only with fewer, the next flood is a new one
+DISK_CHECK_S = (
+    1.0  # how often the room on the store's disk is looked at, while jobs come in or are refused for want of it
+)
+EXPIRE_EVERY = 1000  # ended jobs, fewer than the store drops at once
+EXPIRE_EVERY_S = 60.0
 
 
 class Server:
@@ -49,6 +57,11 @@ class Server:
         self.failure: StoreError | None = None
         self._store = store
         self._loop = loop
+        self._journal = Journal(store, loop, self._keep_promises, self._fail)
+        self._promises = Promises()
+        self._look_at_disk_at = 0.0
+        self._expired = 0  # the broker's `kept` when old results were last dropped
+        self._expire_at = loop.now
         self._broker = Broker(store.open(), config.rules)
         self._broker.wall_offset = time.time() - loop.now
         heartbeat_ms = math.ceil(config.heartbeat_s * 1000)
@@ -113,7 +126,9 @@ class Server:
         """Whether nobody waits any more for a running job or for the rest of an answer."""
         if self._awaited():
             return False
-        return not any(connection.out_size for connection in self._connections.values())
+        return not any(
+            connection.out_size or connection.peer.id in self._promises for connection in self._connections.values()
+        )
 
     def close(self) -> None:
         """Close every connection and the store; says what is lost with a store that does not last."""
@@ -121,7 +136,15 @@ class Server:
         for connection in list(self._connections.values()):
             connection.close()
         self._connections.clear()
-        if left := len(self._broker.jobs):
+        try:
+            self._journal.close()
+        except StoreError as error:
+            if not self.failure:
+                self._fail(error)
+        left = sum(1 for job in self._broker.jobs.values() if job.background or not self._store.waits)
+        if left and self._store.waits:
+            log.log(NOTICE, "%d background jobs have not ended; they are kept", left)
+        elif left:
             log.warning("%d jobs had not ended; the memory store does not keep them", left)
         self._store.close()
 
@@ -192,7 +215,8 @@ class Server:
         for number, body in decoded:
             dispatch.receive(self._broker, peer, number, body, now)
             if number == packets.TEXT:
-                listed += len(sends[-1][1] or b"")
+                answer = sends[-1][1]
+                listed += len(answer) if isinstance(answer, bytes) else 0
                 if listed > LISTED_MAX:
                     too_much = PacketRefused(b"ARGUMENT_TOO_LARGE", b"More answers at once than can be held")
                     dispatch.refuse(self._broker, peer, too_much)
@@ -232,6 +256,7 @@ class Server:
             connection.end.cancel()
         connection.close()
         self._connections.pop(connection.peer.id, None)
+        self._promises.drop(connection.peer.id)
         self._door.has_room()
         if len(self._connections) < self._limit * FLOOD_OVER:
             self._full = False
@@ -241,15 +266,19 @@ class Server:
     def _end_turn(self) -> None:
         self._broker.wall_offset = time.time() - self._loop.now
         self._broker.tick(self._loop.now)
+        broker = self._broker
+        if broker.kept - self._expired >= EXPIRE_EVERY or (broker.kept and self._loop.now >= self._expire_at):
+            self._expire_results()
         while self._touched or self._broker.effects:  # closing a connection may be news for the rules
             effects, self._broker.effects = self._broker.effects, Effects()
-            try:
-                if effects.changes:
-                    self._store.apply(effects.changes)
-            except StoreError as error:
-                self._fail(error)
+            if effects.changes:
+                self._journal.keep(effects.changes)
+                if self._loop.now >= self._look_at_disk_at:
+                    self._look_at_disk()
+            if not self.failure:
+                self._send(effects)
+            if self.failure:
                 return
-            self._send(effects)
             if effects.shutdown == "now":
                 self.stop()
             elif effects.shutdown:
@@ -267,19 +296,57 @@ class Server:
         self._loop.stop()
 
     def _send(self, effects: Effects) -> None:
+        if effects.reads:
+            # Now, and not once it may be sent: by then the job may have ended and its row be gone.
+            effects.sends = [
+                (id, self._payload(piece) if isinstance(piece, int) else piece) for id, piece in effects.sends
+            ]
+        batch = self._journal.written if self._journal.behind else 0
+        self._deliver(self._promises.take(effects.sends, effects.promises, batch))
         touched, self._touched = self._touched, {}
-        for id, packet in effects.sends:
-            connection = self._connections.get(id)
-            if connection is None:
-                continue
-            touched[connection] = None
-            if packet is None:
-                self._begin_closing(connection)
-            elif not connection.closing:
-                connection.queue(packet)
         for connection in touched:
             connection.flush()
             self._after_write(connection)
+
+    def _deliver(self, sends: Sequence[Send]) -> None:
+        for id, packet in sends:
+            connection = self._connections.get(id)
+            if connection is None:
+                continue
+            self._touched[connection] = None
+            if packet is None:
+                self._begin_closing(connection)
+            elif not connection.closing:
+                assert not isinstance(packet, int)
+                connection.queue(packet)
+
+    def _keep_promises(self) -> None:
+        """The journal has caught up with some of what it was given."""
+        self._deliver(self._promises.release(self._journal.durable))
+
+    def _payload(self, id: int) -> bytes:
+        """Of a job whose payload only the store has; empty where the store fails, and then nothing is sent."""
+        try:
+            return self._journal.payload(id)
+        except StoreError as error:
+            self._fail(error)
+            return b""
+
+    def _look_at_disk(self) -> None:
+        """Take no new background jobs while the disk is nearly full."""
+        self._look_at_disk_at = self._loop.now + DISK_CHECK_S
+        why = self._store.low()
+        if bool(why) != bool(self._broker.no_room):
+            log.log(NOTICE, "taking background jobs again") if not why else log.error("no new background jobs: %s", why)
+        self._broker.no_room = why
+        if why:
+            self._loop.call_in(DISK_CHECK_S, self._look_at_disk)
+
+    def _expire_results(self) -> None:
+        """Drop the oldest of what is kept of jobs that have ended."""
+        self._expired, self._expire_at = self._broker.kept, self._loop.now + EXPIRE_EVERY_S
+        before = time.time() - self.config.keep_results_s
+        self._broker.effects.changes.append(Expire(before, self.config.keep_results_size))
 
     def _begin_closing(self, connection: Connection) -> None:
         """Close it when everything is sent, or when it is not taken for so long that it never will be."""

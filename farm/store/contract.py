@@ -2,16 +2,24 @@
 
 The journal may be shared by several servers later (PostgreSQL), so ownership is part of the contract from the start:
 `open` makes this process the owner, under a shard number that was never given before, and fences whoever was owner: a
-former owner's `apply` fails and changes nothing, however long it was stopped or cut off.
+former owner's `write` or `commit` fails and changes nothing, however long it was stopped or cut off.
+
+Writing is in two steps, because only the second waits for the disk: `write` puts changes into the open transaction and
+is quick; `commit` makes durable what was written since the last one, and may be called in another thread, as long as
+nobody calls `write` meanwhile.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
-from farm.broker.effects import Change, Save
+from farm.broker.effects import Change, Finish, Save
 from farm.errors import FarmError
+
+# A new journal counts its shards from a random number below this, so that its handles do not repeat another's. An id
+# has 40 bits for the sequence and must fit into the 63 bits that databases have: 23 are left, one of them to grow.
+SHARD_START_MAX = 1 << 22
 
 
 class StoreError(FarmError):
@@ -22,19 +30,51 @@ class Fenced(StoreError):
     """Another server owns the journal now. This one must stop."""
 
 
-class Store(Protocol):
+class Store(ABC):
     """A journal of background jobs."""
 
+    waits = True  # whether `commit` waits for a disk, so that it belongs in another thread
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Where jobs are kept, for the log."""
+
+    @abstractmethod
     def open(self) -> int:
         """Own the journal. Returns a shard number, greater than 0, that no `open` of any journal is likely to have
         returned before and none of this journal has. Raises StoreError."""
 
+    @abstractmethod
     def load(self) -> Iterator[Save]:
-        """Every job that was saved and not forgotten, oldest id first. Call it once, after `open`."""
+        """Every job that was saved and has not ended, oldest id first. Call it once, after `open`."""
+
+    @abstractmethod
+    def write(self, changes: Sequence[Change]) -> None:
+        """Put changes, in order, into the open transaction. Saving an id again, or ending an unknown one, changes
+        nothing. Raises Fenced or StoreError; after that the store must not be used."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """All that was written since the last commit or none of it; durable when this returns. Errors as `write`."""
 
     def apply(self, changes: Sequence[Change]) -> None:
-        """All of the changes or none, in order; durable when this returns. Saving an id again or forgetting an unknown
-        one changes nothing. Raises Fenced or StoreError; after that the store must not be used."""
+        """Write and commit."""
+        self.write(changes)
+        self.commit()
 
+    @abstractmethod
+    def payload(self, id: int) -> bytes:
+        """The payload of a saved job that has not ended. Never while another thread writes or commits for the first
+        time what is asked for: ask only for what was committed. Raises StoreError."""
+
+    @abstractmethod
+    def ended(self, id: int) -> Finish | None:
+        """How a job ended that was committed as such and is still kept."""
+
+    def low(self) -> str:
+        """Why no new job should be taken: the place where jobs are kept is nearly full; empty: there is room."""
+        return ""
+
+    @abstractmethod
     def close(self) -> None:
-        """Give the journal up. Everything that `apply` returned for stays."""
+        """Give the journal up. Everything that `commit` returned for stays; what was only written does not."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import random
+from collections import deque
 from collections.abc import Iterator, Sequence
 
-from farm.broker.effects import Change, Save
-from farm.store.contract import Fenced, StoreError
+from farm.broker.effects import Change, Expire, Finish, Forget, Save
+from farm.store.contract import SHARD_START_MAX, Fenced, Store, StoreError
 
 
 class MemoryJournal:
@@ -14,16 +15,25 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self.jobs: dict[int, Save] = {}
+        self.ended: dict[int, Finish] = {}  # in order of their end
+        self.ended_size = 0  # bytes
         # A random start keeps the handles of two lives of a server apart: nothing of the first is left to count from.
-        self.shard = int.from_bytes(os.urandom(4), "big")
+        self.shard = random.SystemRandom().randrange(SHARD_START_MAX)
 
 
-class MemoryStore:
+class MemoryStore(Store):
     """A Store on a MemoryJournal."""
+
+    waits = False
 
     def __init__(self, journal: MemoryJournal | None = None) -> None:
         self._journal = journal or MemoryJournal()
         self._shard = 0
+        self._written: deque[Change] = deque()
+
+    def describe(self) -> str:
+        """See Store."""
+        return "memory; jobs do not outlive this process"
 
     def open(self) -> int:
         """See Store."""
@@ -36,19 +46,54 @@ class MemoryStore:
         self._must_own()
         return iter([self._journal.jobs[id] for id in sorted(self._journal.jobs)])
 
-    def apply(self, changes: Sequence[Change]) -> None:
+    def write(self, changes: Sequence[Change]) -> None:
         """See Store."""
         self._must_own()
-        jobs = self._journal.jobs
-        for change in tuple(changes):  # a sequence that breaks off does so before anything is changed
+        self._written += tuple(changes)  # a sequence that breaks off does so before anything is changed
+
+    def commit(self) -> None:
+        """See Store."""
+        self._must_own()
+        journal = self._journal
+        while self._written:
+            change = self._written.popleft()
             if isinstance(change, Save):
-                jobs.setdefault(change.id, change)
+                journal.jobs.setdefault(change.id, change)
+            elif isinstance(change, Forget):
+                journal.jobs.pop(change.id, None)
+            elif isinstance(change, Finish):
+                if journal.jobs.pop(change.id, None):
+                    journal.ended[change.id] = change
+                    journal.ended_size += change.size
             else:
-                jobs.pop(change.id, None)
+                self._expire(change)
+
+    def _expire(self, change: Expire) -> None:
+        ended = self._journal.ended
+        while ended:
+            oldest = ended[next(iter(ended))]
+            if oldest.ended >= change.before and self._journal.ended_size <= change.size_max:
+                return
+            del ended[oldest.id]
+            self._journal.ended_size -= oldest.size
+
+    def payload(self, id: int) -> bytes:
+        """See Store."""
+        self._must_own()
+        try:
+            return self._journal.jobs[id].payload
+        except KeyError:
+            raise StoreError(f"there is no job of id {id}") from None
+
+    def ended(self, id: int) -> Finish | None:
+        """See Store."""
+        self._must_own()
+        return self._journal.ended.get(id)
 
     def close(self) -> None:
         """See Store."""
         self._shard = 0
+        self._written.clear()
 
     def _must_own(self) -> None:
         if not self._shard:

@@ -135,6 +135,7 @@ class Rig:
             "HOME": str(home),
             "LANG": "C.UTF-8",
             "TERM": "xterm",
+            "FARM_STORE": "memory",  # a default store would be shared with whatever else runs on this machine
             **dict([self.mark.split("=")]),
         }
         if server:

@@ -161,7 +161,7 @@ def test_all_or_none_of_several_addresses(lone_rig: Rig) -> None:
         (["--listen", "unix:/no/such/dir/s"], 69, "cannot listen on unix:/no/such/dir/s: no such file or directory"),
         (["--log-file", "/no/such/dir/log"], 73, "cannot write the log /no/such/dir/log: "),
         (["--log-level", "loud"], 64, "--log-level cannot be 'loud'"),
-        (["--store", "paper"], 64, "--store cannot be 'paper'"),
+        (["--store", "/dev/null/x"], 73, "cannot make the store's directory /dev/null/x: "),
         (["--stop-grace", "soon"], 64, "--stop-grace is not a time: 'soon'"),
         (["--stop-grace", "-1s"], 64, "--stop-grace"),
         (["--stall", "nan"], 64, "--stall is not a time: 'nan'"),

@@ -9,6 +9,7 @@ import pytest
 
 from farm.broker.effects import Change, Save
 from farm.store.memory import MemoryJournal, MemoryStore
+from farm.store.sqlite import SqliteStore
 from tests.contract.suite import CHECKS, NewStore
 
 
@@ -18,8 +19,20 @@ def memory(directory: Path) -> NewStore:
     return lambda: MemoryStore(journal)
 
 
+class Unlocked(SqliteStore):
+    """The fence has to hold also where the lock does not: somebody removed its file, or a network disk has no locks."""
+
+    def _take_lock(self) -> None:
+        pass
+
+
+def sqlite(directory: Path) -> NewStore:
+    """Stores in the same directory."""
+    return lambda: Unlocked(str(directory / "store"))
+
+
 # name -> a fresh journal in this directory. A new store needs one line here.
-STORES: dict[str, Callable[[Path], NewStore]] = {"memory": memory}
+STORES: dict[str, Callable[[Path], NewStore]] = {"memory": memory, "sqlite": sqlite}
 
 
 @pytest.mark.parametrize("store", STORES)

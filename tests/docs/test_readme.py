@@ -40,7 +40,8 @@ def test_every_command_of_the_tour_does_what_is_shown(visitor: Rig) -> None:
     typed = steps(between(README.read_text(), "tour"))
     assert len(typed) > 5
     address = f"127.0.0.1:{free_port()}"
-    env = {"FARM_LISTEN": address, "FARM_SERVER": address, "PATH": f"{imagemagick()}:{visitor.env['PATH']}"}
+    env = {"FARM_LISTEN": address, "FARM_SERVER": address, "FARM_STORE": f"{visitor.home}/store"}
+    env |= {"PATH": f"{imagemagick()}:{visitor.env['PATH']}"}
     run(visitor, typed, env)
     wait_until(lambda: not visitor.processes(), what="the tour's last command has stopped everything")
     small, large = (visitor.home / name for name in ("small.jpg", "img.jpg"))

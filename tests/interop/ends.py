@@ -25,6 +25,7 @@ KINDS = (FARM, STOCK)
 _BIN = str(CHECKOUT / "bin" / "farm")
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"  # where gearmand and ip are on Debian
 _ENV = {name: value for name, value in os.environ.items() if not name.startswith(("FARM_", "GEARMAN"))}
+_ENV["FARM_STORE"] = "memory"  # as gearmand's, whose way is compared
 
 
 def need(*programs: str) -> None:

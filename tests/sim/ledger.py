@@ -191,7 +191,7 @@ class Ledger:
             book.finished[handle] = None
         book.ending.clear()
         book.durable = {handle: item for handle, item in book.jobs.items() if item.background}
-        stored = sorted(tuple(save[1:]) for save in journal.values())
+        stored = sorted(tuple(save[1:7]) for save in journal.values())
         wanted = sorted(
             (item.function, item.unique, item.priority, item.payload, item.reducer, item.due)
             for item in book.durable.values()

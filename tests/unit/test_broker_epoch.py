@@ -62,7 +62,7 @@ def test_it_is_a_background_job_of_normal_priority_stored_with_its_time(rig: Rig
     assert worker.grab() == handle
     worker.send(request(p.WORK_COMPLETE, handle, b""))
     id = first_id(1)
-    assert rig.changes == [Save(id, b"f", b"key", 1, b"load", b"", 1_000_105.0), Forget(id)]
+    assert rig.changes == [Save(id, b"f", b"key", 1, b"load", b"", 1_000_105.0, 1_000_100.0), Forget(id)]
 
 
 def test_by_time_and_those_of_one_second_in_the_order_of_submission(rig: Rig) -> None:

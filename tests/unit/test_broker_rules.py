@@ -51,7 +51,7 @@ def test_without_a_reducer_it_is_a_job_like_others(rig: Rig) -> None:
 def test_a_background_reduce_job_is_stored_with_its_reducer_and_keeps_it(rig: Rig) -> None:
     client = rig.client()
     reduce(client, unique=b"key", number=p.SUBMIT_REDUCE_JOB_BACKGROUND)
-    saved = Save(first_id(1), b"f", b"key", 1, b"lo\0ad", b"sum")
+    saved = Save(first_id(1), b"f", b"key", 1, b"lo\0ad", b"sum", 0.0, rig.now)
     assert rig.changes == [saved]
     later = Rig(shard=2)
     later.broker.restore(saved, later.now)
@@ -78,7 +78,7 @@ def test_of_two_reducers_the_first_wins_also_in_the_journal(rig: Rig) -> None:
     client = rig.client()
     handle = reduce(client, unique=b"key")
     assert reduce(client, b"other", b"key", p.SUBMIT_REDUCE_JOB_BACKGROUND) == handle
-    assert rig.changes == [Save(first_id(1), b"f", b"key", 1, b"lo\0ad", b"sum")]
+    assert rig.changes == [Save(first_id(1), b"f", b"key", 1, b"lo\0ad", b"sum", 0.0, rig.now)]
     worker = rig.worker(b"f").send(GRAB_ALL)
     assert worker.received() == [response(p.JOB_ASSIGN_ALL, handle, b"f", b"key", b"sum", b"lo\0ad")]
 

@@ -49,7 +49,9 @@ def test_a_background_job_is_stored_with_all_that_it_needs(rig: Rig) -> None:
     client = rig.client()
     for number in BACKGROUND:
         client.submit(b"f", b"pay\0load", b"", number)
-    assert rig.changes == [Save(FIRST + priority, b"f", b"", priority, b"pay\0load") for priority in (0, 1, 2)]
+    assert rig.changes == [
+        Save(FIRST + priority, b"f", b"", priority, b"pay\0load", b"", 0.0, rig.now) for priority in (0, 1, 2)
+    ]
 
 
 def test_a_foreground_job_is_never_stored(rig: Rig) -> None:
@@ -130,7 +132,7 @@ def test_a_background_joiner_is_stored_once_with_the_first_payload(rig: Rig) -> 
     assert rig.changes == []
     assert other.submit(b"f", b"second", b"key", p.SUBMIT_JOB_LOW_BG) == handle
     assert other.submit(b"f", b"third", b"key", p.SUBMIT_JOB_BG) == handle
-    assert rig.changes == [Save(FIRST, b"f", b"key", 0, b"first")]
+    assert rig.changes == [Save(FIRST, b"f", b"key", 0, b"first", b"", 0.0, rig.now)]
 
 
 def test_a_background_joiner_hears_nothing_more(rig: Rig) -> None:

@@ -142,7 +142,7 @@ def test_a_background_job_that_times_out_stays_stored(rig: Rig) -> None:
     rig.client().submit(b"f", number=p.SUBMIT_JOB_BG)
     worker.grab()
     rig.wait(2.0)
-    assert rig.changes == [Save(first_id(1), b"f", b"", 1, b"")]
+    assert rig.changes == [Save(first_id(1), b"f", b"", 1, b"", b"", 0.0, 100.0)]
 
 
 @pytest.mark.parametrize("by_timeout", [True, False], ids=["timed out", "disconnected"])

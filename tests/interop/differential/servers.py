@@ -31,7 +31,7 @@ def pair(directory: Path, number: int = 0) -> Iterator[Pair]:
     gearmand = [str(shutil.which("gearmand", path=_PATH)), "-L", "127.0.0.1", "-p", str(port), "--verbose", "NOTICE"]
     gearmand += ["-l", str(directory / f"{number}-gearmand.log"), "-P", str(directory / f"{number}-gearmand.pid")]
     farm = [str(CHECKOUT / "bin" / "farm"), "server", "--order", "registration", "--wakeup", "all"]
-    farm += ["--listen", "127.0.0.1:0"]
+    farm += ["--listen", "127.0.0.1:0", "--store", "memory"]
     with log.open("wb") as err:
         servers = [
             subprocess.Popen(farm, stderr=err, stdin=subprocess.DEVNULL),

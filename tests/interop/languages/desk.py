@@ -64,7 +64,12 @@ class Desk:
         self._processes: list[Process] = []
         self._workers: dict[str, Process] = {}
         self._env = {name: value for name, value in os.environ.items() if not name.startswith(("FARM_", "GEARMAN"))}
-        self._env |= {"NODE_NO_WARNINGS": "1", "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
+        self._env |= {
+            "FARM_STORE": "memory",
+            "NODE_NO_WARNINGS": "1",
+            "PYTHONWARNINGS": "ignore",
+            "PYTHONUNBUFFERED": "1",
+        }
         self._built = False
         server = self.start("server", [BIN, "server", "--listen", "127.0.0.1:0", "--stop-grace", "1s"])
         wait_until(lambda: b"store: " in server.err or server.popen.poll() is not None, what="the server listens")

@@ -1,0 +1,153 @@
+"""Group commit: what the rules want kept goes to the store, and what must not be said before it is kept waits.
+
+While one commit is under way in a thread, later turns go on and their changes gather; they all go into the next one. A
+promise (JOB_CREATED for a background job) waits for the commit that has its changes, and whatever is sent to the same
+peer afterwards waits behind it; everything else goes out at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+
+from farm.broker.effects import Change, Save
+from farm.loop import READ, Loop
+from farm.store.contract import Store, StoreError
+
+
+class Journal:
+    """The only user of the store once it is open.
+
+    written: how many batches of changes were given to `keep`. durable: how many of them are. on_commit is called from
+    the loop whenever `durable` has grown, on_failure when nothing more can be kept.
+    """
+
+    def __init__(
+        self, store: Store, loop: Loop, on_commit: Callable[[], None], on_failure: Callable[[StoreError], None]
+    ) -> None:
+        self.written = 0
+        self.durable = 0
+        self._store = store
+        self._loop = loop
+        self._on_commit = on_commit
+        self._on_failure = on_failure
+        self._waiting: list[Change] = []  # for the next commit
+        self._under_way: list[Change] = []  # in the one that a thread is at
+        self._goal = 0  # the batch up to which that one goes; 0: none is under way
+        self._failure: StoreError | None = None
+        self._thread: threading.Thread | None = None
+        self._go = threading.Semaphore(0)
+        self._ended = threading.Event()  # the commit under way has
+        self._wake_read = self._wake_write = -1
+
+    @property
+    def behind(self) -> bool:
+        """Whether something given to `keep` is not durable yet."""
+        return self.durable != self.written
+
+    def keep(self, changes: list[Change]) -> None:
+        """Make these durable, after all before them. Where the store does not wait, they are when this returns."""
+        self.written += 1
+        if self._failure:  # and so nothing that waits for it is ever said
+            return
+        if self._store.waits:
+            self._waiting += changes
+            if not self._goal:
+                self._begin()
+            return
+        try:
+            self._store.apply(changes)
+        except StoreError as error:
+            self._fail(error)
+            return
+        self.durable = self.written
+
+    def payload(self, id: int) -> bytes:
+        """Of a saved job. Raises StoreError."""
+        if self.behind:  # the store finds only what is durable
+            for change in (*self._under_way, *self._waiting):
+                if isinstance(change, Save) and change.id == id:
+                    return change.payload
+        return self._store.payload(id)
+
+    def close(self) -> None:
+        """Make durable what is not yet, unless the store has failed, and end the thread. Raises StoreError."""
+        if self._thread is None:
+            return
+        while self._goal and not self._failure:
+            self._ended.wait()
+            self._finish()
+        failed, self._goal = self._failure, 0
+        self._go.release()
+        self._thread.join()
+        self._thread = None
+        self._loop.watch(self._wake_read, 0, self._woken)
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+        if failed:
+            raise failed
+
+    # -- one commit
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            self._start()
+        self._under_way, self._waiting = self._waiting, []
+        try:
+            self._store.write(self._under_way)
+        except StoreError as error:
+            self._fail(error)
+            return
+        self._goal = self.written
+        self._ended.clear()
+        self._go.release()
+
+    def _finish(self) -> None:
+        """The thread has ended its commit: go on with what has gathered meanwhile."""
+        if not self._failure:
+            self.durable = self._goal
+        self._goal, self._under_way = 0, []
+        if self._waiting and not self._failure:
+            self._begin()
+
+    def _fail(self, error: StoreError) -> None:
+        self._failure = error
+        self._on_failure(error)
+
+    # -- the thread
+
+    def _start(self) -> None:
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._loop.watch(self._wake_read, READ, self._woken)
+        self._thread = threading.Thread(target=self._commit, name="farm-commit", daemon=True)
+        self._thread.start()
+
+    def _commit(self) -> None:
+        while True:
+            self._go.acquire()
+            if not self._goal:
+                return
+            try:
+                self._store.commit()
+            except StoreError as error:
+                self._failure = error
+            except Exception as error:  # noqa: BLE001 - whatever it was, nothing of it is durable for certain
+                self._failure = StoreError(f"a commit failed: {error!r}")
+            self._ended.set()
+            with contextlib.suppress(BlockingIOError):  # full: it is awake
+                os.write(self._wake_write, b"x")
+
+    def _woken(self, events: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 64)
+        if not self._goal or not self._ended.is_set():
+            return
+        if self._failure:
+            self._on_failure(self._failure)
+            return
+        self._finish()
+        self._on_commit()
