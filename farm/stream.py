@@ -29,6 +29,7 @@ class Stream:
         self._decoder = Decoder(RESPONSE, payload_max=PAYLOAD_HEADER_MAX)
         self._out: deque[bytes | memoryview] = deque()
         self.unsent = 0  # bytes in the outbox
+        self.received = 0  # bytes so far
         self.closed = ""
         self.foreign = False
 
@@ -77,6 +78,7 @@ class Stream:
         if not chunk:
             self.closed = "it closed the connection"
             return []
+        self.received += len(chunk)
         packets = self._decoder.feed(chunk)
         if self._decoder.failed:
             self.closed = self._decoder.failed.text.decode()

@@ -215,7 +215,14 @@ class ServerProcess:
 
     def rss(self) -> int:
         """Its resident memory in bytes."""
-        line = next(line for line in Path(f"/proc/{self.pid}/status").read_text().splitlines() if "VmRSS" in line)
+        return self._memory("VmRSS")
+
+    def vm(self) -> int:
+        """Its address space in bytes, touched or not."""
+        return self._memory("VmSize")
+
+    def _memory(self, which: str) -> int:
+        line = next(line for line in Path(f"/proc/{self.pid}/status").read_text().splitlines() if which in line)
         return int(line.split()[1]) * 1024
 
     def fds(self) -> int:

@@ -33,7 +33,8 @@ class Rules(NamedTuple):
     within a function. wake_all: every queued job wakes all sleeping workers of its function, as gearmand does.
     exceptions: every client gets WORK_EXCEPTION, asked for or not. losses_max: after how many lost workers a job fails
     (gearmand's --job-retries); 0: never. result_max: bytes kept of what a background job wrote, 0: nothing is kept.
-    payload_memory_max: bytes of background payloads held in memory, the rest is only in the store; 0: all are."""
+    payload_memory_max: bytes of background payloads held in memory, the rest is only in the store; 0: all are.
+    functions_max, jobs_max: no more of them."""
 
     by_registration: bool = False
     wake_all: bool = False
@@ -41,17 +42,21 @@ class Rules(NamedTuple):
     losses_max: int = 0
     result_max: int = 0
     payload_memory_max: int = 0
+    functions_max: int = FUNCTIONS_MAX
+    jobs_max: int = JOBS_MAX
 
 
 DEFAULT = Rules()
 
 
 class About(NamedTuple):
-    """What the admin commands `getpid`, `verbose` and `limits` answer; the ring around the rules knows it."""
+    """What the admin commands `getpid`, `verbose` and `limits` answer, and how often the ring around the rules, which
+    knows all this, sends heartbeats (0: never)."""
 
     process_id: int
     log_level: str
     limits: dict[str, float]
+    heartbeat_ms: int = 0
 
 
 class Broker:
@@ -65,6 +70,7 @@ class Broker:
         self.rules = rules
         self.effects = Effects()
         self.peers: dict[int, Peer] = {}
+        self.beating: dict[int, Peer] = {}  # those that asked for heartbeats, which the ring around sends
         self.functions: dict[bytes, Function] = {}
         self.jobs: dict[bytes, Job] = {}
         self.wall_offset = 0.0  # wall clock minus monotonic clock, kept up to date by the ring around
@@ -90,6 +96,7 @@ class Broker:
     def disconnect(self, peer: Peer, now: float) -> None:
         """A connection is gone: its jobs go back, its foreground jobs that nobody else watches end."""
         del self.peers[peer.id]
+        self.beating.pop(peer.id, None)
         for job in list(peer.watches.values()):
             self._unwatch(job, peer, now)
         self.reset_abilities(peer, now)
@@ -104,7 +111,7 @@ class Broker:
         function = self.functions.get(name)
         if function is None:
             refuse_bad_function(name)
-            if len(self.functions) >= FUNCTIONS_MAX:
+            if len(self.functions) >= self.rules.functions_max:
                 raise PacketRefused(b"QUEUE_ERROR", b"Too many functions", close=False)
             function = self.functions[name] = Function(name)
         return function
@@ -230,7 +237,7 @@ class Broker:
             self._join(job, peer, background, now)
             return job
         limit = function.limits[priority]
-        if len(self.jobs) >= JOBS_MAX or (limit and function.jobs >= limit):
+        if len(self.jobs) >= self.rules.jobs_max or (limit and function.jobs >= limit):
             raise PacketRefused(b"QUEUE_ERROR", b"Job queue is full", close=False)
         if background:
             self._must_have_room(len(payload))

@@ -137,11 +137,29 @@ def _option(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
         peer.exceptions = True
     elif option == extension.OPTION:
         peer.extension = True
+    elif option == extension.OPTION_HEARTBEAT and peer.extension:
+        _start_heartbeats(broker, peer)
+        return
     elif option == extension.SYNC_OPTION:
         peer.sync = True
     else:
         raise PacketRefused(b"UNKNOWN_OPTION", b"Server does not recognize given option", close=False)
     broker.effects.send(peer.id, response(packets.OPTION_RES, option))
+
+
+def _start_heartbeats(broker: Broker, peer: Peer) -> None:
+    """The first one goes out at once: it says how often the peer's own are expected."""
+    peer.heartbeats = True
+    broker.effects.send(peer.id, response(packets.OPTION_RES, extension.OPTION_HEARTBEAT))
+    if broker.about.heartbeat_ms:
+        broker.beating[peer.id] = peer
+        broker.effects.send(peer.id, response(packets.FARM_HEARTBEAT, b"%d" % broker.about.heartbeat_ms))
+
+
+def _alive(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    """Its heartbeat. That it came is all."""
+    if not peer.heartbeats:
+        raise PacketRefused(b"INVALID_COMMAND", b"Command not expected", close=False)
 
 
 def _set_client_id(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
@@ -307,6 +325,7 @@ _HANDLERS: dict[int, Handler] = {
     packets.ECHO_REQ: _echo,
     packets.OPTION_REQ: _option,
     packets.SET_CLIENT_ID: _set_client_id,
+    packets.FARM_ALIVE: _alive,
     packets.CAN_DO: _can_do,
     packets.CAN_DO_TIMEOUT: _can_do_timeout,
     packets.CANT_DO: _cannot_do,

@@ -18,8 +18,9 @@ class Peer:
     none), in the order in which they are tried. woken_for: the function whose job a NOOP was sent for since it fell
     asleep; expected: until when it counts as on its way (Function.wakes), 0: it does not. ended: the handle of the job
     that this worker ended last with WORK_EXCEPTION. late: the handles of jobs that were taken from it because its time
-    was up, until it reports their end. refused: a fault closes the connection; nothing more counts. sync: it wants its
-    echoes only when all before them is durable. may_change, may_stop: which admin commands it may give.
+    was up, until it reports their end. refused: a fault closes the connection; nothing more counts. heartbeats: it
+    asked for them, and promised its own, so that its silence means that it is dead. sync: it wants its echoes only when
+    all before them is durable. may_change, may_stop: which admin commands it may give.
     """
 
     __slots__ = (
@@ -32,6 +33,7 @@ class Peer:
         "expected",
         "extension",
         "fd",
+        "heartbeats",
         "holds",
         "id",
         "late",
@@ -50,6 +52,7 @@ class Peer:
         self.client_id = b"-"
         self.exceptions = False
         self.extension = False
+        self.heartbeats = False
         self.can_do: dict[Function, float] = {}
         self.asleep = False
         self.woken_for: Function | None = None

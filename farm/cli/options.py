@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from farm.errors import UsageError
 
-FLAG, TEXT, COUNT, SECONDS, AGE, SIZE = "flag", "text", "count", "seconds", "age", "size"
+FLAG, TEXT, COUNT, SECONDS, SECONDS_OR_0, SIZE = "flag", "text", "count", "seconds", "seconds or 0", "size"
 
 _LEAST = 1e-9  # of what must be above 0
 _SIZE_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
@@ -16,7 +16,7 @@ _SECONDS_UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "h": 3600.0, "d": 8
 
 
 class Option:
-    """One option. kind: FLAG, TEXT, COUNT (a whole number above 0), SECONDS, AGE (the same, or 0) or SIZE.
+    """One option. kind: FLAG, TEXT, COUNT (a whole number above 0), SECONDS, SECONDS_OR_0 or SIZE.
     env: where it is read from when the command line does not say. default: as a person would type it."""
 
     __slots__ = ("choices", "default", "env", "flags", "help", "kind", "metavar", "name", "repeat")
@@ -155,6 +155,37 @@ CONFIG = Option(
     "config", "--config -c", "Read settings from a TOML file, table [server].", metavar="FILE", env="FARM_CONFIG"
 )
 
+
+def _limit(name: str, help: str, kind: str, default: str) -> Option:
+    metavar = {COUNT: "N", SIZE: "SIZE"}.get(kind, "TIME")
+    return Option(name, "--" + name.replace("_", "-"), help, kind, metavar, default, "FARM_" + name.upper())
+
+
+# Each with its reason in farm/server/config.py; `farm status --json` shows what is in force.
+LIMITS = (
+    _limit("max_job_size", "Refuse larger payloads and results.", SIZE, "1G"),
+    _limit("max_jobs", "Refuse more jobs at once.", COUNT, "10000000"),
+    _limit("max_functions", "Refuse more names of functions.", COUNT, "100000"),
+    _limit("max_line", "Refuse longer lines of the admin protocol.", SIZE, "4K"),
+    _limit("keep_results", "Keep how background jobs ended and what they wrote; 0: not at all.", SECONDS_OR_0, "7d"),
+    _limit("keep_results_size", "How much of that to keep; the oldest goes first.", SIZE, "256M"),
+    _limit("result_max", "How much to keep of what one background job wrote.", SIZE, "1M"),
+    _limit("payload_memory", "Payloads of queued background jobs beyond this stay in the store only.", SIZE, "256M"),
+    _limit("disk_reserve", "Take no new background jobs while less is free on the store's disk.", SIZE, "64M"),
+    _limit("max_connections", "Refuse more; default: what the limit of open files allows.", COUNT, ""),
+    _limit("backlog", "Connections that may wait to be accepted.", COUNT, "1024"),
+    _limit("first_packet", "Close a connection that says nothing at all for so long; 0: never.", SECONDS_OR_0, "0"),
+    _limit("stall", "Close a connection that sends nothing for so long in the middle of a packet.", SECONDS, "30s"),
+    _limit("linger", "Read on for so long after an ERROR that closes a connection.", SECONDS, "2s"),
+    _limit("heartbeat", "How often farm's workers and the server show that they live; 0: never.", SECONDS_OR_0, "4s"),
+    _limit("keepalive", "Ask the system to look after a connection that is silent for so long.", SECONDS, "30s"),
+    _limit("output_high", "Hold up whoever feeds a reader that is so far behind.", SIZE, "1M"),
+    _limit("output_low", "Let them go on when it is so near again.", SIZE, "256K"),
+    _limit("output_stall", "Wait so long for a reader that takes nothing while others of its job do.", SECONDS, "10s"),
+    _limit("output_max", "Then drop it when it is so far behind.", SIZE, "32M"),
+    _limit("stop_grace", "After SIGTERM, wait so long for running jobs that clients wait for.", SECONDS, "10s"),
+)
+
 SERVE = Command(
     "server",
     "Run the job server, in the foreground with its log on stderr.",
@@ -176,46 +207,6 @@ SERVE = Command(
             " Default: $XDG_STATE_HOME/farm, and as root /var/lib/farm.",
             metavar="PATH|memory",
             env="FARM_STORE",
-        ),
-        Option(
-            "keep_results",
-            "--keep-results",
-            "How long to keep what background jobs wrote and how they ended; 0: not at all.",
-            AGE,
-            metavar="TIME",
-            default="7d",
-        ),
-        Option(
-            "keep_results_size",
-            "--keep-results-size",
-            "How much of that to keep; the oldest goes first.",
-            SIZE,
-            metavar="SIZE",
-            default="256M",
-        ),
-        Option(
-            "result_max",
-            "--result-max",
-            "How much to keep of what one background job wrote.",
-            SIZE,
-            metavar="SIZE",
-            default="1M",
-        ),
-        Option(
-            "payload_memory",
-            "--payload-memory",
-            "How much memory payloads of queued background jobs may take; the others are read from the store.",
-            SIZE,
-            metavar="SIZE",
-            default="256M",
-        ),
-        Option(
-            "disk_reserve",
-            "--disk-reserve",
-            "Take no new background jobs while less is free on the store's disk.",
-            SIZE,
-            metavar="SIZE",
-            default="64M",
         ),
         Option(
             "order",
@@ -263,32 +254,7 @@ SERVE = Command(
         CONFIG,
         Option("check", "--check", "Check and print the settings and where each comes from; do not serve.", FLAG),
         Option("pid_file", "--pid-file", "Write the process id to a file while running.", metavar="FILE"),
-        Option(
-            "max_job_size", "--max-job-size", "Refuse larger payloads and results.", SIZE, metavar="SIZE", default="1G"
-        ),
-        Option(
-            "stop_grace",
-            "--stop-grace",
-            "After SIGTERM, wait so long for running jobs that clients wait for.",
-            SECONDS,
-            metavar="TIME",
-            default="10s",
-        ),
-        Option(
-            "stall",
-            "--stall",
-            "Close a connection that sends nothing for so long in the middle of a packet.",
-            SECONDS,
-            metavar="TIME",
-            default="30s",
-        ),
-        Option(
-            "max_connections",
-            "--max-connections",
-            "Refuse more; default: what the limit of open files allows.",
-            COUNT,
-            metavar="N",
-        ),
+        *LIMITS,
         INSECURE,
     ),
     "farm server\nfarm server --detach --log-file farm.log --listen 127.0.0.1:4730 --listen unix:/run/farm.sock",
@@ -389,9 +355,10 @@ def _convert(option: Option, source: str, text: str) -> Value:
         if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
             raise UsageError(f"{source} is not a whole number above 0: {text!r}")
         return int(text)
-    if option.kind in (SECONDS, AGE):
-        least = 0.0 if option.kind == AGE else _LEAST
-        return _measure(source, text, _SECONDS_UNITS, "a time", "write 10s, 500ms, 5m or 2h", least)
+    if option.kind == SECONDS:
+        return _measure(source, text, _SECONDS_UNITS, "a time", "write 10s, 500ms, 5m or 2h")
+    if option.kind == SECONDS_OR_0:
+        return _measure(source, text, _SECONDS_UNITS, "a time", "write 10s, 500ms, 5m or 2h, or 0", least=0.0)
     if option.kind == SIZE:
         upper = text.upper().removesuffix("B").removesuffix("I")
         size = int(_measure(source, upper, _SIZE_UNITS, "a size", "write 64M or 1G"))
@@ -411,5 +378,6 @@ def _measure(
     except (ValueError, KeyError):
         raise UsageError(f"{source} is not {what}: {text!r}", hint) from None
     if not least <= value < 1e15:
-        raise UsageError(f"{source} is not {what} above 0: {text!r}", hint)
+        above = " above 0" if least else ""
+        raise UsageError(f"{source} is not {what}{above}: {text!r}", hint)
     return value

@@ -7,7 +7,7 @@ import sys
 
 from farm.broker.broker import Rules
 from farm.cli.options import Values
-from farm.errors import EXIT_OK
+from farm.errors import EXIT_OK, UsageError
 from farm.protocol.address import parse_addresses
 from farm.protocol.limits import PAYLOAD_HEADER_MAX
 from farm.server.config import ServerConfig
@@ -18,6 +18,9 @@ from farm.store.memory import MemoryStore
 from farm.store.sqlite import SqliteStore
 
 MEMORY = "memory"
+
+BACKLOG_MAX = 2**31 - 1  # what listen(2) takes; the system has a limit of its own below that
+KEEPALIVE_MAX_S = 32767  # what TCP_KEEPIDLE takes
 
 
 def run(values: Values) -> int:
@@ -46,19 +49,14 @@ def run(values: Values) -> int:
 
 
 def _config(values: Values) -> ServerConfig:
-    listen = values["listen"]
-    max_job_size, grace, stall, connections = (
-        values[name] for name in ("max_job_size", "stop_grace", "stall", "max_connections")
-    )
-    assert isinstance(max_job_size, int) and isinstance(grace, float) and isinstance(stall, float)
-
-    def size(name: str) -> int:
-        value = values[name]
-        assert isinstance(value, int)
-        return value
-
-    keep_s = values["keep_results"]
-    assert isinstance(keep_s, float)
+    """Raises UsageError for limits that contradict each other."""
+    listen, connections = values["listen"], values["max_connections"]
+    keep_s = _seconds(values, "keep_results")
+    low, high, most = (_number(values, name) for name in ("output_low", "output_high", "output_max"))
+    if not low < high:
+        raise UsageError("--output-low is not below --output-high", "nobody would ever be let go on, or held up")
+    if not high <= most:
+        raise UsageError("--output-max is below --output-high", "readers would be dropped before they are waited for")
     return ServerConfig(
         listen=parse_addresses([str(text) for text in listen] if isinstance(listen, list) else []),
         insecure=bool(values["insecure"]),
@@ -67,16 +65,47 @@ def _config(values: Values) -> ServerConfig:
             by_registration=values["order"] == "registration",
             wake_all=values["wakeup"] == "all",
             exceptions=bool(values["exceptions"]),
-            result_max=size("result_max") if keep_s else 0,
-            payload_memory_max=size("payload_memory") if values["store"] != MEMORY else 0,
+            result_max=_number(values, "result_max") if keep_s else 0,
+            payload_memory_max=_number(values, "payload_memory") if values["store"] != MEMORY else 0,
+            functions_max=_number(values, "max_functions"),
+            jobs_max=_number(values, "max_jobs"),
         ),
         keep_results_s=keep_s,
-        keep_results_size=size("keep_results_size"),
-        max_job_size=min(max_job_size, PAYLOAD_HEADER_MAX),
-        stop_grace_s=grace,
-        stall_s=stall,
+        keep_results_size=_number(values, "keep_results_size"),
+        max_job_size=min(_number(values, "max_job_size"), PAYLOAD_HEADER_MAX),
+        line_max=_number(values, "max_line"),
+        stop_grace_s=_seconds(values, "stop_grace"),
+        first_packet_s=_seconds(values, "first_packet"),
+        stall_s=_seconds(values, "stall"),
+        linger_s=_seconds(values, "linger"),
+        heartbeat_s=_seconds(values, "heartbeat"),
+        keepalive_s=_keepalive(values),
+        out_high=high,
+        out_low=low,
+        out_stall_s=_seconds(values, "output_stall"),
+        out_max=most,
+        backlog=min(_number(values, "backlog"), BACKLOG_MAX),
         connections_max=connections if isinstance(connections, int) else 0,
     )
+
+
+def _keepalive(values: Values) -> int:
+    seconds = _seconds(values, "keepalive")
+    if not 1 <= seconds <= KEEPALIVE_MAX_S:
+        raise UsageError(f"--keepalive is not between 1s and {KEEPALIVE_MAX_S}s", "the system counts whole seconds")
+    return int(seconds)
+
+
+def _number(values: Values, name: str) -> int:
+    value = values[name]
+    assert isinstance(value, int)
+    return value
+
+
+def _seconds(values: Values, name: str) -> float:
+    value = values[name]
+    assert isinstance(value, float)
+    return value
 
 
 def _store(values: Values) -> Store:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+import time
 from collections.abc import Callable
 
 from farm.client.connection import CONNECT_TIMEOUT_S
@@ -18,6 +19,7 @@ from farm.protocol.address import Address
 from farm.protocol.decoder import Decoder
 from farm.protocol.limits import PAYLOAD_HEADER_MAX
 from farm.protocol.packets import RESPONSE
+from farm.protocol.silence import ASK, DEAD, SILENCE_MAX_S, Silence
 
 _HUNG_UP = getattr(select, "POLLRDHUP", 0)  # elsewhere than on Linux only what is closed both ways shows
 
@@ -62,6 +64,9 @@ class Link(asyncio.Protocol):
         self._decoder = Decoder(RESPONSE, payload_max=PAYLOAD_HEADER_MAX)
         self._full = False  # the outbox: whoever has a large payload waits
         self._paused = False  # reading
+        self._received = 0
+        self._silence = Silence(time.monotonic())
+        self._timer: asyncio.TimerHandle | None = None
         self._gone = False
 
     # -- what asyncio calls
@@ -70,9 +75,11 @@ class Link(asyncio.Protocol):
         """Connected."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._check()
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the server."""
+        self._received += len(data)
         try:
             for number, body in self._decoder.feed(data):
                 self.session.receive(number, body)
@@ -85,6 +92,8 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Closed, by whomever."""
         self._gone = True
+        if self._timer:
+            self._timer.cancel()
         self.lost = self.lost or (reason(exc) if exc else "it closed the connection")
         self._changed()
 
@@ -139,6 +148,21 @@ class Link(asyncio.Protocol):
             await self._bell.heard()
 
     # -- inside
+
+    def _check(self) -> None:
+        """Now and then: ask a server that is silent for long, and do not wait for one for ever."""
+        now = time.monotonic()
+        assert self._transport
+        if not self.session.watchful or self._paused or self._transport.get_write_buffer_size():
+            self._silence.fresh(now)
+        found = self._silence.look(now, self._received)
+        if found == DEAD:
+            self._drop(f"no sign of life for {SILENCE_MAX_S:g} s")
+            self._changed()
+            return
+        if found == ASK:
+            self.session.ask_for_life()
+        self._timer = asyncio.get_running_loop().call_later(self._silence.due - now, self._check)
 
     def _send(self, pieces: tuple[bytes, ...]) -> None:
         if self._transport and not self.lost:

@@ -31,6 +31,7 @@ class Connection:
         self._decoder = Decoder(RESPONSE, payload_max=PAYLOAD_HEADER_MAX, line_max=READ_SIZE)
         self._inbox: list[Packet] = []
         self._closed = False
+        self.received = 0  # bytes
         sock.setblocking(False)
 
     def fileno(self) -> int:
@@ -145,6 +146,7 @@ class Connection:
         except OSError:
             chunk = b""
         if chunk:
+            self.received += len(chunk)
             self._inbox += self._decoder.feed(chunk)
         else:
             self._closed = True

@@ -13,6 +13,7 @@ from farm.errors import FarmError, NotGearman, Unavailable
 from farm.net import reason, resolve
 from farm.protocol.address import Address
 from farm.protocol.decoder import Packet
+from farm.protocol.silence import ASK, DEAD, SILENCE_MAX_S, Silence
 from farm.stream import Stream
 
 
@@ -24,6 +25,7 @@ class Link:
         self.stream = stream
         self.session = Session(str(address), stream.send)
         self.lost = ""
+        self._silence = Silence(time.monotonic())
         self.inbox: deque[Packet] = deque()  # left over when a program's callback, or Ctrl-C, has raised half-way
 
     def turn(self, events: int) -> None:
@@ -39,6 +41,22 @@ class Link:
             self.lost = failure.message
             return
         self.lost = self.stream.closed
+
+    @property
+    def due(self) -> float:
+        """When `check` has something to do, if nothing comes."""
+        return self._silence.due if self.session.watchful else float("inf")
+
+    def check(self, now: float) -> None:
+        """After having read what is there: ask a server that is silent for long, and do not wait for one for ever."""
+        if not self.session.watchful or self.stream.unsent:
+            self._silence.fresh(now)
+            return
+        found = self._silence.look(now, self.stream.received)
+        if found == ASK:
+            self.session.ask_for_life()
+        elif found == DEAD:
+            self.lost = self.lost or f"no sign of life for {SILENCE_MAX_S:g} s"
 
     def wait(self, done: Callable[[], bool], deadline: float) -> bool:
         """Serve this connection alone until `done()`; False when it is lost, or the monotonic `deadline` passed."""

@@ -63,6 +63,7 @@ class Links:
                 continue
             assert self._links or self._strays
             times = [self._place_at] if self._strays else []
+            times += [link.due for link in self._links if link.due < float("inf")]
             if deadline is not None:
                 times.append(deadline)
             self.poll(max(0.0, min(times) - now) if times else None)
@@ -82,6 +83,7 @@ class Links:
             links[fd].turn(events)
         now = time.monotonic()
         for link in self._links:
+            link.check(now)
             found = strays.of_refused(link.session, now)
             if link.lost:
                 found += strays.of_lost(link.session, link.lost, now)

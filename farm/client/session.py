@@ -84,6 +84,16 @@ class Session:
         self.ask(packets.OPTION_REQ, packets.OPTION_RES, b"exceptions")
         return first
 
+    @property
+    def watchful(self) -> bool:
+        """Whether a silence of the server means something: it is farm's, it has a job that is waited for, and nothing
+        that may be large is on its way to it."""
+        return self.extension and bool(self.jobs) and not any(answer.job for answer in self._answers)
+
+    def ask_for_life(self) -> None:
+        """Ask the server something, because it is so silent."""
+        self.ask(packets.ECHO_REQ, packets.ECHO_RES, b"")
+
     def ask(self, number: int, expects: int, *args: bytes) -> Answer:
         """A question that is one packet and is answered by one."""
         answer = Answer(expects)

@@ -27,6 +27,7 @@ from farm.protocol.decoder import Packet
 from farm.protocol.limits import PAYLOAD_HEADER_MAX
 from farm.protocol.names import shown, words_of
 from farm.protocol.packets import KINDS, REQUEST, TEXT, WORKER, request, split, with_data
+from farm.protocol.silence import ASK, DEAD, SILENCE_MAX_S, Silence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # `typing` itself would cost a third of the start-up time
@@ -172,14 +173,34 @@ class Foreground:
         self.lost = self._extension = self._running = self._begun = self._sent = False
 
     def _receive(self, timeout_s: float | None) -> list[Packet]:
+        watch = self._out.fd if self._out.to_pipe else -1
         try:
-            return self._connection.receive(timeout_s, self._out.fd if self._out.to_pipe else -1)
+            if timeout_s is not None or not self._extension:
+                return self._connection.receive(timeout_s, watch)
+            return self._receive_or_ask(watch)
         except Unavailable as lost:
-            if not self.handle:
-                raise
-            self.lost = True
-            message = f"{lost.message} while job {self.handle.decode()} was under way; it may have run or not"
-            raise Unavailable(message, "submit it again if it may run twice") from lost
+            self._lose(lost)
+
+    def _receive_or_ask(self, watch: int) -> list[Packet]:
+        """Wait for as long as the job takes, but not for a server that is dead though its connection lives."""
+        silence = Silence(time.monotonic())
+        while True:
+            came = self._connection.receive(max(0.0, silence.due - time.monotonic()), watch)
+            if came:
+                return came
+            found = silence.look(time.monotonic(), self._connection.received)
+            if found == DEAD:
+                words = f"the server at {self._connection.address} has given no sign of life for {SILENCE_MAX_S:g} s"
+                raise Unavailable(words)
+            if found == ASK:
+                self._connection.send(request(packets.ECHO_REQ, b""))
+
+    def _lose(self, lost: Unavailable) -> NoReturn:
+        if not self.handle:
+            raise lost
+        self.lost = True
+        message = f"{lost.message} while job {self.handle.decode()} was under way; it may have run or not"
+        raise Unavailable(message, "submit it again if it may run twice") from lost
 
     def _handle(self, number: int, body: bytes) -> None:
         handler = _HANDLERS.get(number)
@@ -190,7 +211,10 @@ class Foreground:
             handler(self, _split(number, body, self._connection))
 
     def _look_for_worker(self) -> None:
-        rows = self._connection.status_lines()
+        try:
+            rows = self._connection.status_lines(SILENCE_MAX_S if self._extension else ANSWER_TIMEOUT_S)
+        except Unavailable as lost:
+            self._lose(lost)
         if not _workers_of(rows, self._wanted.function):
             name = shown(self._wanted.function)
             message = f"waiting: no worker offers {name!r} (job {self.handle.decode()})"
@@ -242,6 +266,9 @@ class Foreground:
         if self._last:
             _write_stderr(self._last)
             self._last = b""
+
+    def _lives(self, args: list[bytes]) -> None:
+        """The server's answer to the question whether it does."""
 
     def _status(self, args: list[bytes]) -> None:
         if self._verbose:
@@ -342,6 +369,7 @@ _HANDLERS: dict[int, Callable[[Foreground, list[bytes]], None]] = {
     packets.WORK_FAIL: Foreground._fail,
     packets.WORK_EXCEPTION: Foreground._exception,
     packets.ERROR: Foreground._error,
+    packets.ECHO_RES: Foreground._lives,
 }
 
 

@@ -8,6 +8,11 @@ own WORK_WARNING so that they pass a stock gearmand too. `WIRE.md` beside this f
 from __future__ import annotations
 
 OPTION = b"farm-1"
+OPTION_HEARTBEAT = b"farm-heartbeat"  # a worker asks for heartbeats, and promises its own, once it has the first option
+
+# How often an end shows that it lives, and after how many of these times without a byte the other one gives it up.
+HEARTBEAT_S = 4.0  # a lost worker is noticed within 16 s; a machine that is merely busy is not silent for 12
+HEARTBEATS_MISSED = 3
 
 # A connection that asked for this gets the answer to an ECHO_REQ only when everything that it sent before is durable: a
 # careful worker so learns that its WORK_COMPLETE will not be forgotten.

@@ -65,6 +65,8 @@ FARM_CANCEL_RES = 1002
 FARM_JOB_CANCEL = 1003
 FARM_JOB_JOINED = 1004
 FARM_JOB_RESTARTED = 1005
+FARM_HEARTBEAT = 1006
+FARM_ALIVE = 1007
 
 CLIENT, WORKER, ANY, SERVER = "client", "worker", "any", "server"
 
@@ -133,6 +135,8 @@ _TABLE = (
     Kind(FARM_JOB_CANCEL, "FARM_JOB_CANCEL", SERVER, "handle"),
     Kind(FARM_JOB_JOINED, "FARM_JOB_JOINED", SERVER, "handle"),
     Kind(FARM_JOB_RESTARTED, "FARM_JOB_RESTARTED", SERVER, "handle"),
+    Kind(FARM_HEARTBEAT, "FARM_HEARTBEAT", SERVER, "milliseconds"),
+    Kind(FARM_ALIVE, "FARM_ALIVE", WORKER),
 )
 KINDS: dict[int, Kind] = {kind.number: kind for kind in _TABLE}
 

@@ -8,6 +8,7 @@ of the turn is sent and the server stops.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import time
@@ -22,22 +23,25 @@ from farm.loop import READ, WRITE, Loop, Timer
 from farm.net import tune
 from farm.protocol import packets
 from farm.protocol.address import is_loopback
+from farm.protocol.decoder import Decoder
 from farm.protocol.limits import ARGUMENTS_MAX
 from farm.protocol.names import shown
 from farm.protocol.packets import response
 from farm.server.config import LISTED_MAX, ServerConfig
 from farm.server.connection import Connection
+from farm.server.door import Door
+from farm.server.heartbeat import Heartbeats
 from farm.server.journal import Journal
-from farm.server.listener import listen
 from farm.server.logs import NOTICE
+from farm.server.pressure import Pressure, audiences
 from farm.server.promises import Promises, Send
+from farm.server.watchdog import Watchdog
 from farm.store.contract import Store, StoreError
 
 log = getLogger("farm.server")
 
-ACCEPT_BATCH = 64  # connections taken in one turn, so that a flood of them does not starve those that are open
 CLOCK_CHECK_S = 1.0  # how soon a wall clock that was set forward is noticed while jobs wait for their time
-ACCEPT_PAUSE_S = 1.0  # when there is no descriptor left
+FLOOD_OVER = 0.9  # of the limit on connections: only with fewer, the next flood is a new one
 DISK_CHECK_S = (
     1.0  # how often the room on the store's disk is looked at, while jobs come in or are refused for want of it
 )
@@ -61,22 +65,24 @@ class Server:
         self._expire_at = loop.now
         self._broker = Broker(store.open(), config.rules)
         self._read_clocks()
+        heartbeat_ms = math.ceil(config.heartbeat_s * 1000)
         level = getLevelName(log.getEffectiveLevel())
-        self._broker.about = About(os.getpid(), level, config.limits())
+        self._broker.about = About(os.getpid(), level, config.limits(), heartbeat_ms)
         self._broker.narrate = log.isEnabledFor(INFO)
         for saved in store.load():
             self._broker.restore(saved, loop.now)
-        self._listeners: list[socket.socket] = []
+        self._door = Door(config, loop, self._connect)
         self._connections: dict[int, Connection] = {}
         self._next_peer = 1
         self._limit = config.connection_limit()
         self._touched: dict[Connection, None] = {}  # to be looked after at the end of the turn
-        self._stalling: dict[Connection, float] = {}  # inside a packet since; in order of time
-        self._stall_timer: Timer | None = None
+        self._pressure = Pressure(config, self._connections, loop)
+        self._watchdog = Watchdog(config, loop, self._refuse)
+        self._heartbeats = Heartbeats(config.heartbeat_s, loop, self._broker, self._connections, self._close)
         self._due: Timer | None = None  # for the broker's next deadline
         self._stop_timer: Timer | None = None
         self._draining = False
-        self._refusing = False  # one line for each flood, not one for each connection
+        self._full = False  # said so: one line for each flood, not one for each connection
         loop.end_of_turn = self._end_turn
         self._look_at_disk()  # the server before may have died of a full one
 
@@ -84,11 +90,7 @@ class Server:
 
     def listen(self) -> list[str]:
         """Open every configured address; returns them as they turned out (port 0 has become a number)."""
-        for address in self.config.listen:
-            self._listeners += listen(address, self.config.insecure, self.config.backlog)
-        for sock in self._listeners:
-            self._loop.watch(sock.fileno(), READ, lambda events, sock=sock: self._accept(sock))  # type: ignore[misc]
-        return [_name(sock) for sock in self._listeners]
+        return self._door.open()
 
     def stop(self) -> None:
         """First call: take nothing new, let running foreground jobs end and their clients read, then leave, at the
@@ -98,7 +100,7 @@ class Server:
             self._loop.stop()
             return
         self._broker.stopping = True
-        self._stop_listening()
+        self._door.close()
         self._stop_timer = self._loop.call_in(self.config.stop_grace_s, self._stop_late)
         log.log(
             NOTICE,
@@ -116,22 +118,12 @@ class Server:
         there, jobs whose time has not come are not waited for: that may take days."""
         if not self._draining:
             self._draining = True
-            self._stop_listening()
+            self._door.close()
             log.log(NOTICE, "draining: no new connections; leaving when the last job has ended")
 
     def _stop_late(self) -> None:
         log.warning("stopping with work under way: its time is up")
         self._loop.stop()
-
-    def _stop_listening(self) -> None:
-        for sock in self._listeners:
-            self._loop.watch(sock.fileno(), 0, lambda events: None)
-            path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
-            sock.close()
-            if path:
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
-        self._listeners.clear()
 
     def _stopped(self) -> bool:
         """Whether nobody waits any more for a running job or for the rest of an answer."""
@@ -143,7 +135,7 @@ class Server:
 
     def close(self) -> None:
         """Close every connection and the store; says what is lost with a store that does not last."""
-        self._stop_listening()
+        self._door.close()
         for connection in list(self._connections.values()):
             connection.close()
         self._connections.clear()
@@ -161,55 +153,46 @@ class Server:
 
     # -- connections
 
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPT_BATCH):
-            try:
-                sock, where = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                # No descriptor or memory left; or an error of the new connection, which Linux passes on here.
-                self._pause_accepting(listener, error)
-                return
-            self._connect(sock, where)
-
-    def _pause_accepting(self, listener: socket.socket, error: OSError) -> None:
-        log.error("cannot accept a connection: %s; trying again in %gs", error.strerror, ACCEPT_PAUSE_S)
-        self._loop.watch(listener.fileno(), 0, lambda events: None)
-
-        def resume() -> None:
-            if listener in self._listeners:
-                self._loop.watch(listener.fileno(), READ, lambda events: self._accept(listener))
-
-        self._loop.call_in(ACCEPT_PAUSE_S, resume)
-
     def _connect(self, sock: socket.socket, where: object) -> None:
         try:
             sock.setblocking(False)
-            tune(sock)
+            tune(sock, self.config.keepalive_s)
         except OSError:  # it has gone again
             sock.close()
             return
-        if len(self._connections) >= self._limit:
+        if len(self._connections) >= self._limit and not self._make_room():
             self._refuse_connection(sock)
             return
-        self._refusing = False
         address = str(where[0]) if isinstance(where, tuple) else "unix"
         peer = self._broker.connect(self._next_peer, sock.fileno(), address)
         peer.may_stop = address == "unix"
         peer.may_change = peer.may_stop or self.config.remote_admin or is_loopback(address)
         self._next_peer += 1
-        connection = Connection(sock, peer, self._loop, self.config.max_job_size + ARGUMENTS_MAX)
+        decoder = Decoder(payload_max=self.config.max_job_size + ARGUMENTS_MAX, line_max=self.config.line_max)
+        connection = Connection(sock, peer, self._loop, decoder)
         self._connections[peer.id] = connection
         connection.start(self._ready)
+        self._watchdog.connected(connection)
+
+    def _make_room(self) -> bool:
+        """There is no place for a new connection: one that has never said anything may have to go."""
+        mute = self._watchdog.in_the_way()
+        if mute is not None:
+            self._say_full("closing those that have never said anything")
+            _send_full(mute.sock)
+            self._close(mute)
+        return mute is not None
 
     def _refuse_connection(self, sock: socket.socket) -> None:
-        if not self._refusing:
-            log.error("too many connections: %d are open; refusing more", self._limit)
-        self._refusing = True
-        with contextlib.suppress(OSError):
-            sock.send(response(packets.ERROR, b"TOO_MANY_CONNECTIONS", b"The server has no room for more connections"))
+        self._say_full("refusing more")
+        _send_full(sock)
         sock.close()
+
+    def _say_full(self, measure: str) -> None:
+        """Once for each flood: a new one begins when the connections have become fewer again."""
+        if not self._full:
+            log.error("too many connections: %d are open; %s", self._limit, measure)
+        self._full = True
 
     def _ready(self, connection: Connection, events: int) -> None:
         if events & READ:
@@ -229,9 +212,11 @@ class Server:
         sends = self._broker.effects.sends
         before = len(sends)
         decoder, peer, now = connection.decoder, connection.peer, self._loop.now
-        readers = {watcher.id for job in peer.holds.values() for watcher in job.watchers}
+        before_jobs = audiences(peer)
         listed = 0
-        for number, body in decoder.feed(chunk):
+        connection.heard_at = now
+        decoded = decoder.feed(chunk)
+        for number, body in decoded:
             dispatch.receive(self._broker, peer, number, body, now)
             if number == packets.TEXT:
                 answer = sends[-1][1]
@@ -243,95 +228,42 @@ class Server:
         if decoder.failed:
             log.info("peer %d at %s: %s", peer.id, peer.address, decoder.failed)
             dispatch.refuse(self._broker, peer, decoder.failed)
-        self._watch_for_stall(connection)
+        self._watchdog.came(connection, bool(decoded))
         sent_to = {sends[index][0] for index in range(before, len(sends))}
         if peer.id not in sent_to:
             connection.acknowledge()
-        self._hold_back(connection, readers, sent_to)
+        self._pressure.hold_back(connection, before_jobs, sent_to)
 
     def _lost(self, connection: Connection) -> None:
         """The other side has closed. What it was sent before (the answer to `echo status | nc`) may still be read."""
         if not connection.closing and connection.decoder.inside_packet:
             cut = PacketRefused(b"INVALID_PACKET", b"Connection closed in the middle of a packet")
-            dispatch.refuse(self._broker, connection.peer, cut)
+            self._refuse(connection, cut)
         connection.gone = True
-        self._loop.call_in(self.config.stall_s, lambda: self._end_linger(connection))
-        self._release(connection)
+        self._pressure.release(connection)
         self._forget(connection)
         self._touched[connection] = None
 
+    def _refuse(self, connection: Connection, refused: PacketRefused) -> None:
+        dispatch.refuse(self._broker, connection.peer, refused)
+
     def _forget(self, connection: Connection) -> None:
         """No packet of it counts any more; the rules hear of it once."""
-        self._stalling.pop(connection, None)
+        self._watchdog.forget(connection)
         if connection.peer.id in self._broker.peers:
             self._broker.disconnect(connection.peer, self._loop.now)
 
     def _close(self, connection: Connection) -> None:
         self._forget(connection)
-        self._release(connection)
-        for reader in connection.waits_for:
-            reader.holds_up.discard(connection)
+        self._pressure.forget(connection)
+        if connection.end:
+            connection.end.cancel()
         connection.close()
         self._connections.pop(connection.peer.id, None)
         self._promises.drop(connection.peer.id)
-
-    # -- back-pressure and stalls
-
-    def _hold_back(self, connection: Connection, readers: set[int], sent_to: set[int]) -> None:
-        """Stop reading from a connection while a reader of what it sends is too far behind (checked after the turn).
-
-        readers: those who waited for its jobs before this turn. One result may wait for its reader while the worker
-        goes on to the next job; for a reader that was too far behind before, the worker waits, or results pile up.
-        """
-        for id in sent_to:
-            reader = self._connections.get(id)
-            if reader is None:
-                continue
-            behind = id in readers and reader.out_size > self.config.out_high
-            if behind or reader is connection or _feeds(connection, reader):
-                reader.holds_up.add(connection)
-
-    def _apply_back_pressure(self, reader: Connection) -> None:
-        if reader.out_size > self.config.out_high:
-            for sender in reader.holds_up:
-                if reader not in sender.waits_for:
-                    sender.waits_for.add(reader)
-                    sender.watch()
-        elif reader.out_size <= self.config.out_low:
-            self._release(reader)
-
-    def _release(self, reader: Connection) -> None:
-        for sender in reader.holds_up:
-            if reader in sender.waits_for:
-                sender.waits_for.discard(reader)
-                if sender.sock.fileno() >= 0:
-                    sender.watch()
-        reader.holds_up.clear()
-
-    def _watch_for_stall(self, connection: Connection) -> None:
-        self._stalling.pop(connection, None)
-        if connection.decoder.inside_packet and not connection.closing:
-            self._stalling[connection] = self._loop.now
-            if not self._stall_timer:
-                self._stall_timer = self._loop.call_in(self.config.stall_s, self._end_stalls)
-
-    def _end_stalls(self) -> None:
-        self._stall_timer = None
-        limit = self._loop.now - self.config.stall_s
-        for connection, since in list(self._stalling.items()):
-            if since > limit:
-                self._stall_timer = self._loop.call_at(since + self.config.stall_s, self._end_stalls)
-                return
-            if connection.waits_for:
-                self._stalling.pop(connection)
-                self._stalling[connection] = self._loop.now  # it is we who do not read
-                continue
-            del self._stalling[connection]
-            log.info("peer %d at %s: stalled inside a packet", connection.peer.id, connection.peer.address)
-            words = f"No more of a packet for {self.config.stall_s:g} seconds"
-            dispatch.refuse(self._broker, connection.peer, PacketRefused(b"INVALID_PACKET", words.encode()))
-        if self._stalling:  # all that is left was held up
-            self._stall_timer = self._loop.call_in(self.config.stall_s, self._end_stalls)
+        self._door.has_room()
+        if len(self._connections) < self._limit * FLOOD_OVER:
+            self._full = False
 
     # -- the end of a turn
 
@@ -427,7 +359,7 @@ class Server:
         """Close it when everything is sent, or when it is not taken for so long that it never will be."""
         if not connection.closing:
             connection.closing = True
-            self._loop.call_in(self.config.stall_s, lambda: self._end_linger(connection))
+            self._end_in(self.config.stall_s, connection)
 
     def _after_write(self, connection: Connection) -> None:
         """Whatever follows from bytes that went out, or will not."""
@@ -438,12 +370,18 @@ class Server:
             if not connection.out_size and connection.peer.id not in self._promises:
                 self._close(connection)
                 return
+            if not connection.end:
+                self._end_in(self.config.stall_s, connection)
         elif connection.closing:
             self._forget(connection)
             if not connection.out_size:
                 self._linger(connection)
-        self._apply_back_pressure(connection)
-        connection.watch()
+        if self._pressure.apply(connection):
+            connection.watch()
+        else:
+            peer = connection.peer
+            log.warning("peer %d at %s: dropped, %d bytes behind", peer.id, peer.address, connection.out_size)
+            self._close(connection)
 
     def _linger(self, connection: Connection) -> None:
         """Say that nothing more comes, and go on reading for a moment: closing with unread input resets the connection,
@@ -453,11 +391,14 @@ class Server:
         connection.lingers = True
         with contextlib.suppress(OSError):
             connection.sock.shutdown(socket.SHUT_WR)
-        self._loop.call_in(self.config.linger_s, lambda: self._end_linger(connection))
+        self._end_in(self.config.linger_s, connection)
 
-    def _end_linger(self, connection: Connection) -> None:
-        if connection.peer.id in self._connections:
-            self._close(connection)
+    def _end_in(self, delay_s: float, connection: Connection) -> None:
+        """Close it then, however it is. One that closes before takes its timer along, which would keep it, and all that
+        has come of a packet, in memory for so long."""
+        if connection.end:
+            connection.end.cancel()
+        connection.end = self._loop.call_in(delay_s, lambda: self._close(connection))
 
     def _read_clocks(self) -> None:
         """Before a packet is taken too: while nobody came the wall clock may have been set. One clock right after the
@@ -466,6 +407,7 @@ class Server:
         self._broker.wall_offset = time.time() - time.monotonic()
 
     def _schedule_tick(self) -> None:
+        self._heartbeats.schedule()
         deadline = self._broker.next_deadline()
         if self._broker.delayed and deadline is not None:
             deadline = min(deadline, self._loop.now + CLOCK_CHECK_S)
@@ -479,9 +421,9 @@ class Server:
         self._due = None  # the turn's end does what is due
 
 
-def _feeds(sender: Connection, reader: Connection) -> bool:
-    """Whether `reader` waits for a job that `sender` runs."""
-    return any(reader.peer in job.watchers for job in sender.peer.holds.values())
+def _send_full(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.send(response(packets.ERROR, b"TOO_MANY_CONNECTIONS", b"The server has no room for more connections"))
 
 
 def _log(note: Note) -> None:
@@ -492,11 +434,3 @@ def _log(note: Note) -> None:
         "detail": note.detail,
     }
     log.info("%s", " ".join(fields.values()), extra={"fields": fields})
-
-
-def _name(sock: socket.socket) -> str:
-    where = sock.getsockname()
-    if isinstance(where, str):
-        return f"unix:{where}"
-    host, port = where[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

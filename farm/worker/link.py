@@ -21,6 +21,7 @@ from farm.protocol.decoder import Decoder
 from farm.protocol.limits import PAYLOAD_HEADER_MAX
 from farm.protocol.names import shown, words_of
 from farm.protocol.packets import KINDS, RESPONSE, request, split
+from farm.worker.pulse import Pulse
 from farm.worker.run import Assignment
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Link:
         self._timer: Timer | None = None
         self._out: deque[bytes | memoryview] = deque()
         self._out_size = 0
+        self._pulse = Pulse(loop, self._beat, self._lost)
 
     def __repr__(self) -> str:
         return f"<Link {self.address} {self.state}>"
@@ -131,6 +133,7 @@ class Link:
         self._out.clear()
         self._out_size = 0
         self._set_timer(None)
+        self._pulse.stop()
         if self.state != CLOSED:
             self.state = DOWN
 
@@ -184,6 +187,7 @@ class Link:
         if not chunk:
             self._lost("it closed the connection")
             return
+        self._pulse.heard()
         for number, body in self._decoder.feed(chunk):
             try:
                 self._handle(number, body)
@@ -227,15 +231,25 @@ class Link:
                 self._slot.next()
         elif number in _ASSIGNS:
             self._assigned(number, split(kind, body))
-        elif number == packets.FARM_JOB_CANCEL:
-            self._slot.cancel(self, body)
         elif number == packets.ECHO_RES:
             if self.state == LEAVING:
                 self._left()
         elif number == packets.ERROR:
-            self._slot.server_error(self, split(kind, body))
+            self._error(split(kind, body))
+        elif number in (packets.FARM_JOB_CANCEL, packets.FARM_HEARTBEAT, packets.OPTION_RES):
+            self._farm_says(number, body)
         else:
             self._not_gearman(f"unexpected {kind.name}")
+
+    def _farm_says(self, number: int, body: bytes) -> None:
+        """A packet of the extension."""
+        if number == packets.FARM_JOB_CANCEL:
+            self._slot.cancel(self, body)
+        elif number == packets.FARM_HEARTBEAT:
+            try:
+                self._pulse.follow(body)
+            except ValueError:
+                self._not_gearman(f"a strange heartbeat: {shown(body[:40])!r}")
 
     def _greeted(self, number: int, args: list[bytes]) -> None:
         """The answer to the extension's option; a stock server does not know it."""
@@ -246,7 +260,18 @@ class Link:
         self._retry_s = RETRY_MIN_S
         self.extension = number == packets.OPTION_RES
         self.state = AWAKE
+        if self.extension:
+            self.send((request(packets.OPTION_REQ, extension.OPTION_HEARTBEAT),))
         self._slot.link_up(self)
+
+    def _error(self, args: list[bytes]) -> None:
+        if args[0] != b"UNKNOWN_OPTION":  # an older farm server knows no heartbeats
+            self._slot.server_error(self, args)
+
+    def _beat(self) -> None:
+        """Show that this end lives, unless there is more than enough to show it with."""
+        if not self._out:
+            self.send((request(packets.FARM_ALIVE),))
 
     def _assigned(self, number: int, args: list[bytes]) -> None:
         if self.state != GRABBING:

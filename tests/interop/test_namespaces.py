@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.interop.ends import Ends, Process, Result, ends_in, lack, need, run
+from tests.interop.ends import Ends, Process, Result, ends_in, is_running, lack, need, run
 from tests.support import CHECKOUT, wait_until
 
 pytestmark = [pytest.mark.interop, pytest.mark.netns]
@@ -166,3 +167,34 @@ def test_a_worker_whose_cable_is_cut_and_mended(machines: Machines, server: str)
     ip("-n", name, "link", "set", "cable", "up")
     code, out, _ = run(machines.on("b", FARM_BIN, "submit", "--insecure", "-s", server, "where"), b"echo mended")
     assert (code, out) == (0, b"mended\n")
+
+
+NOTICED_S = 20.0  # RELIABILITY's bound for a lost worker; without heartbeats TCP's keepalive takes a minute
+
+
+def test_a_machine_that_vanishes_is_noticed_at_both_ends(machines: Machines, tmp_path: Path) -> None:
+    """No FIN, no reset: the cable is cut while a job runs. Another worker has the job within 20 s, and the command at
+    the first one is ended; with the default settings."""
+    address = f"{machines.address['a']}:{PORT + 2}"
+    first, pid = tmp_path / "first", tmp_path / "pid"
+    script = f"[ -e {first} ] && exec echo again; touch {first}; echo $$ > {pid}; exec sleep 1000"
+    work = [FARM_BIN, "work", "--insecure", "-s", address, "job", "--", "sh"]
+    submit = [FARM_BIN, "submit", "--insecure", "-s", address, "job"]
+    with ends_in(tmp_path) as ends:
+        serve(ends, machines, address).says(b"listening on")
+        far = ends.start("far", machines.on("b", *work))
+        far.says(b"working on 'job'")
+        client = ends.start("client", machines.on("a", *submit), stdin=script.encode())
+        wait_until(lambda: pid.exists() and pid.read_text().strip(), what="the job runs")
+        ip("-n", machines.names["a"], "link", "set", "cable", "down")
+        cut_at = time.monotonic()
+        try:
+            ends.start("near", machines.on("a", *work)).says(b"working on 'job'")
+            assert client.result(2 * NOTICED_S) == Result(0, b"again\n", b"")
+            assert time.monotonic() - cut_at < NOTICED_S
+            wait_until(lambda: b"no sign of life" in far.err, 2 * NOTICED_S, what="the worker has noticed too")
+            assert time.monotonic() - cut_at < NOTICED_S
+            wait_until(lambda: not is_running(int(pid.read_text())), what="its command has ended")
+        finally:
+            ip("-n", machines.names["a"], "link", "set", "cable", "up")
+        wait_until(lambda: b"again working on 'job'" in far.err, 2 * NOTICED_S, what="the worker is back")

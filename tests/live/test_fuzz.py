@@ -22,6 +22,8 @@ def sessions(handle: bytes) -> list[bytes]:
         # a worker's life
         req(p.SET_CLIENT_ID, b"me")
         + req(p.OPTION_REQ, b"farm-1")
+        + req(p.OPTION_REQ, b"farm-heartbeat")
+        + req(p.FARM_ALIVE)
         + req(p.CAN_DO, b"fuzz")
         + req(p.CAN_DO_TIMEOUT, b"fuzz2", b"1000")
         + req(p.PRE_SLEEP)

@@ -347,3 +347,59 @@ def test_no_server_at_all(kind: str) -> None:
             list(client.map("name", [b""]))
         with pytest.raises(farm.Unavailable, match="no server at"):
             client.echo()
+
+
+@pytest.fixture
+def quick_pulse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes 12 s takes 1.2."""
+    monkeypatch.setattr("farm.protocol.silence.HEARTBEAT_S", 0.4)
+
+
+@pytest.fixture
+def stopped(cluster: list[ServerProcess]) -> Iterator[Callable[[], None]]:
+    """Call it, and the first server stands still: its kernel keeps every connection."""
+    yield lambda: cluster[0].process.send_signal(signal.SIGSTOP)
+    cluster[0].process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.usefixtures("quick_pulse")
+@pytest.mark.parametrize("retry", [False, True])
+def test_a_server_that_stands_still_is_given_up(
+    kind: str, cluster: list[ServerProcess], retry: bool, stopped: Callable[[], None]
+) -> None:
+    gate = Gate()
+    first, second = addresses(cluster)[:2]
+    slow, quick = farm.Worker(first), farm.Worker(second)
+    slow.register("f", gate)
+    quick.register("f", lambda job: b"second")
+    with working(slow), working(quick):
+        wait_working(cluster[0], "f")
+        wait_working(cluster[1], "f")
+        with client_of(kind, [first, second], retry_lost=retry) as client:
+            job = client.submit("f")
+            assert gate.entered.wait(PATIENCE_S)
+            stopped()
+            if retry:
+                assert job.result(PATIENCE_S) == b"second"
+            else:
+                with pytest.raises(farm.JobLost, match="no sign of life"):
+                    job.result(PATIENCE_S)
+        cluster[0].process.send_signal(signal.SIGCONT)
+        gate.open.set()
+
+
+@pytest.mark.usefixtures("quick_pulse")
+def test_a_server_that_has_nothing_to_say_is_not(kind: str, cluster: list[ServerProcess]) -> None:
+    """A long job: the server lives, and says so when it is asked; also to who does not listen for a while."""
+    gate = Gate()
+    worker = farm.Worker(addresses(cluster)[0])
+    worker.register("f", gate)
+    with working(worker), client_of(kind, addresses(cluster)[:1]) as client:
+        wait_working(cluster[0], "f")
+        job = client.submit("f", b"payload")
+        assert gate.entered.wait(PATIENCE_S)
+        assert not job.wait(2.5)
+        time.sleep(2.5)  # the program does something else, for longer than the server may be silent
+        assert not job.wait(0.01)
+        gate.open.set()
+        assert job.result(PATIENCE_S) == b"payload"

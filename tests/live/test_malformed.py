@@ -87,7 +87,7 @@ def test_nothing_after_a_fatal_packet_counts(server: ServerProcess, function: by
         assert [line for line in other.listing(b"status") if function in line] == []
 
 
-UNEXPECTED = [5, 6, 8, 10, 11, 17, 19, 20, 24, 27, 31, 40, 42, 1002, 1003, 1004, 1005]
+UNEXPECTED = [5, 6, 8, 10, 11, 17, 19, 20, 24, 27, 31, 40, 42, 1002, 1003, 1004, 1005, 1006]
 
 
 @pytest.mark.parametrize("number", UNEXPECTED)
@@ -115,6 +115,23 @@ def test_cancel_needs_the_extension(server: ServerProcess) -> None:
         wire.expect(p.OPTION_RES, b"farm-1")
         wire.send(p.FARM_CANCEL, b"H:1")
         wire.expect(p.FARM_CANCEL_RES, b"H:1", b"unknown")
+
+
+def test_heartbeats_need_the_extension_and_to_be_asked_for(server: ServerProcess) -> None:
+    with server.connect() as wire:
+        wire.send(p.OPTION_REQ, b"farm-heartbeat")
+        wire.expect_error(b"UNKNOWN_OPTION")
+        wire.send(p.FARM_ALIVE)
+        wire.expect_error(b"INVALID_COMMAND")
+        wire.send(p.OPTION_REQ, b"farm-1")
+        wire.expect(p.OPTION_RES, b"farm-1")
+        wire.send(p.FARM_ALIVE)
+        wire.expect_error(b"INVALID_COMMAND")
+        wire.send(p.OPTION_REQ, b"farm-heartbeat")
+        wire.expect(p.OPTION_RES, b"farm-heartbeat")
+        wire.expect(p.FARM_HEARTBEAT, b"4000")
+        wire.send(p.FARM_ALIVE)
+        wire.expect_nothing()
 
 
 def test_http_is_lines_of_unknown_commands(server: ServerProcess) -> None:

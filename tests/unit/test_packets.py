@@ -64,6 +64,8 @@ TABLE = [
     (1003, "FARM_JOB_CANCEL", 1, False),
     (1004, "FARM_JOB_JOINED", 1, False),
     (1005, "FARM_JOB_RESTARTED", 1, False),
+    (1006, "FARM_HEARTBEAT", 1, False),
+    (1007, "FARM_ALIVE", 0, False),
 ]
 
 # (whole packet, its arguments and then its data). Those that travel both ways are here twice.
@@ -125,6 +127,8 @@ GOLDEN = [
     (b"\0RES\0\0\x03\xeb\0\0\0\x05H:a:1", [b"H:a:1"]),
     (b"\0RES\0\0\x03\xec\0\0\0\x05H:a:1", [b"H:a:1"]),
     (b"\0RES\0\0\x03\xed\0\0\0\x05H:a:1", [b"H:a:1"]),
+    (b"\0RES\0\0\x03\xee\0\0\0\x044000", [b"4000"]),
+    (b"\0REQ\0\0\x03\xef\0\0\0\x00", []),
 ]
 
 BOTH_WAYS = {"WORK_STATUS", "WORK_COMPLETE", "WORK_FAIL", "WORK_EXCEPTION", "WORK_DATA", "WORK_WARNING"}
