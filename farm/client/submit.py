@@ -128,7 +128,7 @@ class Foreground:
     ) -> None:
         self.origin = extension.ORIGIN_FARM  # whose the exit code is
         self.handle = b""
-        self._connection = connection
+        self.connection = connection
         self._wanted = wanted
         self._notify = notify
         self._verbose = verbose
@@ -145,7 +145,7 @@ class Foreground:
         """Submit, and wait for the end. Raises FarmError, BrokenPipeError when the reader of the output has left, and
         whatever a signal handler raises; in each case `cancel` says what becomes of the job."""
         self._sent = True
-        self._connection.send(
+        self.connection.send(
             request(packets.OPTION_REQ, extension.OPTION),
             request(packets.OPTION_REQ, b"exceptions"),
             *self._wanted.pieces(background=False),
@@ -153,7 +153,7 @@ class Foreground:
         looked = False
         while self._exit is None:
             if not self.handle:
-                came = _answers(self._connection, self._notify)
+                came = _answers(self.connection, self._notify)
             else:
                 came = self._receive(None if looked or self._running else NO_WORKER_NOTICE_S)
             if not came:
@@ -167,13 +167,13 @@ class Foreground:
         """The server has gone: `run` submits the job again, through this connection. Raises TryAgain when output has
         come that cannot be taken back."""
         self._out.restart()
-        self._connection = connection
+        self.connection = connection
         self.handle = self._last = b""
         self.lost = self._extension = self._running = self._begun = self._sent = False
 
     def _receive(self, timeout_s: float | None) -> list[Packet]:
         try:
-            return self._connection.receive(timeout_s, self._out.fd if self._out.to_pipe else -1)
+            return self.connection.receive(timeout_s, self._out.fd if self._out.to_pipe else -1)
         except Unavailable as lost:
             if not self.handle:
                 raise
@@ -184,13 +184,13 @@ class Foreground:
     def _handle(self, number: int, body: bytes) -> None:
         handler = _HANDLERS.get(number)
         if handler is None:
-            _unexpected(number, body, self._connection)
+            _unexpected(number, body, self.connection)
         elif self._exit is None:
             self._running = self._running or KINDS[number].sender == WORKER
-            handler(self, _split(number, body, self._connection))
+            handler(self, _split(number, body, self.connection))
 
     def _look_for_worker(self) -> None:
-        rows = self._connection.status_lines()
+        rows = self.connection.status_lines()
         if not _workers_of(rows, self._wanted.function):
             name = shown(self._wanted.function)
             message = f"waiting: no worker offers {name!r} (job {self.handle.decode()})"
@@ -203,7 +203,7 @@ class Foreground:
             self._extension = True
 
     def _created(self, args: list[bytes]) -> None:
-        self.handle = _handle(args[0], self._connection).encode()
+        self.handle = _handle(args[0], self.connection).encode()
 
     def _joined(self, args: list[bytes]) -> None:
         raise TryAgain(
@@ -272,7 +272,7 @@ class Foreground:
 
     def _error(self, args: list[bytes]) -> None:
         if args[0] != b"UNKNOWN_OPTION":  # a stock server's answer to the extension
-            raise refusal(args, self._connection.address)
+            raise refusal(args, self.connection.address)
 
     def _end(self, code: int, origin: str) -> None:
         self._exit = code
@@ -294,7 +294,7 @@ class Foreground:
             return False, f"this server cannot cancel: {name} runs on if it has started"
         outcome = b""
         try:
-            self._connection.send(request(packets.FARM_CANCEL, self.handle))
+            self.connection.send(request(packets.FARM_CANCEL, self.handle))
             outcome = self._cancel_outcome()
         except (FarmError, OSError):
             pass  # the server has gone
@@ -306,7 +306,7 @@ class Foreground:
         deadline = time.monotonic() + CANCEL_TIMEOUT_S
         try:
             while not self.handle and (left := deadline - time.monotonic()) > 0:
-                for number, body in self._connection.receive(left):
+                for number, body in self.connection.receive(left):
                     if number in (packets.OPTION_RES, packets.JOB_CREATED):
                         self._handle(number, body)
         except (FarmError, OSError):
@@ -316,9 +316,9 @@ class Foreground:
     def _cancel_outcome(self) -> bytes:
         deadline = time.monotonic() + CANCEL_TIMEOUT_S
         while (left := deadline - time.monotonic()) > 0:
-            for number, body in self._connection.receive(left):
+            for number, body in self.connection.receive(left):
                 if number == packets.FARM_CANCEL_RES:
-                    return _split(number, body, self._connection)[1]
+                    return _split(number, body, self.connection)[1]
         return b""
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from farm.client import connection as client_connection
 from farm.client import submit as client_submit
-from farm.client.connection import connect
+from farm.client.connection import open_connection
 from farm.client.submit import Foreground, Request, submit_background
 from farm.errors import Unavailable, UsageError
 from farm.protocol import packets as p
@@ -268,7 +268,7 @@ def test_a_server_that_says_nothing(payload: bytes) -> None:
     for submit in (lambda c: submit_background(c, wanted, print), lambda c: Foreground(c, wanted, print).run()):
         done.clear()
         with fake_server(talk) as (address, _):
-            connection = connect([parse_address(address)], insecure=False)
+            connection = open_connection(parse_address(address), insecure=False)
             with pytest.raises(Unavailable, match=words):
                 submit(connection)
             connection.close()
@@ -282,7 +282,7 @@ def test_a_server_that_lists_for_ever() -> None:
         caller.until_closed()
 
     with fake_server(talk) as (address, _):
-        connection = connect([parse_address(address)], insecure=False)
+        connection = open_connection(parse_address(address), insecure=False)
         with pytest.raises(Unavailable, match="does not answer"):
             connection.ask(b"status", timeout_s=0.2)
         connection.close()
