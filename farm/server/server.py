@@ -26,7 +26,7 @@ from farm.protocol.names import shown
 from farm.protocol.packets import response
 from farm.server.config import LISTED_MAX, ServerConfig
 from farm.server.connection import Connection
-from farm.server.listener import listen
+from farm.server.listener import Listener, listen
 from farm.server.logs import NOTICE
 from farm.store.contract import Store, StoreError
 
@@ -52,7 +52,7 @@ class Server:
         self._broker.narrate = log.isEnabledFor(INFO)
         for saved in store.load():
             self._broker.restore(saved, loop.now)
-        self._listeners: list[socket.socket] = []
+        self._listeners: list[Listener] = []
         self._connections: dict[int, Connection] = {}
         self._next_peer = 1
         self._limit = config.connection_limit()
@@ -110,11 +110,7 @@ class Server:
     def _stop_listening(self) -> None:
         for sock in self._listeners:
             self._loop.watch(sock.fileno(), 0, lambda events: None)
-            path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
-            sock.close()
-            if path:
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
+            sock.stop()
         self._listeners.clear()
 
     def _stopped(self) -> bool:
