@@ -9,9 +9,10 @@ import time
 from farm.cli.main import Leave, say
 from farm.cli.options import Values
 from farm.client.connection import Connection, chance, connect
+from farm.client.payload import read_payload
 from farm.client.remembered import Remembered, path_of
 from farm.client.servers import ServerList
-from farm.client.submit import Foreground, Request, read_payload, require_worker, submit_background
+from farm.client.submit import Foreground, Request, require_worker, submit_background
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_OK, EXIT_SIGNAL_BASE, FarmError, Unavailable, UsageError
 from farm.protocol.address import parse_addresses
 from farm.protocol.limits import UNIQUE_MAX

@@ -6,7 +6,6 @@ how is in `farm/protocol/WIRE.md`.
 
 from __future__ import annotations
 
-import os
 import time
 
 from farm.client.connection import ANSWER_TIMEOUT_S, Connection
@@ -15,7 +14,6 @@ from farm.errors import (
     EXIT_JOB_FAILED,
     EXIT_OK,
     FarmError,
-    InputError,
     NotGearman,
     PacketRefused,
     TryAgain,
@@ -389,14 +387,3 @@ def _write_stderr(data: bytes) -> None:
         write_all(STDERR, data)
     except OSError:
         pass  # nobody reads it: the job's result still counts
-
-
-def read_payload(path: str | None) -> bytes:
-    """The payload from a file, or from standard input when `path` is None or "-". Raises InputError."""
-    name = "standard input" if path in (None, "-") else path
-    try:
-        fd = 0 if path is None or path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        with open(fd, "rb", buffering=0, closefd=fd != 0) as file:
-            return file.readall()
-    except OSError as error:
-        raise InputError(f"cannot read {name}: {(error.strerror or str(error)).lower()}") from error

@@ -88,6 +88,27 @@ def test_a_payload_that_cannot_be_read(rig: Rig, function: str, path: str, words
     assert rig.counts(function) == (0, 0, 0)
 
 
+def test_a_directory_as_stdin(rig: Rig, function: str) -> None:
+    """Python alone would end with a dump. Commands that do not read it do not mind. (farm as pip installs it is started
+    by Python itself, and cannot help it.)"""
+    for option in ([], ["-f", "-"]):
+        fd = os.open(rig.home, os.O_RDONLY)
+        done = rig.submit(*option, function, stdin=fd)
+        assert (done.status, done.error) == (66, "cannot read standard input: is a directory")
+        assert rig.submit("-b", "-n", function, stdin=fd).status == 0
+        os.close(fd)
+    assert rig.counts(function) == (2, 0, 0)
+
+
+def test_a_payload_that_is_longer_than_a_packet_is_not_even_read(rig: Rig, function: str) -> None:
+    with (rig.home / "long").open("wb") as file:
+        file.truncate(1 << 32)
+    for done in (rig.submit(function, "-f", "long"), rig.shell(f"farm submit {function} < long")):
+        assert done.status == 64
+        assert done.error.endswith(" is longer than a packet can be")
+        assert done.hint == "a payload has at most 4 GiB"
+
+
 def test_a_payload_without_permission(rig: Rig, function: str) -> None:
     """Root may read everything, unless it gives that up."""
     rig.write("secret", "x", 0)
