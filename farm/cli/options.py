@@ -118,6 +118,15 @@ SUBMIT = Command(
             choices=("high", "normal", "low"),
         ),
         Option(
+            "order",
+            "--order",
+            "Which of several servers: the first named that works, or any that works, so that the load is spread.",
+            metavar="ordered|random",
+            default="ordered",
+            choices=("ordered", "random"),
+            env="FARM_ORDER",
+        ),
+        Option(
             "retry_lost",
             "--retry-lost",
             "Submit the job again, if need be to the next server, when a server is lost.",
@@ -128,7 +137,9 @@ SUBMIT = Command(
         VERBOSE,
         *COMMON,
     ),
-    "farm submit resize < img.jpg > small.jpg\nid=$(farm submit -b report < data.csv)",
+    "farm submit resize < img.jpg > small.jpg\n"
+    "id=$(farm submit -b report < data.csv)\n"
+    "farm submit -s main:4730,spare:4730 --retry-lost report < data.csv",
 )
 
 WORK = Command(

@@ -8,8 +8,11 @@ import time
 
 from farm.cli.main import Leave, say
 from farm.cli.options import Values
-from farm.client.connection import Connection, connect
-from farm.client.submit import Foreground, Request, read_payload, require_worker, submit_background
+from farm.client.connection import Connection, chance, connect
+from farm.client.payload import read_payload
+from farm.client.remembered import Remembered, path_of
+from farm.client.servers import ServerList
+from farm.client.submit import Foreground, Request, require_worker, submit_background
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_OK, EXIT_SIGNAL_BASE, FarmError, Unavailable, UsageError
 from farm.protocol.address import parse_addresses
 from farm.protocol.limits import UNIQUE_MAX
@@ -36,17 +39,46 @@ class Interrupted(KeyboardInterrupt):
 def run(values: Values) -> int:
     """Submit, and leave with the job's exit code."""
     function, unique = _function(values), _unique(values)
-    addresses = parse_addresses(_texts(values["server"]))
+    servers = Servers(values)
     payload = _payload(values)
     wanted = Request(function, payload, unique, str(values["priority"]))
-    connection = connect(addresses, bool(values["insecure"]))
+    connection = servers.connect()
     if values["no_wait"]:
         require_worker(connection, function)
     if values["background"]:
-        handle = submit_background(connection, wanted, _notify if not values["quiet"] else _keep_quiet)
-        _print_handle(handle)
+        _print_handle(_background(connection, wanted, values, servers))
         return EXIT_OK
-    return _foreground(connection, wanted, values)
+    return _foreground(connection, wanted, values, servers)
+
+
+class Servers:
+    """The servers that were named, and what earlier calls of farm found out about them."""
+
+    def __init__(self, values: Values) -> None:
+        self._list = ServerList(parse_addresses(_texts(values["server"])), str(values["order"]))
+        self._remembered = Remembered(self._list, path_of(os.environ))
+        self._insecure = bool(values["insecure"])
+        self._remembered.recall()
+
+    def connect(self) -> Connection:
+        """A connection to the next one that answers. Raises Unavailable or NotPermitted."""
+        try:
+            return connect(self._list, self._insecure)
+        finally:
+            self._remembered.keep()
+
+    def lost(self, connection: Connection) -> None:
+        """The server at its other end went away, or hangs: the others come first for a while."""
+        self._list.failed(connection.address, time.monotonic(), chance)
+        self._remembered.keep()
+
+
+def _background(connection: Connection, wanted: Request, values: Values, servers: Servers) -> str:
+    try:
+        return submit_background(connection, wanted, _keep_quiet if values["quiet"] else _notify)
+    except Unavailable:
+        servers.lost(connection)
+        raise
 
 
 def _notify(message: str, hint: str) -> None:
@@ -100,7 +132,7 @@ def _payload(values: Values) -> bytes:
     return read_payload(None if path is None else str(path))
 
 
-def _foreground(connection: Connection, wanted: Request, values: Values) -> int:
+def _foreground(connection: Connection, wanted: Request, values: Values, servers: Servers) -> int:
     import signal
 
     handled: list[int] = []
@@ -117,7 +149,7 @@ def _foreground(connection: Connection, wanted: Request, values: Values) -> int:
             handled.append(number)
             signal.signal(number, interrupt)
     try:
-        status = _run(job, values, notify)
+        status = _run(job, servers, RETRY_LOST_MAX if values["retry_lost"] else 0, notify)
     except Interrupted as interrupted:
         _, words = _give_up(job, early=True)
         if words:
@@ -133,23 +165,26 @@ def _foreground(connection: Connection, wanted: Request, values: Values) -> int:
     raise Leave(status, job.origin)
 
 
-def _run(job: Foreground, values: Values, notify: Callable[[str, str], None]) -> int:
+def _run(job: Foreground, servers: Servers, retries: int, notify: Callable[[str, str], None]) -> int:
     """Run it, and where a server that goes away does not matter (`--retry-lost`), run it again through the next."""
-    for _ in range(RETRY_LOST_MAX if values["retry_lost"] else 0):
+    while True:
         try:
             return job.run()
         except Unavailable as lost:
+            servers.lost(job.connection)
+            if not retries:
+                raise
+            retries -= 1
             notify(f"{lost.message}; submitting it again", "")
-            job.move_to(_reconnect(values))
-    return job.run()
+            job.move_to(_reconnect(servers))
 
 
-def _reconnect(values: Values) -> Connection:
+def _reconnect(servers: Servers) -> Connection:
     """A server that went away to start again needs a moment."""
     deadline = time.monotonic() + RECONNECT_MAX_S
     while True:
         try:
-            return connect(parse_addresses(_texts(values["server"])), bool(values["insecure"]))
+            return servers.connect()
         except Unavailable:
             if time.monotonic() > deadline:
                 raise

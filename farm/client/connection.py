@@ -6,9 +6,11 @@ It reads while it sends, so that neither side can wait for the other, and every 
 from __future__ import annotations
 
 import _socket as socket  # see farm.net
+import os
 import select
 import time
 
+from farm.client.servers import ServerList
 from farm.errors import FarmError, NotGearman, Unavailable
 from farm.net import Target, reason, resolve, tune
 from farm.protocol.address import Address
@@ -18,8 +20,11 @@ from farm.protocol.names import shown
 from farm.protocol.packets import RESPONSE, TEXT
 
 CONNECT_TIMEOUT_S = 4.0  # libgearman's default too
+NEXT_TIMEOUT_S = 1.5  # while there is another server to try; a lost first packet is sent again after 1 s
 ANSWER_TIMEOUT_S = 30.0  # a server answers at once; one that takes this long hangs
 READ_SIZE = 256 * 1024
+
+_HINT = "start one with `farm server`, or name another with --server or FARM_SERVER"
 
 
 class Connection:
@@ -161,25 +166,55 @@ class Connection:
         self._closed = True
 
 
-def connect(addresses: list[Address], insecure: bool) -> Connection:
-    """A connection to the first server that answers. Raises Unavailable (none does) or NotPermitted."""
+def connect(servers: ServerList, insecure: bool) -> Connection:
+    """A connection to the first server that answers, and the list knows what was found. Raises Unavailable (none does)
+    or NotPermitted.
+
+    While there is another server to try, one that is silent gets NEXT_TIMEOUT_S; CONNECT_TIMEOUT_S when none answers.
+    """
+    candidates = servers.candidates(time.monotonic(), chance)
     failures: list[FarmError] = []
-    for address in addresses:
+    attempts = [(address, NEXT_TIMEOUT_S) for address in candidates[:-1]] + [(candidates[-1], CONNECT_TIMEOUT_S)]
+    for address, timeout_s in attempts:
         try:
-            targets = resolve(address, insecure)
+            connection = open_connection(address, insecure, timeout_s)
+        except Silent as failure:
+            if timeout_s < CONNECT_TIMEOUT_S:
+                attempts.append((address, CONNECT_TIMEOUT_S))  # behind the others
+            failures.append(failure)
         except Unavailable as failure:
             failures.append(failure)
-            continue
-        for target in targets:
-            try:
-                return Connection(open_socket(target), address)
-            except (OSError, OverflowError) as error:
-                failures.append(Unavailable(f"no server at {address}: {reason(error)}"))
-    if len(failures) > 1:
-        message = "no server answers: " + "; ".join(dict.fromkeys(failure.message for failure in failures))
-    else:
-        message = failures[0].message
-    raise Unavailable(message, "start one with `farm server`, or name another with --server or FARM_SERVER")
+        else:
+            servers.worked(address)
+            return connection
+        servers.failed(address, time.monotonic(), chance)
+    message = "; ".join(dict.fromkeys(failure.message for failure in failures))
+    if len(candidates) > 1:
+        message = f"no server answers: {message}"
+    raise Unavailable(message, _HINT)
+
+
+class Silent(Unavailable):
+    """A server did not answer in the time that it was given: it may be slow, not down."""
+
+
+def open_connection(address: Address, insecure: bool, timeout_s: float = CONNECT_TIMEOUT_S) -> Connection:
+    """A connection to this server, by the first of its addresses that answers. Raises Silent, Unavailable or
+    NotPermitted."""
+    messages: dict[str, None] = {}
+    silent = False
+    for target in resolve(address, insecure):
+        try:
+            return Connection(open_socket(target, timeout_s), address)
+        except (OSError, OverflowError) as error:
+            messages[f"no server at {address}: {reason(error)}"] = None
+            silent = silent or isinstance(error, TimeoutError)
+    raise (Silent if silent else Unavailable)("; ".join(messages), _HINT)
+
+
+def chance() -> float:
+    """From 0 up to but excluding 1. (The module `random` takes longer to import than all of this.)"""
+    return int.from_bytes(os.urandom(6), "big") / 2**48
 
 
 def open_socket(target: Target, timeout_s: float = CONNECT_TIMEOUT_S) -> socket.socket:

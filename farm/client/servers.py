@@ -1,7 +1,7 @@
 """The failover list: which server to try next, and which to leave alone for a while because it just failed.
 
-Pure: the time and chance are arguments. It must not know what a connection is. On the start-up path of `farm submit`
-once the command line uses it, hence no imports but the address.
+Pure: the time and chance are arguments. It must not know what a connection is. On the start-up path of `farm submit`,
+hence no imports but the address.
 """
 
 from __future__ import annotations
@@ -82,6 +82,23 @@ class ServerList:
         server = self._servers[address]
         server.failures = 0
         server.rests_until = 0.0
+
+    def failures(self) -> dict[str, tuple[int, float]]:
+        """What another list of the same servers has to know: for each that failed, by its address, how often in a row
+        and until when it rests."""
+        return {
+            str(server.address): (server.failures, server.rests_until)
+            for server in self._servers.values()
+            if server.failures
+        }
+
+    def recall(self, failures: dict[str, tuple[int, float]], now: float) -> None:
+        """Take over what another list knew. No rest lasts longer than it could have begun now."""
+        for server in self._servers.values():
+            times, rests_until = failures.get(str(server.address), (0, 0.0))
+            if times > 0 and rests_until <= now + RETRY_MAX_S:
+                server.failures = times
+                server.rests_until = rests_until
 
     def next_try(self, now: float) -> float:
         """When to try again after all have failed: the time at which the first of them stops resting."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from farm.client.connection import Connection, connect
+from farm.client.connection import Connection, open_connection
 from farm.errors import FarmError, NotGearman
 from farm.protocol.address import Address
 from farm.protocol.names import shown
@@ -39,7 +39,7 @@ class ServerStatus:
 def fetch(address: Address, insecure: bool) -> ServerStatus:
     """Ask one server. Never raises FarmError: a server that does not answer is part of the picture."""
     try:
-        connection = connect([address], insecure)
+        connection = open_connection(address, insecure)
         try:
             return _ask(connection)
         finally:

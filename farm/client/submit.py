@@ -6,7 +6,6 @@ how is in `farm/protocol/WIRE.md`.
 
 from __future__ import annotations
 
-import os
 import time
 
 from farm.client.connection import ANSWER_TIMEOUT_S, Connection
@@ -15,7 +14,6 @@ from farm.errors import (
     EXIT_JOB_FAILED,
     EXIT_OK,
     FarmError,
-    InputError,
     NotGearman,
     PacketRefused,
     TryAgain,
@@ -129,7 +127,7 @@ class Foreground:
     ) -> None:
         self.origin = extension.ORIGIN_FARM  # whose the exit code is
         self.handle = b""
-        self._connection = connection
+        self.connection = connection
         self._wanted = wanted
         self._notify = notify
         self._verbose = verbose
@@ -146,7 +144,7 @@ class Foreground:
         """Submit, and wait for the end. Raises FarmError, BrokenPipeError when the reader of the output has left, and
         whatever a signal handler raises; in each case `cancel` says what becomes of the job."""
         self._sent = True
-        self._connection.send(
+        self.connection.send(
             request(packets.OPTION_REQ, extension.OPTION),
             request(packets.OPTION_REQ, b"exceptions"),
             *self._wanted.pieces(background=False),
@@ -154,7 +152,7 @@ class Foreground:
         looked = False
         while self._exit is None:
             if not self.handle:
-                came = _answers(self._connection, self._notify)
+                came = _answers(self.connection, self._notify)
             else:
                 came = self._receive(None if looked or self._running else NO_WORKER_NOTICE_S)
             if not came:
@@ -168,7 +166,7 @@ class Foreground:
         """The server has gone: `run` submits the job again, through this connection. Raises TryAgain when output has
         come that cannot be taken back."""
         self._out.restart()
-        self._connection = connection
+        self.connection = connection
         self.handle = self._last = b""
         self.lost = self._extension = self._running = self._begun = self._sent = False
 
@@ -176,7 +174,7 @@ class Foreground:
         watch = self._out.fd if self._out.to_pipe else -1
         try:
             if timeout_s is not None or not self._extension:
-                return self._connection.receive(timeout_s, watch)
+                return self.connection.receive(timeout_s, watch)
             return self._receive_or_ask(watch)
         except Unavailable as lost:
             self._lose(lost)
@@ -185,15 +183,15 @@ class Foreground:
         """Wait for as long as the job takes, but not for a server that is dead though its connection lives."""
         silence = Silence(time.monotonic())
         while True:
-            came = self._connection.receive(max(0.0, silence.due - time.monotonic()), watch)
+            came = self.connection.receive(max(0.0, silence.due - time.monotonic()), watch)
             if came:
                 return came
-            found = silence.look(time.monotonic(), self._connection.received)
+            found = silence.look(time.monotonic(), self.connection.received)
             if found == DEAD:
-                words = f"the server at {self._connection.address} has given no sign of life for {SILENCE_MAX_S:g} s"
+                words = f"the server at {self.connection.address} has given no sign of life for {SILENCE_MAX_S:g} s"
                 raise Unavailable(words)
             if found == ASK:
-                self._connection.send(request(packets.ECHO_REQ, b""))
+                self.connection.send(request(packets.ECHO_REQ, b""))
 
     def _lose(self, lost: Unavailable) -> NoReturn:
         if not self.handle:
@@ -205,14 +203,14 @@ class Foreground:
     def _handle(self, number: int, body: bytes) -> None:
         handler = _HANDLERS.get(number)
         if handler is None:
-            _unexpected(number, body, self._connection)
+            _unexpected(number, body, self.connection)
         elif self._exit is None:
             self._running = self._running or KINDS[number].sender == WORKER
-            handler(self, _split(number, body, self._connection))
+            handler(self, _split(number, body, self.connection))
 
     def _look_for_worker(self) -> None:
         try:
-            rows = self._connection.status_lines(SILENCE_MAX_S if self._extension else ANSWER_TIMEOUT_S)
+            rows = self.connection.status_lines(SILENCE_MAX_S if self._extension else ANSWER_TIMEOUT_S)
         except Unavailable as lost:
             self._lose(lost)
         if not _workers_of(rows, self._wanted.function):
@@ -227,7 +225,7 @@ class Foreground:
             self._extension = True
 
     def _created(self, args: list[bytes]) -> None:
-        self.handle = _handle(args[0], self._connection).encode()
+        self.handle = _handle(args[0], self.connection).encode()
 
     def _joined(self, args: list[bytes]) -> None:
         raise TryAgain(
@@ -299,7 +297,7 @@ class Foreground:
 
     def _error(self, args: list[bytes]) -> None:
         if args[0] != b"UNKNOWN_OPTION":  # a stock server's answer to the extension
-            raise refusal(args, self._connection.address)
+            raise refusal(args, self.connection.address)
 
     def _end(self, code: int, origin: str) -> None:
         self._exit = code
@@ -321,7 +319,7 @@ class Foreground:
             return False, f"this server cannot cancel: {name} runs on if it has started"
         outcome = b""
         try:
-            self._connection.send(request(packets.FARM_CANCEL, self.handle))
+            self.connection.send(request(packets.FARM_CANCEL, self.handle))
             outcome = self._cancel_outcome()
         except (FarmError, OSError):
             pass  # the server has gone
@@ -333,7 +331,7 @@ class Foreground:
         deadline = time.monotonic() + CANCEL_TIMEOUT_S
         try:
             while not self.handle and (left := deadline - time.monotonic()) > 0:
-                for number, body in self._connection.receive(left):
+                for number, body in self.connection.receive(left):
                     if number in (packets.OPTION_RES, packets.JOB_CREATED):
                         self._handle(number, body)
         except (FarmError, OSError):
@@ -343,9 +341,9 @@ class Foreground:
     def _cancel_outcome(self) -> bytes:
         deadline = time.monotonic() + CANCEL_TIMEOUT_S
         while (left := deadline - time.monotonic()) > 0:
-            for number, body in self._connection.receive(left):
+            for number, body in self.connection.receive(left):
                 if number == packets.FARM_CANCEL_RES:
-                    return _split(number, body, self._connection)[1]
+                    return _split(number, body, self.connection)[1]
         return b""
 
 
@@ -417,14 +415,3 @@ def _write_stderr(data: bytes) -> None:
         write_all(STDERR, data)
     except OSError:
         pass  # nobody reads it: the job's result still counts
-
-
-def read_payload(path: str | None) -> bytes:
-    """The payload from a file, or from standard input when `path` is None or "-". Raises InputError."""
-    name = "standard input" if path in (None, "-") else path
-    try:
-        fd = 0 if path is None or path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        with open(fd, "rb", buffering=0, closefd=fd != 0) as file:
-            return file.readall()
-    except OSError as error:
-        raise InputError(f"cannot read {name}: {(error.strerror or str(error)).lower()}") from error

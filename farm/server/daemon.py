@@ -144,7 +144,15 @@ def _pid_file(path: str | None) -> Iterator[None]:
     finally:
         if path:
             with contextlib.suppress(OSError):
-                os.unlink(path)
+                if _named_in(path) == os.getpid():  # it may be another server's by now
+                    os.unlink(path)
+
+
+def _named_in(path: str) -> int:
+    """The process id in a pid file; 0 if it has none."""
+    with open(path, "rb") as file:
+        text = file.read(32)
+    return int(text) if text.strip().isdigit() else 0
 
 
 def _detached(run: Callable[[Callable[[], None]], int]) -> int:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import socket
 from collections.abc import Callable
 from logging import getLogger
 from typing import TYPE_CHECKING
 
 from farm.loop import READ
-from farm.server.listener import listen
+from farm.server.listener import Listener, listen
 
 if TYPE_CHECKING:
     from farm.loop import Loop, Timer
@@ -29,7 +27,7 @@ class Door:
         self._config = config
         self._loop = loop
         self._connect = connect
-        self._listeners: list[socket.socket] = []
+        self._listeners: list[Listener] = []
         self._pause: Timer | None = None
         self._complained_at = -ACCEPT_PAUSE_S
 
@@ -44,11 +42,7 @@ class Door:
         """Take nobody any more."""
         self._watch(0)
         for sock in self._listeners:
-            path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
-            sock.close()
-            if path:
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
+            sock.stop()
         self._listeners.clear()
 
     def has_room(self) -> None:

@@ -13,11 +13,27 @@ from farm.net import reason, resolve
 from farm.protocol.address import Address
 
 
-def listen(address: Address, insecure: bool, backlog: int) -> list[socket.socket]:
+class Listener(socket.socket):
+    """A listening socket; `place` is its file, as (path, device, inode), if it has one."""
+
+    place: tuple[str, int, int] | None = None
+
+    def stop(self) -> None:
+        """Close it. Its file goes too, unless another server has put one of its own there meanwhile."""
+        if self.place:
+            path, *mark = self.place
+            with contextlib.suppress(OSError):
+                found = os.stat(path, follow_symlinks=False)
+                if [found.st_dev, found.st_ino] == mark:
+                    os.unlink(path)
+        self.close()
+
+
+def listen(address: Address, insecure: bool, backlog: int) -> list[Listener]:
     """The sockets for one address (a name may stand for several). Raises Unavailable or NotPermitted."""
     if address.path:
         return [_listen_unix(address, backlog)]
-    sockets: list[socket.socket] = []
+    sockets: list[Listener] = []
     try:
         for family, where in resolve(address, insecure, listening=True):
             sockets.append(_listen_tcp(family, where, address, backlog))
@@ -28,8 +44,8 @@ def listen(address: Address, insecure: bool, backlog: int) -> list[socket.socket
     return sockets
 
 
-def _listen_tcp(family: int, where: tuple[object, ...] | str, address: Address, backlog: int) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+def _listen_tcp(family: int, where: tuple[object, ...] | str, address: Address, backlog: int) -> Listener:
+    sock = Listener(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -43,13 +59,15 @@ def _listen_tcp(family: int, where: tuple[object, ...] | str, address: Address, 
     return sock
 
 
-def _listen_unix(address: Address, backlog: int) -> socket.socket:
+def _listen_unix(address: Address, backlog: int) -> Listener:
     _remove_stale(address)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = Listener(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         mask = os.umask(0o177)  # only this user may connect
         try:
             sock.bind(address.path)
+            found = os.stat(address.path)
+            sock.place = address.path, found.st_dev, found.st_ino
         finally:
             os.umask(mask)
         sock.listen(backlog)

@@ -14,6 +14,7 @@ PAIRS = 40
 BASELINE = "python -I -c pass"
 PYTHON = "python -P -c main, submit -b"
 SCRIPT = "bin/farm submit -b"
+FAILOVER = "bin/farm submit -b, the first of two servers is down"
 
 
 def measure(rig: Rig, pairs: int = PAIRS) -> dict[str, float]:
@@ -24,6 +25,7 @@ def measure(rig: Rig, pairs: int = PAIRS) -> dict[str, float]:
         BASELINE: [python, "-I", "-c", "pass"],
         PYTHON: [python, "-P", "-c", "from farm.cli.main import main; main()", *submit],
         SCRIPT: [FARM, *submit],
+        FAILOVER: [FARM, *submit, "-s", f"127.0.0.1:1,{rig.env['FARM_SERVER']}"],
     }
     times: dict[str, list[float]] = {name: [] for name in commands}
     null = os.open(os.devnull, os.O_RDWR)

@@ -10,7 +10,7 @@ import pytest
 
 from farm.client import connection as client_connection
 from farm.client import submit as client_submit
-from farm.client.connection import connect
+from farm.client.connection import open_connection
 from farm.client.submit import Foreground, Request, submit_background
 from farm.errors import Unavailable, UsageError
 from farm.protocol import packets as p
@@ -86,6 +86,27 @@ def test_a_payload_that_cannot_be_read(rig: Rig, function: str, path: str, words
         assert done.error.startswith(f"cannot read {path}")
         assert words in done.error
     assert rig.counts(function) == (0, 0, 0)
+
+
+def test_a_directory_as_stdin(rig: Rig, function: str) -> None:
+    """Python alone would end with a dump. Commands that do not read it do not mind. (farm as pip installs it is started
+    by Python itself, and cannot help it.)"""
+    for option in ([], ["-f", "-"]):
+        fd = os.open(rig.home, os.O_RDONLY)
+        done = rig.submit(*option, function, stdin=fd)
+        assert (done.status, done.error) == (66, "cannot read standard input: is a directory")
+        assert rig.submit("-b", "-n", function, stdin=fd).status == 0
+        os.close(fd)
+    assert rig.counts(function) == (2, 0, 0)
+
+
+def test_a_payload_that_is_longer_than_a_packet_is_not_even_read(rig: Rig, function: str) -> None:
+    with (rig.home / "long").open("wb") as file:
+        file.truncate(1 << 32)
+    for done in (rig.submit(function, "-f", "long"), rig.shell(f"farm submit {function} < long")):
+        assert done.status == 64
+        assert done.error.endswith(" is longer than a packet can be")
+        assert done.hint == "a payload has at most 4 GiB"
 
 
 def test_a_payload_without_permission(rig: Rig, function: str) -> None:
@@ -268,7 +289,7 @@ def test_a_server_that_says_nothing(payload: bytes) -> None:
     for submit in (lambda c: submit_background(c, wanted, print), lambda c: Foreground(c, wanted, print).run()):
         done.clear()
         with fake_server(talk) as (address, _):
-            connection = connect([parse_address(address)], insecure=False)
+            connection = open_connection(parse_address(address), insecure=False)
             with pytest.raises(Unavailable, match=words):
                 submit(connection)
             connection.close()
@@ -282,7 +303,7 @@ def test_a_server_that_lists_for_ever() -> None:
         caller.until_closed()
 
     with fake_server(talk) as (address, _):
-        connection = connect([parse_address(address)], insecure=False)
+        connection = open_connection(parse_address(address), insecure=False)
         with pytest.raises(Unavailable, match="does not answer"):
             connection.ask(b"status", timeout_s=0.2)
         connection.close()

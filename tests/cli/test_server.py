@@ -186,6 +186,31 @@ def test_a_pid_file_that_cannot_be_written(lone_rig: Rig) -> None:
     )
 
 
+def test_the_pid_file_of_a_later_server_stays(lone_rig: Rig) -> None:
+    first, second = lone_rig.server("--pid-file", "pid"), lone_rig.server("--pid-file", "pid")
+    path = lone_rig.home / "pid"
+    assert first.terminate().status == 0
+    assert int(path.read_text()) == second.pid
+    path.write_text("neither a number nor this server's\n")
+    assert second.terminate().status == 0
+    assert path.exists()
+    last = lone_rig.server("--pid-file", "pid")
+    assert last.terminate().status == 0
+    assert not path.exists()
+
+
+def test_the_socket_of_a_later_server_stays(lone_rig: Rig) -> None:
+    where = f"unix:{lone_rig.home}/socket"
+    path = lone_rig.home / "socket"
+    first = lone_rig.server("--listen", where)
+    path.unlink()  # as a start script does that tidies up
+    second = lone_rig.server("--listen", where)
+    assert first.terminate().status == 0
+    assert lone_rig.submit("-b", "-n", "f", "-s", where).status == 0
+    assert second.terminate().status == 0
+    assert not path.exists()
+
+
 def test_insecure_may_be_said_in_the_environment(lone_rig: Rig) -> None:
     server = lone_rig.server("--listen", "0.0.0.0:0", env={"FARM_INSECURE": "1"})
     assert server.address.startswith("0.0.0.0:")

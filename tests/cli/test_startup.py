@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.bench.startup import BASELINE, PYTHON, SCRIPT, measure
+from tests.bench.startup import BASELINE, FAILOVER, PYTHON, SCRIPT, measure
 from tests.cli.rig import Rig
 
 # Each costs milliseconds, or drags in others that do.
@@ -32,6 +32,16 @@ def test_submit_imports_nothing_slow(rig: Rig, function: str, argv: list[str]) -
     assert not modules & SLOW
 
 
+def test_nor_does_it_to_find_another_server(rig: Rig) -> None:
+    """What failed is written down, for the next one to read."""
+    for _ in range(2):
+        several = f"127.0.0.1:1,{rig.env['FARM_SERVER']}"
+        done = rig.submit("-b", "-n", "f", "-s", several, env={"PYTHONPROFILEIMPORTTIME": "1"})
+        assert done.status == 0
+        assert not imported(done.err) & SLOW
+    assert (rig.home / ".cache/farm/servers").exists()
+
+
 def test_server_and_worker_need_no_typer(rig: Rig, function: str) -> None:
     """They live long; but a cron job or a supervisor starts them often enough, and each holds what it has imported."""
     worker = rig.worker(function, "--", "cat", env={"PYTHONPROFILEIMPORTTIME": "1"})
@@ -46,7 +56,7 @@ def test_submit_starts_within_three_times_an_empty_python(rig: Rig) -> None:
     found: list[dict[str, float]] = []
     for _ in range(ROUNDS):
         medians = measure(rig, pairs=30)
-        found.append({name: medians[name] / medians[BASELINE] for name in (PYTHON, SCRIPT)})
+        found.append({name: medians[name] / medians[BASELINE] for name in (PYTHON, SCRIPT, FAILOVER)})
         if max(found[-1].values()) <= RATIO_MAX:
             return
     raise AssertionError(f"more than {RATIO_MAX} times as long: {found}")

@@ -9,7 +9,7 @@ from itertools import combinations, pairwise
 
 import pytest
 
-from farm.client.connection import connect
+from farm.client.connection import open_connection
 from farm.client.submit import Foreground, Request
 from farm.protocol.address import parse_address
 from tests.interop.ends import FARM, KINDS, Ends, Result, Server, submit
@@ -26,7 +26,7 @@ def shared(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Server
 
 def exit_of(server: Server, function: str, payload: bytes = b"") -> tuple[int, str]:
     """A job's exit code and whose it is, from farm's client within this process."""
-    connection = connect([parse_address(server.address)], insecure=False)
+    connection = open_connection(parse_address(server.address), insecure=False)
     job = Foreground(connection, Request(function.encode(), payload), notify=lambda message, hint: None)
     try:
         return job.run(), job.origin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,9 +82,9 @@ def server(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield address
 
 
-def serve(ends: Ends, machines: Machines, address: str) -> Process:
+def serve(ends: Ends, machines: Machines, address: str, *options: str) -> Process:
     """A server on machine a."""
-    return ends.start("server", machines.on("a", FARM_BIN, "server", "--insecure", "--listen", address))
+    return ends.start("server", machines.on("a", FARM_BIN, "server", "--insecure", "--listen", address, *options))
 
 
 SCRIPT = b"ip -o -4 address show dev cable; echo warning >&2; exit 42"
@@ -198,3 +199,46 @@ def test_a_machine_that_vanishes_is_noticed_at_both_ends(machines: Machines, tmp
         finally:
             ip("-n", machines.names["a"], "link", "set", "cable", "up")
         wait_until(lambda: b"again working on 'job'" in far.err, 2 * NOTICED_S, what="the worker is back")
+
+
+ASK = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 20) as sock:
+    for line in sys.stdin.buffer.read().splitlines(keepends=True):
+        sock.sendall(line)
+        answer = sock.makefile("rb", buffering=0)
+        while (row := answer.readline()):
+            sys.stdout.buffer.write(row)
+            if line != b"status\\n" or row == b".\\n":
+                break
+"""
+DENIED = b"ERR PERMISSION_DENIED This+command+is+taken+from+this+machine+only\r\n"
+CHANGES = [b"create function f\n", b"maxqueue f 1\n", b"cancel job H:none\n", b"drop function f\n"]
+DONE = b"OK\r\nOK\r\nERR UNKNOWN_JOB\r\nOK\r\n"
+NO_SUCH_COMMAND = b"ERR UNKNOWN_COMMAND Unknown+server+commandshutdown\r\n"
+
+
+def ask(machines: Machines, which: str, host: str, port: int, lines: list[bytes]) -> bytes:
+    """What a server answers to these admin commands."""
+    done = run(machines.on(which, sys.executable, "-I", "-c", ASK, host, str(port)), b"".join(lines))
+    assert (done.code, done.err) == (0, b"")
+    return done.out
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_admin_commands_that_change_something_come_from_this_machine(
+    machines: Machines, tmp_path: Path, allowed: bool
+) -> None:
+    """Unless --remote-admin is said. Whoever can reach the port may look, and nobody can end the server through it."""
+    host, port = machines.address["a"], PORT + 2 + allowed
+    with ends_in(tmp_path) as ends:
+        options = ["--listen", f"127.0.0.1:{port}", *(["--remote-admin"] if allowed else [])]
+        serve(ends, machines, f"{host}:{port}", *options).says(b"store: ")
+        for which in ("b", "a"):  # the server's own machine too, where it comes by the cable's address
+            got = ask(machines, which, host, port, [*CHANGES, b"status\n", b"shutdown\n"])
+            assert got == (DONE if allowed else DENIED * 4) + b".\n" + NO_SUCH_COMMAND
+            assert ask(machines, which, host, port, [b"create function g\n", b"status\n"]) == (
+                b"OK\r\ng\t0\t0\t0\n.\n" if allowed else DENIED + b".\n"
+            )
+            got = ask(machines, "a", "127.0.0.1", port, [b"create function g\n", *CHANGES, b"drop function g\n"])
+            assert got == b"OK\r\n" + DONE + b"OK\r\n"

@@ -115,3 +115,30 @@ def test_an_ordered_client_goes_back_to_a_better_server() -> None:
 def test_a_random_client_stays_where_it_is() -> None:
     servers = ServerList([A, B, C], RANDOM)
     assert all(servers.better_than(address, 0) == [] for address in (A, B, C))
+
+
+def test_what_one_list_found_another_knows() -> None:
+    first, second = ServerList([A, B, C]), ServerList([B, A])
+    assert first.failures() == {}
+    first.failed(A, 100, most)
+    first.failed(A, 100, most)
+    first.failed(C, 100, most)
+    second.recall(first.failures(), 100)
+    assert second.candidates(100, most) == [B, A]
+    assert second.failures() == {str(A): first.failures()[str(A)]}
+    assert second.candidates(100 + RETRY_MIN_S * 2, most) == [B, A]
+    second.failed(A, 110, most)  # the third time in a row: it rests four times as long as after the first
+    assert second.candidates(110 + RETRY_MIN_S * 3.9, most) == [B, A]
+    second.worked(A)
+    assert second.failures() == {}
+
+
+def test_what_cannot_have_been_a_rest_is_not_recalled() -> None:
+    servers = ServerList([A, B])
+    for told in ((1, 101 + RETRY_MAX_S), (0, 110.0), (-1, 110.0), (1, float("nan"))):
+        servers.recall({str(A): told}, 100)
+        assert servers.candidates(100, most) == [A, B]
+        assert servers.failures() == {}
+    servers.recall({str(A): (10**30, 110.0), "nobody": (1, 110.0)}, 100)
+    assert servers.candidates(100, most) == [B, A]
+    servers.failed(A, 110, most)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import closing
 from typing import cast
 
 from farm.broker.broker import Rules
@@ -38,8 +39,8 @@ def test_the_server_leaves_and_gives_the_worker_no_job_without_its_payload() -> 
 
 def test_an_empty_piece_at_the_end_does_not_keep_the_server_busy_for_ever() -> None:
     here, there = socket.socketpair()
-    with here, there:
-        connection = Connection(here, cast(Peer, None), cast(Loop, None), 100)
+    with here, there, closing(Loop()) as loop:
+        connection = Connection(here, cast(Peer, None), loop, 100)
         connection.queue(b"packet")
         connection.queue(b"")
         connection.flush()

@@ -1,0 +1,1 @@
+"""Fuzzing led by coverage (bin/check fuzz): it looks for bytes that break the decoder or the rules."""
