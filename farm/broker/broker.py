@@ -413,8 +413,10 @@ class Broker:
 
     def _time_out(self, job: Job, now: float) -> None:
         """The worker took longer than it said it may (CAN_DO_TIMEOUT): the job goes to another one, as in gearmand."""
+        assert job.worker is not None
         self._note("timed out", job, "")
         self._tell_worker(job)
+        job.worker.expect_late(job.handle)
         self._lose(job, now)
 
     def _release(self, job: Job) -> None:

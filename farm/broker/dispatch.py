@@ -205,6 +205,7 @@ _RELAYED = {
     packets.WORK_DATA: b"Job does not exist on server",
     packets.WORK_WARNING: b"Job does not exist on server",
 }
+_ENDS = (packets.WORK_COMPLETE, packets.WORK_FAIL, packets.WORK_EXCEPTION)
 
 
 def _relayed(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -> None:
@@ -218,9 +219,7 @@ def _relayed(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -
         body += b"\0"  # Perl's worker leaves it out where the data is empty, and clients count on it
     job = broker.held(peer, handle)
     if job is None:
-        if handle and handle == peer.ended and number in (packets.WORK_FAIL, packets.WORK_COMPLETE):
-            # Perl and PHP workers send WORK_FAIL after WORK_EXCEPTION, and an ERROR would make a Perl worker die.
-            peer.ended = b""
+        if _absorbed(peer, number, handle):
             return
         raise PacketRefused(b"JOB_NOT_FOUND", _RELAYED[number], close=False)
     if number == packets.WORK_EXCEPTION:
@@ -235,6 +234,22 @@ def _relayed(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -
     broker.relay(job, _packet(number, body))
     if number == packets.WORK_COMPLETE or number == packets.WORK_FAIL:
         broker.finish(job, number == packets.WORK_COMPLETE, now)
+
+
+def _absorbed(peer: Peer, number: int, handle: bytes) -> bool:
+    """Whether this report on a job that is no longer the worker's is dropped without an answer. Perl and PHP workers
+    send WORK_FAIL after WORK_EXCEPTION, and a worker whose time was up does not know it: an ERROR would end the loop of
+    libgearman's, PHP's and Perl's workers."""
+    if handle in peer.late:
+        if number in _ENDS:
+            del peer.late[handle]
+        if number == packets.WORK_EXCEPTION:
+            peer.ended = handle
+        return True
+    if handle and handle == peer.ended and number in (packets.WORK_FAIL, packets.WORK_COMPLETE):
+        peer.ended = b""
+        return True
+    return False
 
 
 def _packet(number: int, body: bytes) -> tuple[bytes, ...]:

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from farm.broker.function import Function
     from farm.broker.job import Job
 
+LATE_MAX = 1000  # a worker runs a few jobs at a time; this is room for a long row of too slow ones, some 100 KB
+
 
 class Peer:
     """One connection.
@@ -15,7 +17,8 @@ class Peer:
     id: given by the server, never used twice. fd, address: only shown. can_do: function -> timeout in seconds (0:
     none), in the order in which they are tried. woken_for: the function whose job a NOOP was sent for since it fell
     asleep; expected: until when it counts as on its way (Function.wakes), 0: it does not. ended: the handle of the job
-    that this worker ended last with WORK_EXCEPTION. refused: a fault closes the connection; nothing more counts.
+    that this worker ended last with WORK_EXCEPTION. late: the handles of jobs that were taken from it because its time
+    was up, until it reports their end. refused: a fault closes the connection; nothing more counts.
     may_change, may_stop: which admin commands it may give.
     """
 
@@ -31,6 +34,7 @@ class Peer:
         "fd",
         "holds",
         "id",
+        "late",
         "may_change",
         "may_stop",
         "refused",
@@ -52,6 +56,7 @@ class Peer:
         self.holds: dict[bytes, Job] = {}  # jobs it runs, by handle
         self.watches: dict[bytes, Job] = {}  # jobs it waits for, by handle
         self.ended = b""
+        self.late: dict[bytes, None] = {}
         self.refused = False
         self.may_change = True
         self.may_stop = False
@@ -88,3 +93,9 @@ class Peer:
     def rotate(self, function: Function) -> None:
         """Try `function` last from now on, so that no busy function starves the others."""
         self.can_do[function] = self.can_do.pop(function)
+
+    def expect_late(self, handle: bytes) -> None:
+        """Its time is up, and it does not know: reports on this job may still come."""
+        self.late[handle] = None
+        if len(self.late) > LATE_MAX:
+            del self.late[next(iter(self.late))]

@@ -28,6 +28,8 @@ from farm.server.config import LISTED_MAX, ServerConfig
 from farm.server.connection import Connection
 from farm.server.listener import listen
 from farm.server.logs import NOTICE
+from farm.server.pressure import Pressure
+from farm.server.watchdog import Watchdog
 from farm.store.contract import Store, StoreError
 
 log = getLogger("farm.server")
@@ -57,8 +59,8 @@ class Server:
         self._next_peer = 1
         self._limit = config.connection_limit()
         self._touched: dict[Connection, None] = {}  # to be looked after at the end of the turn
-        self._stalling: dict[Connection, float] = {}  # inside a packet since; in order of time
-        self._stall_timer: Timer | None = None
+        self._pressure = Pressure(config, self._connections)
+        self._watchdog = Watchdog(config, loop, self._refuse)
         self._due: Timer | None = None  # for the broker's next deadline
         self._stop_timer: Timer | None = None
         self._draining = False
@@ -215,94 +217,37 @@ class Server:
         if decoder.failed:
             log.info("peer %d at %s: %s", peer.id, peer.address, decoder.failed)
             dispatch.refuse(self._broker, peer, decoder.failed)
-        self._watch_for_stall(connection)
+        self._watchdog.came(connection)
         sent_to = {sends[index][0] for index in range(before, len(sends))}
         if peer.id not in sent_to:
             connection.acknowledge()
-        self._hold_back(connection, readers, sent_to)
+        self._pressure.hold_back(connection, readers, sent_to)
 
     def _lost(self, connection: Connection) -> None:
         """The other side has closed. What it was sent before (the answer to `echo status | nc`) may still be read."""
         if not connection.closing and connection.decoder.inside_packet:
             cut = PacketRefused(b"INVALID_PACKET", b"Connection closed in the middle of a packet")
-            dispatch.refuse(self._broker, connection.peer, cut)
+            self._refuse(connection, cut)
         connection.gone = True
         self._loop.call_in(self.config.stall_s, lambda: self._end_linger(connection))
-        self._release(connection)
+        self._pressure.release(connection)
         self._forget(connection)
         self._touched[connection] = None
 
+    def _refuse(self, connection: Connection, refused: PacketRefused) -> None:
+        dispatch.refuse(self._broker, connection.peer, refused)
+
     def _forget(self, connection: Connection) -> None:
         """No packet of it counts any more; the rules hear of it once."""
-        self._stalling.pop(connection, None)
+        self._watchdog.forget(connection)
         if connection.peer.id in self._broker.peers:
             self._broker.disconnect(connection.peer, self._loop.now)
 
     def _close(self, connection: Connection) -> None:
         self._forget(connection)
-        self._release(connection)
-        for reader in connection.waits_for:
-            reader.holds_up.discard(connection)
+        self._pressure.forget(connection)
         connection.close()
         self._connections.pop(connection.peer.id, None)
-
-    # -- back-pressure and stalls
-
-    def _hold_back(self, connection: Connection, readers: set[int], sent_to: set[int]) -> None:
-        """Stop reading from a connection while a reader of what it sends is too far behind (checked after the turn).
-
-        readers: those who waited for its jobs before this turn. One result may wait for its reader while the worker
-        goes on to the next job; for a reader that was too far behind before, the worker waits, or results pile up.
-        """
-        for id in sent_to:
-            reader = self._connections.get(id)
-            if reader is None:
-                continue
-            behind = id in readers and reader.out_size > self.config.out_high
-            if behind or reader is connection or _feeds(connection, reader):
-                reader.holds_up.add(connection)
-
-    def _apply_back_pressure(self, reader: Connection) -> None:
-        if reader.out_size > self.config.out_high:
-            for sender in reader.holds_up:
-                if reader not in sender.waits_for:
-                    sender.waits_for.add(reader)
-                    sender.watch()
-        elif reader.out_size <= self.config.out_low:
-            self._release(reader)
-
-    def _release(self, reader: Connection) -> None:
-        for sender in reader.holds_up:
-            if reader in sender.waits_for:
-                sender.waits_for.discard(reader)
-                if sender.sock.fileno() >= 0:
-                    sender.watch()
-        reader.holds_up.clear()
-
-    def _watch_for_stall(self, connection: Connection) -> None:
-        self._stalling.pop(connection, None)
-        if connection.decoder.inside_packet and not connection.closing:
-            self._stalling[connection] = self._loop.now
-            if not self._stall_timer:
-                self._stall_timer = self._loop.call_in(self.config.stall_s, self._end_stalls)
-
-    def _end_stalls(self) -> None:
-        self._stall_timer = None
-        limit = self._loop.now - self.config.stall_s
-        for connection, since in list(self._stalling.items()):
-            if since > limit:
-                self._stall_timer = self._loop.call_at(since + self.config.stall_s, self._end_stalls)
-                return
-            if connection.waits_for:
-                self._stalling.pop(connection)
-                self._stalling[connection] = self._loop.now  # it is we who do not read
-                continue
-            del self._stalling[connection]
-            log.info("peer %d at %s: stalled inside a packet", connection.peer.id, connection.peer.address)
-            words = f"No more of a packet for {self.config.stall_s:g} seconds"
-            dispatch.refuse(self._broker, connection.peer, PacketRefused(b"INVALID_PACKET", words.encode()))
-        if self._stalling:  # all that is left was held up
-            self._stall_timer = self._loop.call_in(self.config.stall_s, self._end_stalls)
 
     # -- the end of a turn
 
@@ -368,7 +313,7 @@ class Server:
             self._forget(connection)
             if not connection.out_size:
                 self._linger(connection)
-        self._apply_back_pressure(connection)
+        self._pressure.apply(connection)
         connection.watch()
 
     def _linger(self, connection: Connection) -> None:
@@ -397,11 +342,6 @@ class Server:
 
     def _ticked(self) -> None:
         self._due = None  # the turn's end does what is due
-
-
-def _feeds(sender: Connection, reader: Connection) -> bool:
-    """Whether `reader` waits for a job that `sender` runs."""
-    return any(reader.peer in job.watchers for job in sender.peer.holds.values())
 
 
 def _log(note: Note) -> None:

@@ -63,8 +63,10 @@ SOMETIMES = (
     "function created",
     "function dropped",
     "function not dropped",
+    "given again to the worker that was too slow",
     "job failed for its lost workers",
-    "late report refused",
+    "late end absorbed",
+    "late report absorbed",
     "left a job that others want",
     "left a queued job",
     "left a running job, worker cannot be told",
@@ -127,7 +129,7 @@ class Party:
     def __init__(self, id: int) -> None:
         self.id = id
         self.abilities: dict[bytes, float] = {}  # function -> timeout in seconds, 0: none
-        self.expired: dict[bytes, None] = {}  # handles of jobs that it took too long for
+        self.expired: dict[bytes, None] = {}  # jobs that it took too long for and did not end since
         self.asleep = False
         self.notified = False
         self.notified_at = 0.0

@@ -230,7 +230,7 @@ def _restore_without_key(broker: Broker, saved: Any, now: float) -> None:
 # -- time
 
 _tick, _next_deadline, _line_up, _time_out = Broker.tick, Broker.next_deadline, Broker._line_up, Broker._time_out
-_held, _release = Broker.held, Broker._release
+_held, _release, _absorbed = Broker.held, Broker._release, dispatch._absorbed
 
 
 def _next_deadline_without_timeouts(broker: Broker) -> float | None:
@@ -263,6 +263,19 @@ def _held_until_late(broker: Broker, peer: Peer, handle: bytes) -> Job | None:
         job = broker.jobs.get(handle)
         return job if job is not None and job.worker is not None else None
     return job
+
+
+def _absorb_reports_only(peer: Peer, number: int, handle: bytes) -> bool:
+    return number not in dispatch._ENDS and _absorbed(peer, number, handle)
+
+
+def _absorb_for_ever(peer: Peer, number: int, handle: bytes) -> bool:
+    return handle in peer.late or _absorbed(peer, number, handle)
+
+
+def _absorb_without_the_failure(peer: Peer, number: int, handle: bytes) -> bool:
+    with patch.object(packets, "WORK_EXCEPTION", -1):
+        return _absorbed(peer, number, handle)
 
 
 def _time_out_at_the_tail(broker: Broker, job: Job, now: float) -> None:
@@ -445,6 +458,10 @@ MUTANTS = (
         "the late report of a timed-out worker counts",
         ((Broker, "_time_out", _time_out_and_listen), (Broker, "held", _held_until_late)),
     ),
+    Mutant("a late report is refused", ((Peer, "expect_late", lambda *_: None),)),
+    Mutant("a late end is refused", ((dispatch, "_absorbed", _absorb_reports_only),)),
+    Mutant("a late job is never over", ((dispatch, "_absorbed", _absorb_for_ever),)),
+    Mutant("a failure after a late exception is refused", ((dispatch, "_absorbed", _absorb_without_the_failure),)),
     Mutant("a timed-out job is requeued at the tail", ((Broker, "_time_out", _time_out_at_the_tail),)),
     Mutant("a timed-out worker is not told", ((Broker, "_time_out", _time_out_untold),)),
     Mutant(

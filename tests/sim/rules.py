@@ -279,7 +279,8 @@ def _grab(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
     book.queue(item).pop(0)
     item.holder = party.id
     party.holds[item.handle] = item
-    party.expired.pop(item.handle, None)
+    if item.handle in party.expired:
+        book.saw("given again to the worker that was too slow")
     timeout_s = party.abilities[item.function]
     item.expires = book.now + timeout_s if timeout_s else 0.0
     answer = packets.JOB_ASSIGN
@@ -325,12 +326,17 @@ def _work(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
     handle, _, rest = body.partition(b"\0")
     item = party.holds.get(handle)
     if item is None:
+        if handle in party.expired:
+            book.saw("late end absorbed" if number in _ENDS else "late report absorbed")
+            if number in _ENDS:
+                del party.expired[handle]
+            if number == packets.WORK_EXCEPTION:
+                party.ended = handle
+            return []
         if handle == party.ended and number in (packets.WORK_FAIL, packets.WORK_COMPLETE):
             party.ended = None
             book.saw("end after an exception absorbed")
             return []
-        if handle in party.expired:
-            book.saw("late report refused")
         book.saw("stranger refused" if handle in book.jobs else "report on no job refused")
         return error(party, b"JOB_NOT_FOUND")
     if number == packets.WORK_EXCEPTION:
@@ -346,6 +352,9 @@ def _work(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
     else:
         book.end(item, party)
     return expected
+
+
+_ENDS = (packets.WORK_COMPLETE, packets.WORK_FAIL, packets.WORK_EXCEPTION)
 
 
 def _exception(book: Book, watcher: Party, body: bytes, handle: bytes) -> Out:

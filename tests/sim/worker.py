@@ -107,8 +107,8 @@ class Worker(End):
                 self._end(body, packets.WORK_FAIL)
         elif number == packets.OPTION_RES and self._options:
             self._options -= 1
-        elif number == packets.ERROR and (self._refusals or self._timed):
-            self._refusals = max(0, self._refusals - 1)
+        elif number == packets.ERROR and self._refusals:
+            self._refusals -= 1
         else:
             raise Wrong(f"{self.name} gets packet {number} for nothing")
 

@@ -7,11 +7,13 @@ import pytest
 from farm.broker.broker import Rules
 from farm.broker.effects import Save
 from farm.broker.job import first_id
+from farm.broker.peer import LATE_MAX
 from farm.protocol import packets as p
 from farm.protocol.packets import request, response
 from tests.unit.bench import GRAB, NO_JOB, NOOP, SLEEP, Rig, Wire, error
 
-LATE = error(b"JOB_NOT_FOUND", b"Job given in work result not found")
+NOT_YOURS = error(b"JOB_NOT_FOUND", b"Job given in work result not found")
+REPORTS = ((p.WORK_DATA, (b"late",)), (p.WORK_WARNING, (b"late",)), (p.WORK_STATUS, (b"1", b"2")))
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def hasty(rig: Rig, timeout_ms: bytes = b"2000", *before: bytes) -> Wire:
     return rig.connect(*before, request(p.CAN_DO_TIMEOUT, b"f", timeout_ms))
 
 
-def test_a_timed_out_job_goes_to_another_worker_and_the_late_result_is_refused(rig: Rig) -> None:
+def test_a_timed_out_job_goes_to_another_worker_and_late_reports_are_dropped(rig: Rig) -> None:
     client, slow, other = rig.client(), hasty(rig), rig.worker(b"f")
     handle = client.submit(b"f", b"load")
     assert slow.grab() == handle
@@ -32,11 +34,75 @@ def test_a_timed_out_job_goes_to_another_worker_and_the_late_result_is_refused(r
     rig.wait(0.25)
     assert slow.received() == []  # a stock worker would not know what to make of it
     assert other.send(GRAB).received() == [response(p.JOB_ASSIGN, handle, b"f", b"load")]
-    for number, rest in ((p.WORK_COMPLETE, (b"late",)), (p.WORK_FAIL, ()), (p.WORK_STATUS, (b"1", b"2"))):
-        assert slow.send(request(number, handle, *rest)).received() == [LATE]
+    for number, rest in (*REPORTS, (p.WORK_COMPLETE, (b"late",))):
+        assert slow.send(request(number, handle, *rest)).received() == []
     assert client.received() == []
     other.send(request(p.WORK_COMPLETE, handle, b"in time"))
     assert client.received() == [response(p.WORK_COMPLETE, handle, b"in time")]
+
+
+@pytest.mark.parametrize("end", [p.WORK_COMPLETE, p.WORK_FAIL])
+def test_a_late_end_is_dropped_once(rig: Rig, end: int) -> None:
+    slow = hasty(rig)
+    handle = rig.client().submit(b"f")
+    slow.grab()
+    rig.wait(2.0)
+    report = request(end, handle, *(() if end == p.WORK_FAIL else (b"late",)))
+    assert slow.send(report).received() == []
+    assert slow.send(report).received() == [NOT_YOURS]
+
+
+def test_a_late_exception_is_dropped_with_the_failure_after_it(rig: Rig) -> None:
+    slow = hasty(rig)
+    handle = rig.client().submit(b"f")
+    slow.grab()
+    rig.wait(2.0)
+    assert slow.send(request(p.WORK_EXCEPTION, handle, b"late"), request(p.WORK_FAIL, handle)).received() == []
+    assert slow.send(request(p.WORK_FAIL, handle)).received() == [NOT_YOURS]
+
+
+def test_only_the_late_worker_is_spared_the_error(rig: Rig) -> None:
+    slow, stranger = hasty(rig), rig.worker(b"f")
+    handle = rig.client().submit(b"f")
+    slow.grab()
+    rig.wait(2.0)
+    assert stranger.send(request(p.WORK_COMPLETE, handle, b"")).received() == [NOT_YOURS]
+
+
+def test_reports_count_when_the_late_worker_was_given_the_job_again(rig: Rig) -> None:
+    """Its second end, of a worker that runs several jobs at a time, is the late one."""
+    client, slow = rig.client(), hasty(rig)
+    handle = client.submit(b"f")
+    slow.grab()
+    rig.wait(2.0)
+    assert slow.grab() == handle
+    slow.send(request(p.WORK_DATA, handle, b"half"), request(p.WORK_COMPLETE, handle, b"done"))
+    assert client.received() == [
+        response(p.WORK_DATA, handle, b"half"),
+        response(p.WORK_COMPLETE, handle, b"done"),
+    ]
+    assert slow.send(request(p.WORK_COMPLETE, handle, b"done")).received() == []
+
+
+def test_a_late_report_on_a_cancelled_job_is_dropped(rig: Rig) -> None:
+    slow = hasty(rig)
+    handle = rig.client().submit(b"f")
+    slow.grab()
+    rig.connect().send(b"cancel job " + handle + b"\n")
+    rig.wait(2.0)
+    assert not rig.broker.jobs
+    assert slow.send(request(p.WORK_COMPLETE, handle, b"late")).received() == []
+
+
+def test_so_many_late_jobs_of_a_worker_are_remembered(rig: Rig) -> None:
+    client, slow = rig.client(), hasty(rig)
+    handles = [client.submit(b"f") for _ in range(LATE_MAX + 1)]
+    for _ in handles:
+        slow.grab()
+    rig.wait(2.0)
+    assert len(slow.peer.late) == LATE_MAX
+    answers = [slow.send(request(p.WORK_COMPLETE, handle, b"")).received() for handle in handles]
+    assert (answers.count([NOT_YOURS]), answers.count([])) == (1, LATE_MAX)
 
 
 def test_a_farm_worker_is_told_that_its_time_is_up(rig: Rig) -> None:

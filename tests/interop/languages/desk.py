@@ -65,7 +65,6 @@ class Desk:
         self._workers: dict[str, Process] = {}
         self._env = {name: value for name, value in os.environ.items() if not name.startswith(("FARM_", "GEARMAN"))}
         self._env |= {"NODE_NO_WARNINGS": "1", "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
-        self._built = False
         server = self.start("server", [BIN, "server", "--listen", "127.0.0.1:0", "--stop-grace", "1s"])
         wait_until(lambda: b"store: " in server.err or server.popen.poll() is not None, what="the server listens")
         self.server_pid = int(server.popen.pid)
@@ -113,9 +112,8 @@ class Desk:
             words["venv"] = str(installed.venv(name))
         elif found.language == NODE:
             self._env["NODE_PATH"] = str(installed.node_modules())
-        elif "{build}" in found.command[0] and not self._built:
+        elif "{build}" in found.command[0]:
             installed.compiled(self._directory)
-            self._built = True
         return [word.format(**words) for word in found.command]
 
     def client(

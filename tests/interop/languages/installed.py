@@ -6,6 +6,7 @@ What is made there is made once and kept; a stamp says from which lock, so that 
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import os
 import shutil
@@ -38,13 +39,39 @@ def need(*programs: str) -> None:
 
 
 def run(*argv: str | Path, cwd: Path = CHECKOUT) -> None:
-    """Run to the end; what it said matters only when it failed."""
-    done = subprocess.run(argv, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, timeout=_INSTALL_S, check=False)
-    if done.returncode != 0:
-        lack(f"{argv[0]} ended with {done.returncode}: {done.stderr.decode(errors='replace')[-2000:]}")
+    """Run to the end; what it said matters only when it failed. Raises NotMade."""
+    try:
+        subprocess.run(argv, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, timeout=_INSTALL_S, check=True)
+    except subprocess.CalledProcessError as failed:
+        words = failed.stderr.decode(errors="replace")[-2000:]
+        raise NotMade(f"{argv[0]} ended with {failed.returncode}: {words}") from None
+    except subprocess.TimeoutExpired:
+        raise NotMade(f"{argv[0]} took longer than {_INSTALL_S:g} s") from None
 
 
-def _made_once(name: str, *sources: Path, make: Callable[[Path], None]) -> Path:
+class NotMade(Exception):
+    """Something could not be installed or compiled."""
+
+
+@functools.cache
+def _once(make: Callable[..., Path], *args: object) -> Path | NotMade:
+    try:
+        return make(*args)
+    except NotMade as failed:
+        return failed
+
+
+def _made(make: Callable[..., Path], *args: object) -> Path:
+    """`make(*args)`, which is tried once in a session: a registry that does not answer would cost every test a minute
+    or more."""
+    made = _once(make, *args)
+    if isinstance(made, NotMade):
+        lack(str(made))
+    assert isinstance(made, Path)
+    return made
+
+
+def _kept(name: str, *sources: Path, make: Callable[[Path], None]) -> Path:
     """The folder `name`, made from `sources` by `make`, which fills it. Two sessions at once wait for each other."""
     folder = CACHE / name
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -62,17 +89,25 @@ def _made_once(name: str, *sources: Path, make: Callable[[Path], None]) -> Path:
 
 def venv(name: str) -> Path:
     """A venv with exactly what python/NAME.txt lists."""
+    return _made(_venv, name)
+
+
+def _venv(name: str) -> Path:
     lock = HERE / "python" / f"{name}.txt"
 
     def make(folder: Path) -> None:
         run(sys.executable, "-m", "venv", folder)
         run(folder / "bin" / "pip", "install", "--quiet", "--require-hashes", "--no-deps", "-r", lock)
 
-    return _made_once(name, lock, make=make)
+    return _kept(name, lock, make=make)
 
 
 def node_modules() -> Path:
     """The node_modules with exactly what node/package-lock.json lists."""
+    return _made(_node_modules)
+
+
+def _node_modules() -> Path:
     sources = [HERE / "node" / name for name in ("package.json", "package-lock.json")]
 
     def make(folder: Path) -> None:
@@ -80,11 +115,16 @@ def node_modules() -> Path:
             shutil.copy(source, folder)
         run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=folder)
 
-    return _made_once("node", *sources, make=make) / "node_modules"
+    return _kept("node", *sources, make=make) / "node_modules"
 
 
-def compiled(folder: Path) -> None:
+def compiled(folder: Path) -> Path:
     """The two C programs, in `folder`."""
+    return _made(_compiled, folder)
+
+
+def _compiled(folder: Path) -> Path:
     for end in ("client", "worker"):
         source = HERE / "c" / f"{end}.c"
         run("cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-o", folder / end, source, "-lgearman")
+    return folder
