@@ -339,7 +339,7 @@ class Broker:
 
     def grab(self, peer: Peer, now: float) -> Job | None:
         """The next job for this worker: the highest priority of any of its functions, functions taking turns."""
-        woken_for = self._awake(peer)
+        woken_for = self._awake(peer) if peer.asleep or peer.woken_for is not None else None
         job = None if self.stopping else self._take(peer)
         if woken_for is not None:
             self._wake(woken_for, now)  # where it took another job than the one it was woken for
@@ -353,7 +353,8 @@ class Broker:
         timeout_s = peer.can_do.get(job.function, 0.0)
         if timeout_s:
             self.timeouts.set(job, now + timeout_s)
-        self._note("started", job, shown(peer.client_id))
+        if self.narrate:
+            self._note("started", job, shown(peer.client_id))
         return job
 
     def _take(self, peer: Peer) -> Job | None:
@@ -361,7 +362,7 @@ class Broker:
             return self._take_by_registration(peer)
         for priority in (0, 1, 2):
             for function in peer.can_do:
-                if function.queued and function.queues[priority]:
+                if function.queued and function.queues[priority].live:
                     peer.rotate(function)
                     return function.take(priority)
         return None
@@ -369,7 +370,7 @@ class Broker:
     def _take_by_registration(self, peer: Peer) -> Job | None:
         for function in reversed(peer.can_do):  # gearmand puts what was registered last first
             for priority in (0, 1, 2):
-                if function.queued and function.queues[priority]:
+                if function.queued and function.queues[priority].live:
                     return function.take(priority)
         return None
 
@@ -436,8 +437,8 @@ class Broker:
         job.watchers.clear()
         if job.background:
             self.effects.changes.append(Forget(job.id))
-        took = f"{now - job.started_at:.3f}s" if job.started_at else "never ran"
-        self._note(outcome, job, took)
+        if self.narrate:
+            self._note(outcome, job, f"{now - job.started_at:.3f}s" if job.started_at else "never ran")
 
     def _note(self, event: str, job: Job, detail: str) -> None:
         if self.narrate:

@@ -70,9 +70,10 @@ CLIENT, WORKER, ANY, SERVER = "client", "worker", "any", "server"
 
 
 class Kind:
-    """One row of the table. `args` are names, for documents and errors; only their count matters on the wire."""
+    """One row of the table. `args` are names, for documents and errors; only their count matters on the wire.
+    parts: how many a body has, the data included."""
 
-    __slots__ = ("args", "data", "name", "number", "sender")
+    __slots__ = ("args", "data", "name", "number", "parts", "sender")
 
     def __init__(self, number: int, name: str, sender: str, args: str = "", data: bool = False) -> None:
         self.number = number
@@ -80,6 +81,7 @@ class Kind:
         self.sender = sender
         self.args = tuple(args.split())
         self.data = data
+        self.parts = len(self.args) + data
 
 
 _TABLE = (
@@ -170,7 +172,7 @@ def with_data(magic: bytes, number: int, args: tuple[bytes, ...], data: bytes) -
 
 def split(kind: Kind, body: bytes) -> list[bytes]:
     """A body's arguments, then its data where the kind has data. Raises PacketRefused when an argument is missing."""
-    wanted = len(kind.args) + kind.data
+    wanted = kind.parts
     if not wanted:
         return []  # gearmand ignores a body that should not be there, so clients may send one
     parts = body.split(b"\0", wanted - 1)
