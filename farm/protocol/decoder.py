@@ -34,13 +34,13 @@ class Decoder:
         "_body",
         "_line_max",
         "_magic",
-        "_missing",
         "_number",
         "_other",
         "_payload_max",
         "_tail",
         "_unquestioned_max",
         "failed",
+        "missing",
     )
 
     def __init__(
@@ -53,14 +53,14 @@ class Decoder:
         self._line_max = line_max
         self._tail = b""  # less than a header, or less than a line
         self._body = bytearray()  # of the packet that is being received
-        self._missing = 0  # bytes that `_body` still lacks
+        self.missing = 0  # bytes that the body of the packet that is being received still lacks
         self._number = 0
         self.failed: PacketRefused | None = None
 
     @property
     def inside_packet(self) -> bool:
         """Whether the stream stopped in the middle of something."""
-        return bool(self._missing or self._tail)
+        return bool(self.missing or self._tail)
 
     @property
     def buffered(self) -> int:
@@ -72,7 +72,7 @@ class Decoder:
         packets: list[Packet] = []
         if self.failed:
             return packets
-        if self._missing:
+        if self.missing:
             used = self._fill(chunk, packets)
             if used == len(chunk):
                 return packets
@@ -88,10 +88,10 @@ class Decoder:
 
     def _fill(self, chunk: bytes, packets: list[Packet]) -> int:
         """Add to the unfinished body; returns how many bytes of the chunk belonged to it."""
-        used = min(self._missing, len(chunk))
+        used = min(self.missing, len(chunk))
         self._body += chunk if used == len(chunk) else chunk[:used]
-        self._missing -= used
-        if not self._missing:
+        self.missing -= used
+        if not self.missing:
             packets.append((self._number, bytes(self._body)))
             self._body = bytearray()
         return used
@@ -120,7 +120,7 @@ class Decoder:
             if position > size:
                 self._number = number
                 self._body += chunk[start:]
-                self._missing = position - size
+                self.missing = position - size
                 return
             packets.append((number, chunk[start:position]))
 
