@@ -12,8 +12,7 @@ from farm.errors import NotPermitted, Unavailable
 from farm.protocol.address import Address, is_loopback
 
 KEEPALIVE_IDLE_S = 30  # a peer whose machine vanished is noticed after 30 + 3 * 10 seconds
-KEEPALIVE_INTERVAL_S = 10
-KEEPALIVE_COUNT = 3
+KEEPALIVE_COUNT = 3  # questions without an answer, a third of the idle time apart
 
 Target = tuple[int, tuple[object, ...] | str]  # address family, and where to connect or bind
 
@@ -55,15 +54,20 @@ def reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 
-def tune(sock: socket.socket) -> None:
+def keepalive_interval(idle_s: int) -> int:
+    """Seconds between two questions to a peer that was silent for `idle_s`."""
+    return max(1, idle_s // KEEPALIVE_COUNT)
+
+
+def tune(sock: socket.socket, keepalive_s: int = KEEPALIVE_IDLE_S) -> None:
     """Set up a connected socket: small packets go out at once, and a dead peer is noticed."""
     if sock.family == socket.AF_UNIX:
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
-        ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
-        ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),
+        ("TCP_KEEPIDLE", keepalive_s),
+        ("TCP_KEEPINTVL", keepalive_interval(keepalive_s)),
         ("TCP_KEEPCNT", KEEPALIVE_COUNT),
     ):
         if hasattr(socket, option):  # Linux; elsewhere the system's own times hold

@@ -32,12 +32,14 @@ class Rules(NamedTuple):
     """What can be chosen. by_registration: a worker's functions are tried in the order of gearmand 1.1, priority only
     within a function. wake_all: every queued job wakes all sleeping workers of its function, as gearmand does.
     exceptions: every client gets WORK_EXCEPTION, asked for or not. losses_max: after how many lost workers a job fails
-    (gearmand's --job-retries); 0: never."""
+    (gearmand's --job-retries); 0: never. functions_max, jobs_max: no more of them."""
 
     by_registration: bool = False
     wake_all: bool = False
     exceptions: bool = False
     losses_max: int = 0
+    functions_max: int = FUNCTIONS_MAX
+    jobs_max: int = JOBS_MAX
 
 
 DEFAULT = Rules()
@@ -98,7 +100,7 @@ class Broker:
         function = self.functions.get(name)
         if function is None:
             refuse_bad_function(name)
-            if len(self.functions) >= FUNCTIONS_MAX:
+            if len(self.functions) >= self.rules.functions_max:
                 raise PacketRefused(b"QUEUE_ERROR", b"Too many functions", close=False)
             function = self.functions[name] = Function(name)
         return function
@@ -213,7 +215,7 @@ class Broker:
             self._join(job, peer, background)
             return job
         limit = function.limits[priority]
-        if len(self.jobs) >= JOBS_MAX or (limit and function.jobs >= limit):
+        if len(self.jobs) >= self.rules.jobs_max or (limit and function.jobs >= limit):
             raise PacketRefused(b"QUEUE_ERROR", b"Job queue is full", close=False)
         job = Job(self._next_id, function, unique, priority, background, payload, now)
         job.reducer, job.due = reducer, due

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from farm.errors import UsageError
 
-FLAG, TEXT, COUNT, SECONDS, SIZE = "flag", "text", "count", "seconds", "size"
+FLAG, TEXT, COUNT, SECONDS, PATIENCE, SIZE = "flag", "text", "count", "seconds", "patience", "size"
 
 _SIZE_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 _SECONDS_UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class Option:
-    """One option. kind: FLAG, TEXT, COUNT (a whole number above 0), SECONDS or SIZE. env: where it is read from when
-    the command line does not say. default: as a person would type it."""
+    """One option. kind: FLAG, TEXT, COUNT (a whole number above 0), SECONDS, PATIENCE (SECONDS, or 0 for never) or
+    SIZE. env: where it is read from when the command line does not say. default: as a person would type it."""
 
     __slots__ = ("choices", "default", "env", "flags", "help", "kind", "metavar", "name", "repeat")
 
@@ -150,6 +150,29 @@ CONFIG = Option(
     "config", "--config -c", "Read settings from a TOML file, table [server].", metavar="FILE", env="FARM_CONFIG"
 )
 
+
+def _limit(name: str, help: str, kind: str, default: str) -> Option:
+    metavar = {COUNT: "N", SIZE: "SIZE"}.get(kind, "TIME")
+    return Option(name, "--" + name.replace("_", "-"), help, kind, metavar, default, "FARM_" + name.upper())
+
+
+# Each with its reason in farm/server/config.py; `farm status --json` shows what is in force.
+LIMITS = (
+    _limit("max_job_size", "Refuse larger payloads and results.", SIZE, "1G"),
+    _limit("max_jobs", "Refuse more jobs at once.", COUNT, "10000000"),
+    _limit("max_functions", "Refuse more names of functions.", COUNT, "100000"),
+    _limit("max_line", "Refuse longer lines of the admin protocol.", SIZE, "4K"),
+    _limit("max_connections", "Refuse more; default: what the limit of open files allows.", COUNT, ""),
+    _limit("backlog", "Connections that may wait to be accepted.", COUNT, "1024"),
+    _limit("first_packet", "Close a connection that says nothing at all for so long; 0: never.", PATIENCE, "0"),
+    _limit("stall", "Close a connection that sends nothing for so long in the middle of a packet.", SECONDS, "30s"),
+    _limit("linger", "Read on for so long after an ERROR that closes a connection.", SECONDS, "2s"),
+    _limit("keepalive", "Ask the system to look after a connection that is silent for so long.", SECONDS, "30s"),
+    _limit("output_high", "Hold up whoever feeds a reader that is so far behind.", SIZE, "1M"),
+    _limit("output_low", "Let them go on when it is so near again.", SIZE, "256K"),
+    _limit("stop_grace", "After SIGTERM, wait so long for running jobs that clients wait for.", SECONDS, "10s"),
+)
+
 SERVE = Command(
     "server",
     "Run the job server, in the foreground with its log on stderr.",
@@ -219,32 +242,7 @@ SERVE = Command(
         CONFIG,
         Option("check", "--check", "Check and print the settings and where each comes from; do not serve.", FLAG),
         Option("pid_file", "--pid-file", "Write the process id to a file while running.", metavar="FILE"),
-        Option(
-            "max_job_size", "--max-job-size", "Refuse larger payloads and results.", SIZE, metavar="SIZE", default="1G"
-        ),
-        Option(
-            "stop_grace",
-            "--stop-grace",
-            "After SIGTERM, wait so long for running jobs that clients wait for.",
-            SECONDS,
-            metavar="TIME",
-            default="10s",
-        ),
-        Option(
-            "stall",
-            "--stall",
-            "Close a connection that sends nothing for so long in the middle of a packet.",
-            SECONDS,
-            metavar="TIME",
-            default="30s",
-        ),
-        Option(
-            "max_connections",
-            "--max-connections",
-            "Refuse more; default: what the limit of open files allows.",
-            COUNT,
-            metavar="N",
-        ),
+        *LIMITS,
         INSECURE,
     ),
     "farm server\nfarm server --detach --log-file farm.log --listen 127.0.0.1:4730 --listen unix:/run/farm.sock",
@@ -336,6 +334,8 @@ def _convert(option: Option, source: str, text: str) -> Value:
         return int(text)
     if option.kind == SECONDS:
         return _measure(source, text, _SECONDS_UNITS, "a time", "write 10s, 500ms, 5m or 2h")
+    if option.kind == PATIENCE:
+        return _measure(source, text, _SECONDS_UNITS, "a time", "write 10s, 500ms, 5m or 2h, or 0 for never", least=0.0)
     if option.kind == SIZE:
         upper = text.upper().removesuffix("B").removesuffix("I")
         size = int(_measure(source, upper, _SIZE_UNITS, "a size", "write 64M or 1G"))
@@ -355,5 +355,6 @@ def _measure(
     except (ValueError, KeyError):
         raise UsageError(f"{source} is not {what}: {text!r}", hint) from None
     if not least <= value < 1e15:
-        raise UsageError(f"{source} is not {what} above 0: {text!r}", hint)
+        above = " above 0" if least else ""
+        raise UsageError(f"{source} is not {what}{above}: {text!r}", hint)
     return value

@@ -6,13 +6,16 @@ import sys
 
 from farm.broker.broker import Rules
 from farm.cli.options import Values
-from farm.errors import EXIT_OK
+from farm.errors import EXIT_OK, UsageError
 from farm.protocol.address import parse_addresses
 from farm.protocol.limits import PAYLOAD_HEADER_MAX
 from farm.server.config import ServerConfig
 from farm.server.daemon import serve
 from farm.server.logs import LogConfig
 from farm.store.memory import MemoryStore
+
+BACKLOG_MAX = 2**31 - 1  # what listen(2) takes; the system has a limit of its own below that
+KEEPALIVE_MAX_S = 32767  # what TCP_KEEPIDLE takes
 
 
 def run(values: Values) -> int:
@@ -41,11 +44,11 @@ def run(values: Values) -> int:
 
 
 def _config(values: Values) -> ServerConfig:
-    listen = values["listen"]
-    max_job_size, grace, stall, connections = (
-        values[name] for name in ("max_job_size", "stop_grace", "stall", "max_connections")
-    )
-    assert isinstance(max_job_size, int) and isinstance(grace, float) and isinstance(stall, float)
+    """Raises UsageError for limits that contradict each other."""
+    listen, connections = values["listen"], values["max_connections"]
+    high, low = _number(values, "output_high"), _number(values, "output_low")
+    if not low < high:
+        raise UsageError("--output-low is not below --output-high", "nobody would ever be let go on, or held up")
     return ServerConfig(
         listen=parse_addresses([str(text) for text in listen] if isinstance(listen, list) else []),
         insecure=bool(values["insecure"]),
@@ -54,12 +57,40 @@ def _config(values: Values) -> ServerConfig:
             by_registration=values["order"] == "registration",
             wake_all=values["wakeup"] == "all",
             exceptions=bool(values["exceptions"]),
+            functions_max=_number(values, "max_functions"),
+            jobs_max=_number(values, "max_jobs"),
         ),
-        max_job_size=min(max_job_size, PAYLOAD_HEADER_MAX),
-        stop_grace_s=grace,
-        stall_s=stall,
+        max_job_size=min(_number(values, "max_job_size"), PAYLOAD_HEADER_MAX),
+        line_max=_number(values, "max_line"),
+        stop_grace_s=_seconds(values, "stop_grace"),
+        first_packet_s=_seconds(values, "first_packet"),
+        stall_s=_seconds(values, "stall"),
+        linger_s=_seconds(values, "linger"),
+        keepalive_s=_keepalive(values),
+        out_high=high,
+        out_low=low,
+        backlog=min(_number(values, "backlog"), BACKLOG_MAX),
         connections_max=connections if isinstance(connections, int) else 0,
     )
+
+
+def _keepalive(values: Values) -> int:
+    seconds = _seconds(values, "keepalive")
+    if not 1 <= seconds <= KEEPALIVE_MAX_S:
+        raise UsageError(f"--keepalive is not between 1s and {KEEPALIVE_MAX_S}s", "the system counts whole seconds")
+    return int(seconds)
+
+
+def _number(values: Values, name: str) -> int:
+    value = values[name]
+    assert isinstance(value, int)
+    return value
+
+
+def _seconds(values: Values, name: str) -> float:
+    value = values[name]
+    assert isinstance(value, float)
+    return value
 
 
 def _path(value: object) -> str | None:

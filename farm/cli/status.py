@@ -68,7 +68,12 @@ def _as_json(server: ServerStatus) -> dict[str, object]:
         {"function": row.name, "queued": row.queued, "running": row.running, "workers": row.workers}
         for row in server.functions
     ]
-    return {"server": server.address, "version": server.version, "functions": functions}
+    return {
+        "server": server.address,
+        "version": server.version,
+        "functions": functions,
+        "limits": server.limits,
+    }
 
 
 def _print_plain(servers: list[ServerStatus]) -> None:

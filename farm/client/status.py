@@ -1,13 +1,17 @@
-"""What a server says about itself: its functions, from the admin commands that every Gearman server knows."""
+"""What a server says about itself: its functions, from the admin commands that every Gearman server knows, and a farm
+server's limits."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from farm.client.connection import Connection, connect
 from farm.errors import FarmError, NotGearman
 from farm.protocol.address import Address
 from farm.protocol.names import shown
+
+FARM_VERSION = b"+farm"  # how a farm server's version ends; a stock one would not know `limits`
 
 
 @dataclass
@@ -22,11 +26,13 @@ class FunctionStatus:
 
 @dataclass
 class ServerStatus:
-    """One server at one moment. `failure` is set, and the rest empty, when it could not be asked."""
+    """One server at one moment. limits: name -> value, of a farm server. `failure` is set, and the rest empty, when it
+    could not be asked."""
 
     address: str
     version: str = ""
     functions: list[FunctionStatus] = field(default_factory=list)
+    limits: dict[str, int | float] | None = None
     failure: FarmError | None = None
 
 
@@ -43,9 +49,24 @@ def fetch(address: Address, insecure: bool) -> ServerStatus:
 
 
 def _ask(connection: Connection) -> ServerStatus:
-    version = shown(connection.version())
+    version = connection.version()
     functions = [_function(row, connection) for row in connection.status_lines()]
-    return ServerStatus(str(connection.address), version, sorted(functions, key=lambda row: row.name))
+    functions.sort(key=lambda row: row.name)
+    limits = None
+    if version.endswith(FARM_VERSION):
+        limits = dict(_limit(row, connection) for row in connection.ask(b"limits"))
+    return ServerStatus(str(connection.address), shown(version), functions, limits)
+
+
+def _limit(row: bytes, connection: Connection) -> tuple[str, int | float]:
+    name, _, text = row.partition(b"\t")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise NotGearman(f"the server at {connection.address} sent a strange limit: {shown(row[:80])!r}")
+    return shown(name), int(value) if value.is_integer() and b"." not in text else value
 
 
 def _function(row: bytes, connection: Connection) -> FunctionStatus:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import resource
 from dataclasses import dataclass, field
 
-from farm.broker.broker import DEFAULT, FUNCTIONS_MAX, JOBS_MAX, WAKE_PATIENCE_S, Rules
-from farm.net import KEEPALIVE_COUNT, KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S
+from farm.broker.broker import DEFAULT, WAKE_PATIENCE_S, Rules
+from farm.net import KEEPALIVE_COUNT, KEEPALIVE_IDLE_S, keepalive_interval
 from farm.protocol.address import Address
 from farm.protocol.limits import (
     FUNCTION_NAME_MAX,
@@ -19,6 +19,9 @@ from farm.protocol.limits import (
 FD_RESERVE = 64  # descriptors kept for listeners, the log, the store and what libraries open
 LISTED_MAX = 4 * 1024 * 1024  # of listings that one segment may ask for: `status` is 7 bytes, its answer megabytes
 FD_SHARE = 0.8  # of what is left may be connections
+# How long a connection may say nothing and still count as one that is about to. After that it gives its place to a new
+# one when there is no other, so that a crowd of mute connections cannot lock the others out.
+MUTE_S = 10.0
 
 
 @dataclass
@@ -30,11 +33,16 @@ class ServerConfig:
     remote_admin: bool = False  # commands that change something are else taken from this machine only
     rules: Rules = DEFAULT
     max_job_size: int = PAYLOAD_PACKET_MAX
+    line_max: int = TEXT_LINE_MAX
     stop_grace_s: float = 10.0  # running foreground jobs may end, and output be read, for so long after SIGTERM
+    # 0: never. gear's client connects when it is made and may have nothing to say for days, and so may pools of
+    # connections; decision 8. What a silent one costs is its place, see MUTE_S.
+    first_packet_s: float = 0.0
     stall_s: float = 30.0  # without a byte inside a packet: the peer hangs or is an attack
     linger_s: float = (
         2.0  # after an ERROR, what still comes in is read and dropped, or a reset would overtake the ERROR
     )
+    keepalive_s: int = KEEPALIVE_IDLE_S  # stock peers send nothing of their own to show that they live
     out_high: int = 1024 * 1024  # a reader this far behind stops those who send to it
     out_low: int = 256 * 1024  # until it is this near again
     backlog: int = 1024
@@ -44,21 +52,26 @@ class ServerConfig:
         """Every limit with its value in force, as `farm status --json` shows them."""
         return {
             "connections_max": self.connection_limit(),
+            "descriptors_max": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            "backlog": self.backlog,
             "packet_without_payload_bytes_max": SMALL_PACKET_MAX,
             "job_bytes_max": self.max_job_size,
-            "text_line_bytes_max": TEXT_LINE_MAX,
+            "text_line_bytes_max": self.line_max,
             "function_name_bytes_max": FUNCTION_NAME_MAX,
             "unique_bytes_max": UNIQUE_MAX,
-            "functions_max": FUNCTIONS_MAX,
-            "jobs_max": JOBS_MAX,
+            "functions_max": self.rules.functions_max,
+            "jobs_max": self.rules.jobs_max,
+            "worker_losses_max": self.rules.losses_max,
             "listings_at_once_bytes_max": LISTED_MAX,
             "output_high_bytes": self.out_high,
             "output_low_bytes": self.out_low,
+            "first_packet_s": self.first_packet_s,
+            "mute_s": MUTE_S,
             "stall_s": self.stall_s,
-            "stop_grace_s": self.stop_grace_s,
             "linger_s": self.linger_s,
-            "keepalive_idle_s": KEEPALIVE_IDLE_S,
-            "keepalive_interval_s": KEEPALIVE_INTERVAL_S,
+            "stop_grace_s": self.stop_grace_s,
+            "keepalive_idle_s": self.keepalive_s,
+            "keepalive_interval_s": keepalive_interval(self.keepalive_s),
             "keepalive_count": KEEPALIVE_COUNT,
             "wake_patience_s": WAKE_PATIENCE_S,
         }

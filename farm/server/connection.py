@@ -15,7 +15,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from farm.loop import READ, WRITE
-from farm.protocol.decoder import Decoder
 from farm.protocol.limits import JOIN_MAX
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from farm.broker.peer import Peer
     from farm.loop import Loop
+    from farm.protocol.decoder import Decoder
 
 READ_SIZE = 64 * 1024  # below malloc's threshold for a mapping of its own: larger buffers cost two system calls a read
 READ_SIZE_BULK = 256 * 1024  # inside a large payload, where they pay
@@ -32,10 +32,10 @@ WRITE_PIECES = 64  # buffers handed to one sendmsg, well below the system's IOV_
 class Connection:
     """A socket that is never waited for."""
 
-    def __init__(self, sock: socket.socket, peer: Peer, loop: Loop, payload_max: int) -> None:
+    def __init__(self, sock: socket.socket, peer: Peer, loop: Loop, decoder: Decoder) -> None:
         self.sock = sock
         self.peer = peer
-        self.decoder = Decoder(payload_max=payload_max)
+        self.decoder = decoder
         self.out_size = 0
         self.closing = False  # nothing more is taken from it; it is closed once everything is sent
         self.lingers = False  # all is sent; what still comes in is read and dropped

@@ -21,6 +21,7 @@ from farm.loop import READ, WRITE, Loop, Timer
 from farm.net import tune
 from farm.protocol import packets
 from farm.protocol.address import is_loopback
+from farm.protocol.decoder import Decoder
 from farm.protocol.limits import ARGUMENTS_MAX
 from farm.protocol.names import shown
 from farm.protocol.packets import response
@@ -36,6 +37,7 @@ log = getLogger("farm.server")
 
 ACCEPT_BATCH = 64  # connections taken in one turn, so that a flood of them does not starve those that are open
 CLOCK_CHECK_S = 1.0  # how soon a wall clock that was set forward is noticed while jobs wait for their time
+FLOOD_OVER = 0.9  # of the limit on connections: only with fewer, the next flood is a new one
 ACCEPT_PAUSE_S = 1.0  # when there is no descriptor left
 
 
@@ -64,7 +66,7 @@ class Server:
         self._due: Timer | None = None  # for the broker's next deadline
         self._stop_timer: Timer | None = None
         self._draining = False
-        self._refusing = False  # one line for each flood, not one for each connection
+        self._full = False  # said so: one line for each flood, not one for each connection
         loop.end_of_turn = self._end_turn
 
     # -- life
@@ -162,30 +164,43 @@ class Server:
     def _connect(self, sock: socket.socket, where: object) -> None:
         try:
             sock.setblocking(False)
-            tune(sock)
+            tune(sock, self.config.keepalive_s)
         except OSError:  # it has gone again
             sock.close()
             return
-        if len(self._connections) >= self._limit:
+        if len(self._connections) >= self._limit and not self._make_room():
             self._refuse_connection(sock)
             return
-        self._refusing = False
         address = str(where[0]) if isinstance(where, tuple) else "unix"
         peer = self._broker.connect(self._next_peer, sock.fileno(), address)
         peer.may_stop = address == "unix"
         peer.may_change = peer.may_stop or self.config.remote_admin or is_loopback(address)
         self._next_peer += 1
-        connection = Connection(sock, peer, self._loop, self.config.max_job_size + ARGUMENTS_MAX)
+        decoder = Decoder(payload_max=self.config.max_job_size + ARGUMENTS_MAX, line_max=self.config.line_max)
+        connection = Connection(sock, peer, self._loop, decoder)
         self._connections[peer.id] = connection
         connection.start(self._ready)
+        self._watchdog.connected(connection)
+
+    def _make_room(self) -> bool:
+        """There is no place for a new connection: one that has never said anything may have to go."""
+        mute = self._watchdog.in_the_way()
+        if mute is not None:
+            self._say_full("closing those that have never said anything")
+            _send_full(mute.sock)
+            self._close(mute)
+        return mute is not None
 
     def _refuse_connection(self, sock: socket.socket) -> None:
-        if not self._refusing:
-            log.error("too many connections: %d are open; refusing more", self._limit)
-        self._refusing = True
-        with contextlib.suppress(OSError):
-            sock.send(response(packets.ERROR, b"TOO_MANY_CONNECTIONS", b"The server has no room for more connections"))
+        self._say_full("refusing more")
+        _send_full(sock)
         sock.close()
+
+    def _say_full(self, measure: str) -> None:
+        """Once for each flood: a new one begins when the connections have become fewer again."""
+        if not self._full:
+            log.error("too many connections: %d are open; %s", self._limit, measure)
+        self._full = True
 
     def _ready(self, connection: Connection, events: int) -> None:
         if events & READ:
@@ -206,7 +221,8 @@ class Server:
         decoder, peer, now = connection.decoder, connection.peer, self._loop.now
         readers = {watcher.id for job in peer.holds.values() for watcher in job.watchers}
         listed = 0
-        for number, body in decoder.feed(chunk):
+        decoded = decoder.feed(chunk)
+        for number, body in decoded:
             dispatch.receive(self._broker, peer, number, body, now)
             if number == packets.TEXT:
                 listed += len(sends[-1][1] or b"")
@@ -217,7 +233,7 @@ class Server:
         if decoder.failed:
             log.info("peer %d at %s: %s", peer.id, peer.address, decoder.failed)
             dispatch.refuse(self._broker, peer, decoder.failed)
-        self._watchdog.came(connection)
+        self._watchdog.came(connection, bool(decoded))
         sent_to = {sends[index][0] for index in range(before, len(sends))}
         if peer.id not in sent_to:
             connection.acknowledge()
@@ -248,6 +264,8 @@ class Server:
         self._pressure.forget(connection)
         connection.close()
         self._connections.pop(connection.peer.id, None)
+        if len(self._connections) < self._limit * FLOOD_OVER:
+            self._full = False
 
     # -- the end of a turn
 
@@ -342,6 +360,11 @@ class Server:
 
     def _ticked(self) -> None:
         self._due = None  # the turn's end does what is due
+
+
+def _send_full(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.send(response(packets.ERROR, b"TOO_MANY_CONNECTIONS", b"The server has no room for more connections"))
 
 
 def _log(note: Note) -> None:

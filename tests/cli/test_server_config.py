@@ -88,6 +88,22 @@ def test_check_prints_what_can_be_read_again(lone_rig: Rig) -> None:
     assert done.err == ""
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--output-low", "2M"), "--output-low is not below --output-high"),
+        (("--keepalive", "500ms"), "--keepalive is not between 1s and 32767s"),
+        (("--keepalive", "10h"), "--keepalive is not between 1s and 32767s"),
+        (("--max-line", "0"), "--max-line is not a size above 0: '0'"),
+    ],
+)
+def test_limits_that_cannot_be(lone_rig: Rig, options: tuple[str, ...], words: str) -> None:
+    for more in ((), ("--check",)):
+        done = lone_rig.run("server", *options, *more)
+        assert done.status == 64
+        assert done.error == words
+
+
 def test_the_log_as_json(lone_rig: Rig, function: str) -> None:
     """Every line an object; those of a job with its fields; never a payload."""
     server = lone_rig.start("server", "-l", "127.0.0.1:0", "--log-format", "json", "--log-level", "info")

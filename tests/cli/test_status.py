@@ -40,7 +40,8 @@ def test_plain(lone_rig: Rig, busy: ServerRunning) -> None:
 def test_json(lone_rig: Rig, busy: ServerRunning) -> None:
     """The golden text of schema farm.status/1: fields may be added, none renamed or removed."""
     done = lone_rig.run("status", "--json")
-    version = json.loads(done.out)["servers"][0]["version"]
+    shown = json.loads(done.out)["servers"][0]
+    version, limits = shown["version"], json.dumps(shown["limits"], indent=8).replace("\n}", "\n      }")
     functions = ",".join(
         f"""
         {{
@@ -60,12 +61,118 @@ def test_json(lone_rig: Rig, busy: ServerRunning) -> None:
       "server": "{busy.address}",
       "version": "{version}",
       "functions": [{functions}
-      ]
+      ],
+      "limits": {limits}
     }}
   ]
 }}
 """
     )
+
+
+# Every limit of a farm server, with its default. Those of a stock server are not known.
+LIMITS = {
+    "backlog": 1024,
+    "packet_without_payload_bytes_max": 65536,
+    "job_bytes_max": 2**30,
+    "text_line_bytes_max": 4096,
+    "function_name_bytes_max": 512,
+    "unique_bytes_max": 64,
+    "functions_max": 100_000,
+    "jobs_max": 10_000_000,
+    "worker_losses_max": 0,
+    "listings_at_once_bytes_max": 4 * 2**20,
+    "output_high_bytes": 2**20,
+    "output_low_bytes": 2**18,
+    "first_packet_s": 0,
+    "mute_s": 10,
+    "stall_s": 30,
+    "linger_s": 2,
+    "stop_grace_s": 10,
+    "keepalive_idle_s": 30,
+    "keepalive_interval_s": 10,
+    "keepalive_count": 3,
+    "wake_patience_s": 0.5,
+}
+
+
+def shown_limits(rig: Rig, server: str) -> dict[str, float]:
+    """What `farm status --json` says."""
+    limits: dict[str, float] = json.loads(rig.run("status", "--json", "-s", server).out)["servers"][0]["limits"]
+    return limits
+
+
+def test_json_has_every_limit(lone_rig: Rig) -> None:
+    """Golden, but for the two that depend on the machine: these follow from each other."""
+    limits = shown_limits(lone_rig, lone_rig.server().address)
+    descriptors = limits.pop("descriptors_max")
+    assert limits.pop("connections_max") == max(8, int((descriptors - 64) * 0.8))
+    assert limits == LIMITS
+
+
+SET = {
+    "max-connections": ("connections_max", "77", 77),
+    "backlog": ("backlog", "5", 5),
+    "max-job-size": ("job_bytes_max", "2M", 2**21),
+    "max-line": ("text_line_bytes_max", "100", 100),
+    "max-functions": ("functions_max", "3", 3),
+    "max-jobs": ("jobs_max", "4", 4),
+    "output-high": ("output_high_bytes", "2M", 2**21),
+    "output-low": ("output_low_bytes", "1K", 1024),
+    "first-packet": ("first_packet_s", "10s", 10),
+    "stall": ("stall_s", "1500ms", 1.5),
+    "linger": ("linger_s", "250ms", 0.25),
+    "stop-grace": ("stop_grace_s", "2m", 120),
+    "keepalive": ("keepalive_idle_s", "9s", 9),
+}
+
+
+@pytest.mark.parametrize("way", ["flags", "environment", "file"])
+def test_every_limit_can_be_set_and_is_shown(lone_rig: Rig, way: str) -> None:
+    options: list[str] = []
+    env: dict[str, str] = {}
+    if way == "flags":
+        options = [word for name, (_, text, _) in SET.items() for word in (f"--{name}", text)]
+    elif way == "environment":
+        env = {"FARM_" + name.replace("-", "_").upper(): text for name, (_, text, _) in SET.items()}
+    else:
+        lines = [f'{name} = "{text}"\n' for name, (_, text, _) in SET.items()]
+        options = ["-c", lone_rig.write("farm.toml", "[server]\n" + "".join(lines))]
+    limits = shown_limits(lone_rig, lone_rig.server(*options, env=env).address)
+    assert {name: limits[name] for name, _, _ in SET.values()} == {name: value for name, _, value in SET.values()}
+
+
+def test_a_stock_server_has_no_limits_to_show(lone_rig: Rig) -> None:
+    """It is not asked either: gearmand would answer with an error, which is no listing."""
+
+    def talk(caller: Caller) -> None:
+        caller.until(b"version\n")
+        caller.say(b"OK 1.1.20\n")
+        caller.until(b"status\n")
+        caller.say(b"f\t1\t0\t0\n.\n")
+        caller.until_closed()
+
+    with fake_server(talk) as (address, callers):
+        server = json.loads(lone_rig.run("status", "--json", "-s", address).out)["servers"][0]
+    assert server["limits"] is None
+    assert b"limits" not in callers[0].got
+    assert len(server["functions"]) == 1
+
+
+@pytest.mark.parametrize("row", [b"name", b"name\tx", b"name\tinf", b"name\t"])
+def test_a_strange_limit(lone_rig: Rig, row: bytes) -> None:
+    def talk(caller: Caller) -> None:
+        caller.until(b"version\n")
+        caller.say(b"OK 9+farm\n")
+        caller.until(b"status\n")
+        caller.say(b".\n")
+        caller.until(b"limits\n")
+        caller.say(row + b"\n.\n")
+
+    with fake_server(talk) as (address, _):
+        done = lone_rig.run("status", "-s", address)
+    assert done.status == 76
+    assert "sent a strange limit" in done.error
 
 
 def test_an_empty_server(lone_rig: Rig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from farm.broker import broker as broker_module
+from farm.broker.broker import Rules
 from farm.broker.effects import Forget, Save
 from farm.broker.job import first_id
 from farm.protocol import packets as p
@@ -201,8 +201,8 @@ def test_a_missing_argument_is_refused_and_the_connection_closed(rig: Rig) -> No
     assert peer.closed
 
 
-def test_a_full_queue_still_takes_duplicates(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker_module, "JOBS_MAX", 1)
+def test_a_full_queue_still_takes_duplicates(rig: Rig) -> None:
+    rig.broker.rules = Rules(jobs_max=1)
     client = rig.client()
     handle = client.submit(b"f", unique=b"key")
     client.send(request(p.SUBMIT_JOB_BG, b"f", b"other", b""))
@@ -210,8 +210,8 @@ def test_a_full_queue_still_takes_duplicates(rig: Rig, monkeypatch: pytest.Monke
     assert client.submit(b"f", unique=b"key") == handle
 
 
-def test_functions_are_limited_and_those_known_stay_usable(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker_module, "FUNCTIONS_MAX", 1)
+def test_functions_are_limited_and_those_known_stay_usable(rig: Rig) -> None:
+    rig.broker.rules = Rules(functions_max=1)
     client = rig.client()
     client.submit(b"f")
     client.send(request(p.SUBMIT_JOB, b"g", b"", b""), request(p.CAN_DO, b"h"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -17,7 +18,7 @@ from farm.server.config import ServerConfig
 from farm.server.server import Server
 from farm.store.contract import Fenced, StoreError
 from farm.store.memory import MemoryStore
-from tests.support import Wire
+from tests.support import PATIENCE_S, Wire
 
 
 class FullDisk(MemoryStore):
@@ -52,6 +53,13 @@ class Ring:
 @pytest.fixture
 def ring() -> Iterator[Ring]:
     ring = Ring(FullDisk(), stall_s=0.05)
+    yield ring
+    ring.close()
+
+
+@pytest.fixture
+def patient() -> Iterator[Ring]:
+    ring = Ring(MemoryStore(), first_packet_s=0.3, linger_s=0.05)
     yield ring
     ring.close()
 
@@ -104,3 +112,60 @@ def test_a_peer_that_was_held_up_can_still_stall(ring: Ring) -> None:
         assert watchdog._stall_timer, "nobody looks at it any more"
         ring.loop.turn()  # as long as `stall_s`
         wire.expect_error(b"INVALID_PACKET")
+
+
+def clients(ring: Ring, count: int) -> list[Wire]:
+    return [ring.connect() for _ in range(count)]
+
+
+def wait_turns(ring: Ring, condition: Callable[[], object]) -> None:
+    """Turn after turn until it is so."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        ring.loop.call_in(0.01, lambda: None)
+        ring.loop.turn()
+
+
+def test_who_never_says_anything_is_closed(patient: Ring) -> None:
+    """One timer for all of them; who has said one thing, packet or line, may be silent for ever."""
+    mute, half = clients(patient, 2)
+    packet, line, upload = clients(patient, 3)
+    half.raw(b"\0REQ\0")
+    upload.raw(b"\0REQ" + struct.pack(">II", p.SUBMIT_JOB, 10**6) + b"x" * 2**17)  # its first packet takes its time
+    packet.send(p.ECHO_REQ, b"")
+    line.raw(b"version\n")
+    wait_turns(patient, lambda: len(patient.server._connections) == 3)
+    for wire in (mute, half):
+        wire.expect_error(b"INVALID_PACKET")
+        wire.expect_end()
+    packet.expect(p.ECHO_RES, b"")
+    assert line.line().startswith(b"OK ")
+    assert not patient.server._watchdog._mute
+    for wire in (mute, half, packet, line, upload):
+        wire.close()
+
+
+def test_a_full_server_makes_room_for_who_may_have_something_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that has been mute longest goes, and only after a while; nobody who has spoken does."""
+    ring = Ring(MemoryStore(), connections_max=3)
+    spoke, old, older = clients(ring, 3)
+    watchdog = ring.server._watchdog
+    spoke.send(p.ECHO_REQ, b"")
+    ring.loop.turn()
+    early = ring.connect()
+    early.expect_error(b"TOO_MANY_CONNECTIONS")  # nobody has been silent for long yet
+    mute = list(watchdog._mute)
+    monkeypatch.setattr("farm.server.watchdog.MUTE_S", 0.0)
+    late = ring.connect()
+    assert list(watchdog._mute)[:1] == mute[1:]
+    old.expect_error(b"TOO_MANY_CONNECTIONS")
+    old.expect_end()
+    late.send(p.ECHO_REQ, b"late")
+    ring.loop.turn()
+    late.expect(p.ECHO_RES, b"late")
+    spoke.expect(p.ECHO_RES, b"")
+    assert len(ring.server._connections) == 3
+    for wire in (spoke, old, older, early, late):
+        wire.close()
+    ring.close()
