@@ -219,7 +219,7 @@ class Server:
         sends = self._broker.effects.sends
         before = len(sends)
         decoder, peer, now = connection.decoder, connection.peer, self._loop.now
-        readers = {watcher.id for job in peer.holds.values() for watcher in job.watchers}
+        behind = self._pressure.readers_behind(connection)
         listed = 0
         decoded = decoder.feed(chunk)
         for number, body in decoded:
@@ -234,10 +234,13 @@ class Server:
             log.info("peer %d at %s: %s", peer.id, peer.address, decoder.failed)
             dispatch.refuse(self._broker, peer, decoder.failed)
         self._watchdog.came(connection, bool(decoded))
-        sent_to = {sends[index][0] for index in range(before, len(sends))}
-        if peer.id not in sent_to:
+        sent = sends[before:]
+        for id, _ in sent:
+            if id == peer.id:
+                break
+        else:
             connection.acknowledge()
-        self._pressure.hold_back(connection, readers, sent_to)
+        self._pressure.hold_back(connection, behind, sent)
 
     def _lost(self, connection: Connection) -> None:
         """The other side has closed. What it was sent before (the answer to `echo status | nc`) may still be read."""
