@@ -60,6 +60,7 @@ class Server:
         self._connections: dict[int, Connection] = {}
         self._next_peer = 1
         self._limit = config.connection_limit()
+        self._workers: list[Connection] = []  # of this turn, to be read from when all others were
         self._touched: dict[Connection, None] = {}  # to be looked after at the end of the turn
         self._pressure = Pressure(config, self._connections)
         self._watchdog = Watchdog(config, loop, self._refuse)
@@ -204,7 +205,10 @@ class Server:
 
     def _ready(self, connection: Connection, events: int) -> None:
         if events & READ:
-            self._receive(connection)
+            if connection.peer.can_do:
+                self._workers.append(connection)
+            else:
+                self._receive(connection)
         if events & WRITE:
             connection.flush()
             self._touched[connection] = None
@@ -272,7 +276,16 @@ class Server:
 
     # -- the end of a turn
 
+    def _receive_from_workers(self) -> None:
+        """After everybody else, so that a worker that asks for a job finds those that came in the same turn, and need
+        not be sent to sleep and woken for them."""
+        workers, self._workers = self._workers, []
+        for connection in workers:
+            if connection.peer.id in self._connections:
+                self._receive(connection)
+
     def _end_turn(self) -> None:
+        self._receive_from_workers()
         self._broker.wall_offset = time.time() - self._loop.now
         self._broker.tick(self._loop.now)
         while self._touched or self._broker.effects:  # closing a connection may be news for the rules

@@ -169,3 +169,17 @@ def test_a_full_server_makes_room_for_who_may_have_something_to_say(monkeypatch:
     for wire in (spoke, old, older, early, late):
         wire.close()
     ring.close()
+
+
+def test_a_worker_is_given_what_came_in_the_same_turn(patient: Ring) -> None:
+    """Whoever was ready first: workers are read from last, so none is sent to sleep while a job has come already."""
+    with patient.connect() as worker, patient.connect() as client:
+        worker.send(p.CAN_DO, b"f")
+        patient.loop.turn()
+        worker.send(p.GRAB_JOB)
+        client.send(p.SUBMIT_JOB, b"f", b"", b"payload")
+        patient.loop.turn()
+        assert worker.packet()[0] == p.JOB_ASSIGN
+        client.send(p.SUBMIT_JOB, b"f", b"", b"")
+        patient.loop.turn()
+        assert [client.packet()[0] for _ in range(2)] == [p.JOB_CREATED] * 2
