@@ -46,9 +46,11 @@ def run(values: Values) -> int:
 def _config(values: Values) -> ServerConfig:
     """Raises UsageError for limits that contradict each other."""
     listen, connections = values["listen"], values["max_connections"]
-    high, low = _number(values, "output_high"), _number(values, "output_low")
+    low, high, most = (_number(values, name) for name in ("output_low", "output_high", "output_max"))
     if not low < high:
         raise UsageError("--output-low is not below --output-high", "nobody would ever be let go on, or held up")
+    if not high <= most:
+        raise UsageError("--output-max is below --output-high", "readers would be dropped before they are waited for")
     return ServerConfig(
         listen=parse_addresses([str(text) for text in listen] if isinstance(listen, list) else []),
         insecure=bool(values["insecure"]),
@@ -69,6 +71,8 @@ def _config(values: Values) -> ServerConfig:
         keepalive_s=_keepalive(values),
         out_high=high,
         out_low=low,
+        out_stall_s=_seconds(values, "output_stall"),
+        out_max=most,
         backlog=min(_number(values, "backlog"), BACKLOG_MAX),
         connections_max=connections if isinstance(connections, int) else 0,
     )

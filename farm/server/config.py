@@ -45,6 +45,10 @@ class ServerConfig:
     keepalive_s: int = KEEPALIVE_IDLE_S  # stock peers send nothing of their own to show that they live
     out_high: int = 1024 * 1024  # a reader this far behind stops those who send to it
     out_low: int = 256 * 1024  # until it is this near again
+    # A stock reader that takes nothing for so long, while others of its job would read on, is waited for no longer.
+    out_stall_s: float = 10.0
+    # And then it is dropped when it is so far behind. The packet that is being sent does not count.
+    out_max: int = 32 * 1024 * 1024
     backlog: int = 1024
     connections_max: int = 0  # 0: what the limit of file descriptors allows
 
@@ -65,6 +69,8 @@ class ServerConfig:
             "listings_at_once_bytes_max": LISTED_MAX,
             "output_high_bytes": self.out_high,
             "output_low_bytes": self.out_low,
+            "output_stall_s": self.out_stall_s,
+            "output_bytes_max": self.out_max,
             "first_packet_s": self.first_packet_s,
             "mute_s": MUTE_S,
             "stall_s": self.stall_s,

@@ -1,9 +1,4 @@
-"""One connection: its socket, the decoder of what comes in, and a bounded queue of what goes out.
-
-Back-pressure: when a reader is far behind (`out_high`), the connections whose output it should read are not read from
-until it has caught up (`out_low`). So a client that does not read holds up its own job's worker, and the server does
-not grow.
-"""
+"""One connection: its socket, the decoder of what comes in, and a queue of what goes out (`pressure.py` bounds it)."""
 
 from __future__ import annotations
 
@@ -29,6 +24,9 @@ READ_SIZE_BULK = 256 * 1024  # inside a large payload, where they pay
 WRITE_PIECES = 64  # buffers handed to one sendmsg, well below the system's IOV_MAX of 1024
 
 
+Audience = tuple["Peer", ...]  # everybody who waits for one job
+
+
 class Connection:
     """A socket that is never waited for."""
 
@@ -37,11 +35,14 @@ class Connection:
         self.peer = peer
         self.decoder = decoder
         self.out_size = 0
+        self.blocked_since = 0.0  # it took something last, or began to wait, while more was queued; 0: nothing is
         self.closing = False  # nothing more is taken from it; it is closed once everything is sent
         self.lingers = False  # all is sent; what still comes in is read and dropped
         self.gone = False  # the other side has closed, or the socket failed
-        self.waits_for: set[Connection] = set()  # readers that are too far behind what this one sends
-        self.holds_up: set[Connection] = set()  # those that wait for this one
+        self.held = False  # not read from, because of some that it waits for
+        # Readers that are too far behind what this one sends, each with the audiences that it is part of.
+        self.waits_for: dict[Connection, tuple[Audience, ...]] = {}
+        self.holds_up: dict[Connection, tuple[Audience, ...]] = {}  # those that wait for this one when it is behind
         self._quick_ack = sock.family != socket.AF_UNIX and hasattr(socket, "TCP_QUICKACK")  # Linux has it
         self._loop = loop
         self._out: deque[bytes | memoryview] = deque()
@@ -58,7 +59,7 @@ class Connection:
 
     def watch(self) -> None:
         """Wait for what is of use now, and only that."""
-        wanted = 0 if self.waits_for or self.gone else READ
+        wanted = 0 if self.held or self.gone else READ
         if self._out:
             wanted |= WRITE
         if wanted != self._watching:
@@ -87,8 +88,14 @@ class Connection:
         self._out.append(packet)
         self.out_size += len(packet)
 
+    @property
+    def late(self) -> int:
+        """How far behind its reader is, without the packet that is on its way: one may be larger than any limit."""
+        return self.out_size - len(self._out[0]) if self._out else 0
+
     def flush(self) -> None:
         """Hand the system as much as it takes. A broken connection drops what is left and is `gone`."""
+        sent = 0
         while self._out:
             try:
                 if self.out_size <= JOIN_MAX:
@@ -103,6 +110,10 @@ class Connection:
                 self.gone = True
                 break
             self._sent(sent)
+        if not self._out:
+            self.blocked_since = 0.0
+        elif sent or not self.blocked_since:
+            self.blocked_since = self._loop.now
 
     def _sent(self, size: int) -> None:
         if size == self.out_size:
@@ -122,6 +133,7 @@ class Connection:
         if self._watching:
             self._loop.watch(self.sock.fileno(), 0, self._ready)
             self._watching = 0
+        self._ready = _not_started  # it refers to this connection, which would wait for the garbage collector
         self.sock.close()
 
 

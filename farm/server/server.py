@@ -62,7 +62,7 @@ class Server:
         self._limit = config.connection_limit()
         self._workers: list[Connection] = []  # of this turn, to be read from when all others were
         self._touched: dict[Connection, None] = {}  # to be looked after at the end of the turn
-        self._pressure = Pressure(config, self._connections)
+        self._pressure = Pressure(config, self._connections, loop)
         self._watchdog = Watchdog(config, loop, self._refuse)
         self._due: Timer | None = None  # for the broker's next deadline
         self._stop_timer: Timer | None = None
@@ -223,7 +223,7 @@ class Server:
         sends = self._broker.effects.sends
         before = len(sends)
         decoder, peer, now = connection.decoder, connection.peer, self._loop.now
-        behind = self._pressure.readers_behind(connection)
+        audiences = self._pressure.audiences_before(connection)
         listed = 0
         decoded = decoder.feed(chunk)
         for number, body in decoded:
@@ -244,7 +244,7 @@ class Server:
                 break
         else:
             connection.acknowledge()
-        self._pressure.hold_back(connection, behind, sent)
+        self._pressure.hold_back(connection, audiences, sent)
 
     def _lost(self, connection: Connection) -> None:
         """The other side has closed. What it was sent before (the answer to `echo status | nc`) may still be read."""
@@ -347,8 +347,12 @@ class Server:
             self._forget(connection)
             if not connection.out_size:
                 self._linger(connection)
-        self._pressure.apply(connection)
-        connection.watch()
+        if self._pressure.apply(connection):
+            connection.watch()
+        else:
+            peer = connection.peer
+            log.warning("peer %d at %s: dropped, %d bytes behind", peer.id, peer.address, connection.out_size)
+            self._close(connection)
 
     def _linger(self, connection: Connection) -> None:
         """Say that nothing more comes, and go on reading for a moment: closing with unread input resets the connection,

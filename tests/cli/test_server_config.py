@@ -92,6 +92,7 @@ def test_check_prints_what_can_be_read_again(lone_rig: Rig) -> None:
     ("options", "words"),
     [
         (("--output-low", "2M"), "--output-low is not below --output-high"),
+        (("--output-max", "1023K"), "--output-max is below --output-high"),
         (("--keepalive", "500ms"), "--keepalive is not between 1s and 32767s"),
         (("--keepalive", "10h"), "--keepalive is not between 1s and 32767s"),
         (("--max-line", "0"), "--max-line is not a size above 0: '0'"),

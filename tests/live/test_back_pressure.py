@@ -174,6 +174,102 @@ def test_one_slow_watcher_of_two_gets_everything_too(start: Start) -> None:
                     assert (number, body[len(handle) + 1 :][:6]) == (p.WORK_DATA, b"%06d" % n)
 
 
+def numbered(handle: bytes, count: int, size: int) -> list[bytes]:
+    """So many pieces of output, and the end."""
+    pieces = [req(p.WORK_DATA, handle, b"%06d" % n + b"x" * size) for n in range(count)]
+    return [*pieces, req(p.WORK_COMPLETE, handle, b"end")]
+
+
+def read_numbered(wire: Wire, handle: bytes, count: int) -> None:
+    """All of it, in order."""
+    for n in range(count):
+        number, body = wire.packet()
+        assert (number, body[len(handle) + 1 :][:6]) == (p.WORK_DATA, b"%06d" % n)
+    wire.expect(p.WORK_COMPLETE, handle, b"end")
+
+
+def test_a_watcher_that_does_not_read_starves_nobody_and_is_dropped(start: Start) -> None:
+    """The others get everything at their own pace, the server does not grow, and the log says who was dropped."""
+    server = start(out_max=4 * MIB, out_stall_s=0.2)
+    count, size = 2000, 65536
+    with server.connect() as worker, server.connect() as fast, server.connect(RECEIVE_BUFFER) as stuck:
+        worker.send(p.CAN_DO, b"f")
+        worker.expect_nothing()
+        handle = stuck.submit(b"f", b"", b"key")
+        assert fast.submit(b"f", b"", b"key") == handle
+        assert worker.grab()
+        before = server.rss()
+        with sending(worker, numbered(handle, count, size)):
+            read_numbered(fast, handle, count)
+        assert server.rss() - before < GROWTH_MAX
+        assert server.log().count("dropped, ") == 1
+        wait_until(lambda: len(fast.listing(b"workers")) == 2, what="only two are connected")
+
+
+def test_a_farm_watcher_that_does_not_read_is_waited_for(start: Start) -> None:
+    """It may be a pipe into a pager: it is paused for as long as that takes, and the others with it."""
+    server = start(out_max=2 * MIB, out_stall_s=0.05)
+    count, size = 400, 65536
+    with server.connect() as worker, server.connect() as fast, server.connect(RECEIVE_BUFFER) as pager:
+        pager.send(p.OPTION_REQ, b"farm-1")
+        pager.expect(p.OPTION_RES, b"farm-1")
+        worker.send(p.CAN_DO, b"f")
+        worker.expect_nothing()
+        handle = fast.submit(b"f", b"", b"key")
+        assert pager.submit(b"f", b"", b"key") == handle
+        assert worker.grab()
+        before = server.rss()
+        reading = threading.Thread(target=read_numbered, args=(fast, handle, count))
+        reading.start()
+        with sending(worker, numbered(handle, count, size)) as thread:
+            wait_until(Idle(server), what="the worker is held up")
+            assert thread.is_alive()
+            assert server.rss() - before < GROWTH_MAX
+            read_numbered(pager, handle, count)
+        reading.join(60)
+        assert not reading.is_alive()
+        assert "dropped" not in server.log()
+
+
+def test_watchers_that_are_merely_slow_are_waited_for(start: Start) -> None:
+    """Whoever reads at all, and whoever does not while nobody else does."""
+    server = start(out_max=2 * MIB)
+    count, size = 400, 65536
+    with server.connect() as worker, server.connect(RECEIVE_BUFFER) as one, server.connect(RECEIVE_BUFFER) as two:
+        worker.send(p.CAN_DO, b"f")
+        worker.expect_nothing()
+        handle = one.submit(b"f", b"", b"key")
+        assert two.submit(b"f", b"", b"key") == handle
+        assert worker.grab()
+        with sending(worker, numbered(handle, count, size)) as thread:
+            wait_until(Idle(server), what="the worker is held up")
+            assert thread.is_alive()
+            readers = [threading.Thread(target=read_numbered, args=(wire, handle, count)) for wire in (one, two)]
+            for reader in readers:
+                reader.start()
+            for reader in readers:
+                reader.join(60)
+                assert not reader.is_alive()
+        assert "dropped" not in server.log()
+
+
+def test_a_result_larger_than_the_limit_reaches_who_reads_slowly(start: Start) -> None:
+    """What one packet brings is not what a reader is dropped for, however many watch."""
+    server = start(out_max=MIB)
+    size = 32 * MIB
+    with server.connect() as worker, server.connect() as fast, server.connect(RECEIVE_BUFFER) as slow:
+        worker.send(p.CAN_DO, b"f")
+        worker.expect_nothing()
+        handle = slow.submit(b"f", b"", b"key")
+        assert fast.submit(b"f", b"", b"key") == handle
+        assert worker.grab()
+        with sending(worker, [req(p.WORK_DATA, handle, b"x" * size)]):
+            for wire in (fast, slow):
+                number, body = wire.packet()
+                assert (number, len(body)) == (p.WORK_DATA, len(handle) + 1 + size)
+        assert "dropped" not in server.log()
+
+
 def test_64_mib_through_the_whole_cycle(start: Start) -> None:
     server = start()
     payload = bytes(range(256)) * (64 * MIB // 256)

@@ -104,11 +104,11 @@ def test_a_peer_that_was_held_up_can_still_stall(ring: Ring) -> None:
         (connection,) = ring.server._connections.values()
         wire.raw(b"\0REQ" + struct.pack(">II", p.SUBMIT_JOB, 100))
         ring.loop.turn()
-        connection.waits_for.add(connection)
+        connection.held = True
         watchdog = ring.server._watchdog
         watchdog._stalling[connection] -= 1  # a long time ago
         watchdog._end_stalls()  # but it was held up
-        connection.waits_for.clear()
+        connection.held = False
         assert watchdog._stall_timer, "nobody looks at it any more"
         ring.loop.turn()  # as long as `stall_s`
         wire.expect_error(b"INVALID_PACKET")
