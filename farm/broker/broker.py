@@ -365,7 +365,8 @@ class Broker:
         for priority in (0, 1, 2):
             for function in peer.can_do:
                 if function.queued and function.queues[priority].live:
-                    peer.rotate(function)
+                    if len(peer.can_do) > 1:
+                        peer.rotate(function)
                     return function.take(priority)
         return None
 
@@ -433,7 +434,8 @@ class Broker:
         """Forget a job that has ended."""
         assert job.state in ENDED
         del self.jobs[job.handle]
-        self._stop_coalescing(job)
+        if job.key is not None:
+            self._stop_coalescing(job)
         for watcher in job.watchers:
             del watcher.watches[job.handle]
         job.watchers.clear()

@@ -92,8 +92,7 @@ class Peer:
 
     def rotate(self, function: Function) -> None:
         """Try `function` last from now on, so that no busy function starves the others."""
-        if len(self.can_do) > 1:
-            self.can_do[function] = self.can_do.pop(function)
+        self.can_do[function] = self.can_do.pop(function)
 
     def expect_late(self, handle: bytes) -> None:
         """Its time is up, and it does not know: reports on this job may still come."""

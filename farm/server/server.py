@@ -15,6 +15,7 @@ from logging import INFO, getLevelName, getLogger
 
 from farm.broker import dispatch
 from farm.broker.broker import About, Broker
+from farm.broker.dispatch import receive
 from farm.broker.effects import Effects, Note
 from farm.errors import PacketRefused
 from farm.loop import READ, WRITE, Loop, Timer
@@ -24,7 +25,7 @@ from farm.protocol.address import is_loopback
 from farm.protocol.decoder import Decoder
 from farm.protocol.limits import ARGUMENTS_MAX
 from farm.protocol.names import shown
-from farm.protocol.packets import response
+from farm.protocol.packets import TEXT, response
 from farm.server.config import LISTED_MAX, ServerConfig
 from farm.server.connection import Connection
 from farm.server.listener import listen
@@ -222,21 +223,21 @@ class Server:
             return
         sends = self._broker.effects.sends
         before = len(sends)
-        decoder, peer, now = connection.decoder, connection.peer, self._loop.now
+        broker, decoder, peer, now = self._broker, connection.decoder, connection.peer, self._loop.now
         audiences = self._pressure.audiences_before(connection)
         listed = 0
         decoded = decoder.feed(chunk)
         for number, body in decoded:
-            dispatch.receive(self._broker, peer, number, body, now)
-            if number == packets.TEXT:
+            receive(broker, peer, number, body, now)
+            if number == TEXT:
                 listed += len(sends[-1][1] or b"")
                 if listed > LISTED_MAX:
                     too_much = PacketRefused(b"ARGUMENT_TOO_LARGE", b"More answers at once than can be held")
-                    dispatch.refuse(self._broker, peer, too_much)
+                    dispatch.refuse(broker, peer, too_much)
                     break
         if decoder.failed:
             log.info("peer %d at %s: %s", peer.id, peer.address, decoder.failed)
-            dispatch.refuse(self._broker, peer, decoder.failed)
+            dispatch.refuse(broker, peer, decoder.failed)
         self._watchdog.came(connection, bool(decoded))
         sent = sends[before:]
         for id, _ in sent:
