@@ -253,15 +253,13 @@ static void park(int port, long workers, long functions, const char *prefix) {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     epoll_ctl(epoll, EPOLL_CTL_ADD, STDIN_FILENO, &event);
     struct epoll_event events[EVENTS];
-    for (bool said = false;;) {
-        int count = epoll_wait(epoll, events, EVENTS, -1);
-        if (!ready(count < 0 ? 0 : count, events)) return;
+    int count = 0;
+    for (bool said = false; ready(count < 0 ? 0 : count, events); count = epoll_wait(epoll, events, EVENTS, -1))
         if (load.asleep >= workers && !said) {
             puts("parked");
             fflush(stdout);
             said = true;
         }
-    }
 }
 
 static int compare(const void *left, const void *right) {

@@ -73,6 +73,8 @@ def parked(program: Path, server: Server, workers: int, functions: int) -> Itera
     argv = [program, str(server.port), "park", str(workers), str(functions), "parked-"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin and process.stdout
-        assert process.stdout.readline() == b"parked\n"
-        yield
-        process.stdin.close()
+        try:
+            assert process.stdout.readline() == b"parked\n"
+            yield
+        finally:
+            process.stdin.close()

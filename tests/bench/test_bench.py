@@ -57,6 +57,8 @@ def test_jobs_of_a_pipe_and_an_echo_are_done(program: Path, server: Server) -> N
 
 
 def test_parked_workers_do_their_share(program: Path, server: Server) -> None:
+    with load.parked(program, server, workers=0, functions=0):
+        assert not any(row.startswith(b"parked") for row in status(server))
     with load.parked(program, server, workers=4, functions=12):
         rows = status(server)
     assert [rows[b"parked-%d" % number] for number in range(12)] == [(0, 0, 1)] * 12
