@@ -80,8 +80,8 @@ def _by_workers(program: Path, directory: Path, say: Callable[[str], None], roun
             costs[workers].append(cost)
             say(f"echo with {workers} workers of one function: {cost:.1f} us/job")
     lines = [
-        "With as many workers as clients most find their next job when they ask; with more, every job wakes the one that has",
-        "slept longest, which is four packets more (NO_JOB, PRE_SLEEP, NOOP, GRAB_JOB), however many sleep.",
+        "With as many workers as clients most find their next job when they ask; with more, every job wakes the one",
+        "that has slept longest, which is four packets more (NO_JOB, PRE_SLEEP, NOOP, GRAB_JOB), however many sleep.",
         "",
     ]
     lines += ["| workers that sleep for one function | echo from 8 clients, us of CPU/job |", "|---|---|"]
