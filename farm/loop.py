@@ -1,4 +1,4 @@
-"""A small event loop over `selectors`: readiness callbacks, timers, signals, and a call at the end of each turn.
+"""A small event loop over epoll or poll: readiness callbacks, timers, signals, and a call at the end of each turn.
 
 The server and the worker are built on it. It is a loop of turns, which is what group commit wants: everything that was
 ready is handled, then `end_of_turn` runs once. Why not asyncio: `farm/decisions/0001-own-event-loop.md`.
@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import heapq
 import os
-import selectors
+import select
 import signal
 import time
 from collections.abc import Callable
 from types import FrameType
 
-READ = selectors.EVENT_READ
-WRITE = selectors.EVENT_WRITE
+READ = select.POLLIN  # epoll has the same numbers
+WRITE = select.POLLOUT
+
+_READY = READ | WRITE
+_EPOLL = hasattr(select, "epoll")  # Linux
+_UNIT_S = 1.0 if _EPOLL else 0.001  # of the time that is waited: poll wants milliseconds
 
 SLEEP_MAX_S = 86400.0  # select cannot wait for longer than some weeks; waking once a day for nothing costs nothing
 
@@ -41,8 +45,8 @@ class Loop:
     """Everything that a single-threaded daemon waits for. Times are `time.monotonic()` in seconds."""
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._calls: dict[int, Callable[[int], None]] = {}
+        self._poll = select.epoll() if _EPOLL else select.poll()
+        self._calls: dict[int, tuple[int, Callable[[int], None]]] = {}  # by descriptor: what is waited for, and who
         self._timers: list[Timer] = []
         self._signals: dict[int, Callable[[], None]] = {}
         self._wake_read = self._wake_write = -1
@@ -52,17 +56,17 @@ class Loop:
 
     def watch(self, fd: int, events: int, call: Callable[[int], None]) -> None:
         """Call `call(ready events)` whenever `fd` is ready for one of `events`; 0 stops watching."""
-        known = self._calls.get(fd)
+        known = fd in self._calls
         if not events:
             if known:
                 del self._calls[fd]
-                self._selector.unregister(fd)
+                self._poll.unregister(fd)
             return
-        self._calls[fd] = call
+        self._calls[fd] = events, call
         if known:
-            self._selector.modify(fd, events)
+            self._poll.modify(fd, events)
         else:
-            self._selector.register(fd, events)
+            self._poll.register(fd, events)
 
     def call_at(self, due: float, call: Callable[[], None]) -> Timer:
         """Call once when the monotonic clock reaches `due`."""
@@ -97,18 +101,20 @@ class Loop:
 
     def turn(self) -> None:
         """Wait for something, handle everything that is ready, then end the turn."""
-        ready = self._selector.select(self._timeout())
+        ready = self._poll.poll(self._timeout())
         self.now = now = time.monotonic()
-        for key, events in ready:
+        for fd, events in ready:
             # An earlier callback of this turn may have closed the descriptor, or even reused it; callbacks therefore
             # bear to find that nothing is ready after all.
-            handle = self._calls.get(key.fd)
-            if handle:
-                handle(events)
+            known = self._calls.get(fd)
+            if known:
+                wanted, call = known
+                # What is broken is ready for everything: the system's error comes with the next read or write.
+                call(events & wanted if events <= _READY else wanted)
         while self._timers and self._timers[0].due <= now:
-            call = heapq.heappop(self._timers).call
-            if call:
-                call()
+            due = heapq.heappop(self._timers).call
+            if due:
+                due()
         self.end_of_turn()
 
     def close(self) -> None:
@@ -119,14 +125,15 @@ class Loop:
             os.close(self._wake_write)
         for number in self._signals:
             signal.signal(number, signal.SIG_DFL)
-        self._selector.close()
+        if isinstance(self._poll, select.epoll):
+            self._poll.close()
 
     def _timeout(self) -> float | None:
         while self._timers and self._timers[0].call is None:
             heapq.heappop(self._timers)
         if not self._timers:
             return None
-        return min(max(0.0, self._timers[0].due - time.monotonic()), SLEEP_MAX_S)
+        return min(max(0.0, self._timers[0].due - time.monotonic()), SLEEP_MAX_S) / _UNIT_S
 
     def _signalled(self, events: int) -> None:
         for number in os.read(self._wake_read, 4096):

@@ -390,7 +390,7 @@ class Broker:
 
     def grab(self, peer: Peer, now: float) -> Job | None:
         """The next job for this worker: the highest priority of any of its functions, functions taking turns."""
-        woken_for = self._awake(peer)
+        woken_for = self._awake(peer) if peer.asleep or peer.woken_for is not None else None
         job = None if self.stopping else self._take(peer)
         if woken_for is not None:
             self._wake(woken_for, now)  # where it took another job than the one it was woken for
@@ -405,7 +405,8 @@ class Broker:
         timeout_s = peer.can_do.get(job.function, 0.0)
         if timeout_s:
             self.timeouts.set(job, now + timeout_s)
-        self._note("started", job, shown(peer.client_id))
+        if self.narrate:
+            self._note("started", job, shown(peer.client_id))
         return job
 
     def _take(self, peer: Peer) -> Job | None:
@@ -413,15 +414,16 @@ class Broker:
             return self._take_by_registration(peer)
         for priority in (0, 1, 2):
             for function in peer.can_do:
-                if function.queued and function.queues[priority]:
-                    peer.rotate(function)
+                if function.queued and function.queues[priority].live:
+                    if len(peer.can_do) > 1:
+                        peer.rotate(function)
                     return function.take(priority)
         return None
 
     def _take_by_registration(self, peer: Peer) -> Job | None:
         for function in reversed(peer.can_do):  # gearmand puts what was registered last first
             for priority in (0, 1, 2):
-                if function.queued and function.queues[priority]:
+                if function.queued and function.queues[priority].live:
                     return function.take(priority)
         return None
 
@@ -486,14 +488,15 @@ class Broker:
         del self.jobs[job.handle]
         if not self.jobs:
             self.jobs.clear()  # a dict stays as large as it once was: 40 MB after a million jobs
-        self._stop_coalescing(job)
+        if job.key is not None:
+            self._stop_coalescing(job)
         for watcher in job.watchers:
             del watcher.watches[job.handle]
         job.watchers.clear()
         if job.background:
             self._end(job, job.state, now)
-        took = f"{now - job.started_at:.3f}s" if job.started_at else "never ran"
-        self._note(outcome, job, took)
+        if self.narrate:
+            self._note(outcome, job, f"{now - job.started_at:.3f}s" if job.started_at else "never ran")
 
     def _end(self, job: Job, outcome: str, now: float) -> None:
         """The journal need not run a background job again."""

@@ -34,7 +34,8 @@ class Deadlines:
 
     def drop(self, job: Job) -> None:
         """Nothing is due for the job any more."""
-        self._due.pop(job.id, None)
+        if self._due.pop(job.id, None) is None:
+            return
         if len(self._heap) > COMPACT_MIN and len(self._due) < len(self._heap) // 2:
             self._heap = [(due, id) for id, (due, _) in self._due.items()]
             heapq.heapify(self._heap)

@@ -25,18 +25,17 @@ def receive(broker: Broker, peer: Peer, number: int, body: bytes, now: float) ->
     if peer.refused:
         return  # its connection closes: it would never hear what came of this
     try:
-        if number == packets.TEXT:
-            admin.answer(broker, peer, body, now)
-            return
-        if number == packets.MISDIRECTED:
-            raise PacketRefused(b"INVALID_MAGIC", b"Request magic expected", close=False)
-        if number in _RELAYED:
-            _relayed(broker, peer, number, body, now)
-            return
         handler = _HANDLERS.get(number)
-        if handler is None:
+        if handler is not None:
+            handler(broker, peer, split(KINDS[number], body), now)
+        elif number in _RELAYED:
+            _relayed(broker, peer, number, body, now)
+        elif number == packets.TEXT:
+            admin.answer(broker, peer, body, now)
+        elif number == packets.MISDIRECTED:
+            raise PacketRefused(b"INVALID_MAGIC", b"Request magic expected", close=False)
+        else:
             raise PacketRefused(b"INVALID_COMMAND", b"Command not expected", close=False)
-        handler(broker, peer, split(KINDS[number], body), now)
     except PacketRefused as refused:
         refuse(broker, peer, refused)
 
@@ -259,7 +258,8 @@ def _relayed(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -
         body = handle
     elif len(body) > len(handle) + 1:
         job.streamed = True
-    broker.relay(job, _packet(number, body))
+    if job.watchers:
+        broker.relay(job, _packet(number, body))
     if job.background and broker.rules.result_max:
         _remember(broker, job, number, body[len(handle) + 1 :])
     if number == packets.WORK_COMPLETE or number == packets.WORK_FAIL:

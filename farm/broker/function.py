@@ -19,30 +19,31 @@ class JobQueue:
 
     A job removed from the middle stays behind as a tombstone (its state is no longer QUEUED) until the head reaches it
     or until tombstones are the larger half; so removal costs O(1) on average and the memory is bounded.
+    live: how many jobs there are without the tombstones.
     """
 
-    __slots__ = ("_jobs", "_live")
+    __slots__ = ("_jobs", "live")
 
     def __init__(self) -> None:
         self._jobs: deque[Job] = deque()
-        self._live = 0
+        self.live = 0
 
     def __len__(self) -> int:
-        return self._live
+        return self.live
 
     def push(self, job: Job) -> None:
         """Last in line."""
         self._jobs.append(job)
-        self._live += 1
+        self.live += 1
 
     def push_front(self, job: Job) -> None:
         """First in line: a job whose worker was lost has waited already."""
         self._jobs.appendleft(job)
-        self._live += 1
+        self.live += 1
 
     def pop(self) -> Job:
         """The job that has waited longest; the queue must not be empty."""
-        self._live -= 1
+        self.live -= 1
         while True:
             job = self._jobs.popleft()
             if job.state == QUEUED:
@@ -51,8 +52,8 @@ class JobQueue:
     def discard(self, job: Job) -> None:
         """Take out a job that has just left the state QUEUED for good."""
         assert job.state != QUEUED
-        self._live -= 1
-        if len(self._jobs) > COMPACT_MIN and self._live < len(self._jobs) // 2:
+        self.live -= 1
+        if len(self._jobs) > COMPACT_MIN and self.live < len(self._jobs) // 2:
             self._jobs = deque(job for job in self._jobs if job.state == QUEUED)
 
     def waiting(self) -> list[Job]:

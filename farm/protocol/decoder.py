@@ -6,6 +6,8 @@ that spans chunks is collected in one growing buffer, so that no input, however 
 
 from __future__ import annotations
 
+import struct
+
 from farm.errors import PacketRefused
 from farm.protocol.limits import (
     HEADER_SIZE,
@@ -17,6 +19,8 @@ from farm.protocol.packets import BULKY, KINDS, MISDIRECTED, REQUEST, RESPONSE, 
 
 Packet = tuple[int, bytes]
 
+_unpack_header = struct.Struct(">4sII").unpack_from
+
 
 class Decoder:
     """Turns a byte stream into (number, body) pairs; number is TEXT for a line and MISDIRECTED for the wrong magic.
@@ -26,7 +30,18 @@ class Decoder:
     next packet's start.
     """
 
-    __slots__ = ("_body", "_line_max", "_magic", "_missing", "_number", "_other", "_payload_max", "_tail", "failed")
+    __slots__ = (
+        "_body",
+        "_line_max",
+        "_magic",
+        "_number",
+        "_other",
+        "_payload_max",
+        "_tail",
+        "_unquestioned_max",
+        "failed",
+        "missing",
+    )
 
     def __init__(
         self, magic: bytes = REQUEST, payload_max: int = PAYLOAD_PACKET_MAX, line_max: int = TEXT_LINE_MAX
@@ -34,17 +49,18 @@ class Decoder:
         self._magic = magic
         self._other = RESPONSE if magic == REQUEST else REQUEST
         self._payload_max = payload_max
+        self._unquestioned_max = min(payload_max, SMALL_PACKET_MAX)  # the size that any packet may have
         self._line_max = line_max
         self._tail = b""  # less than a header, or less than a line
         self._body = bytearray()  # of the packet that is being received
-        self._missing = 0  # bytes that `_body` still lacks
+        self.missing = 0  # bytes that the body of the packet that is being received still lacks
         self._number = 0
         self.failed: PacketRefused | None = None
 
     @property
     def inside_packet(self) -> bool:
         """Whether the stream stopped in the middle of something."""
-        return bool(self._missing or self._tail)
+        return bool(self.missing or self._tail)
 
     @property
     def buffered(self) -> int:
@@ -56,7 +72,7 @@ class Decoder:
         packets: list[Packet] = []
         if self.failed:
             return packets
-        if self._missing:
+        if self.missing:
             used = self._fill(chunk, packets)
             if used == len(chunk):
                 return packets
@@ -72,16 +88,17 @@ class Decoder:
 
     def _fill(self, chunk: bytes, packets: list[Packet]) -> int:
         """Add to the unfinished body; returns how many bytes of the chunk belonged to it."""
-        used = min(self._missing, len(chunk))
+        used = min(self.missing, len(chunk))
         self._body += chunk if used == len(chunk) else chunk[:used]
-        self._missing -= used
-        if not self._missing:
+        self.missing -= used
+        if not self.missing:
             packets.append((self._number, bytes(self._body)))
             self._body = bytearray()
         return used
 
     def _cut(self, chunk: bytes, packets: list[Packet]) -> None:
         position, size = 0, len(chunk)
+        magic, unquestioned_max = self._magic, self._unquestioned_max
         while position < size:
             if chunk[position]:
                 end = chunk.find(b"\n", position, position + self._line_max)
@@ -96,12 +113,14 @@ class Decoder:
                 self._check_magic(chunk[position : position + 4])
                 self._tail = chunk[position:]
                 return
-            number, length = self._header(chunk, position)
+            found, number, length = _unpack_header(chunk, position)
+            if found != magic or number not in KINDS or length > unquestioned_max:
+                number = self._question(found, number, length)
             position = start + length
             if position > size:
                 self._number = number
                 self._body += chunk[start:]
-                self._missing = position - size
+                self.missing = position - size
                 return
             packets.append((number, chunk[start:position]))
 
@@ -115,11 +134,9 @@ class Decoder:
         if not (self._magic.startswith(start) or self._other.startswith(start)):
             raise PacketRefused(b"INVALID_MAGIC", b"Not a Gearman packet")
 
-    def _header(self, chunk: bytes, position: int) -> tuple[int, int]:
-        magic = chunk[position : position + 4]
+    def _question(self, magic: bytes, number: int, length: int) -> int:
+        """A header that is not plainly good: refused, or the number that its packet counts as."""
         self._check_magic(magic)
-        number = int.from_bytes(chunk[position + 4 : position + 8], "big")
-        length = int.from_bytes(chunk[position + 8 : position + 12], "big")
         if number not in KINDS:
             raise PacketRefused(b"INVALID_COMMAND", b"Unknown packet type %d" % number)
         limit = self._payload_max if number in BULKY else SMALL_PACKET_MAX
@@ -127,4 +144,4 @@ class Decoder:
             raise PacketRefused(
                 b"ARGUMENT_TOO_LARGE", b"%s of %d bytes: at most %d" % (KINDS[number].name.encode(), length, limit)
             )
-        return (number if magic == self._magic else MISDIRECTED), length
+        return number if magic == self._magic else MISDIRECTED

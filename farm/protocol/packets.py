@@ -72,9 +72,10 @@ CLIENT, WORKER, ANY, SERVER = "client", "worker", "any", "server"
 
 
 class Kind:
-    """One row of the table. `args` are names, for documents and errors; only their count matters on the wire."""
+    """One row of the table. `args` are names, for documents and errors; only their count matters on the wire.
+    parts: how many a body has, the data included."""
 
-    __slots__ = ("args", "data", "name", "number", "sender")
+    __slots__ = ("args", "data", "name", "number", "parts", "sender")
 
     def __init__(self, number: int, name: str, sender: str, args: str = "", data: bool = False) -> None:
         self.number = number
@@ -82,6 +83,7 @@ class Kind:
         self.sender = sender
         self.args = tuple(args.split())
         self.data = data
+        self.parts = len(self.args) + data
 
 
 _TABLE = (
@@ -145,36 +147,36 @@ BULKY = frozenset(
     kind.number for kind in _TABLE if kind.data and kind.name.startswith(("SUBMIT_", "WORK_", "JOB_ASSIGN"))
 )
 
-_header = struct.Struct(">4sII")
+_pack_header = struct.Struct(">4sII").pack
 
 
 def header(magic: bytes, number: int, length: int) -> bytes:
     """The 12 bytes in front of a body of `length` bytes."""
-    return _header.pack(magic, number, length)
+    return _pack_header(magic, number, length)
 
 
 def request(number: int, *parts: bytes) -> bytes:
     """A whole packet to a server; the last part is the data where the packet's kind has data."""
     body = b"\0".join(parts)
-    return _header.pack(REQUEST, number, len(body)) + body
+    return _pack_header(REQUEST, number, len(body)) + body
 
 
 def response(number: int, *parts: bytes) -> bytes:
     """A whole packet from a server; the last part is the data where the packet's kind has data."""
     body = b"\0".join(parts)
-    return _header.pack(RESPONSE, number, len(body)) + body
+    return _pack_header(RESPONSE, number, len(body)) + body
 
 
 def with_data(magic: bytes, number: int, args: tuple[bytes, ...], data: bytes) -> tuple[bytes, ...]:
     """A packet that ends in data, as one piece, or as two when the data is too large to be worth a copy."""
     head = b"\0".join(args) + b"\0" if args else b""
-    head = _header.pack(magic, number, len(head) + len(data)) + head
+    head = _pack_header(magic, number, len(head) + len(data)) + head
     return (head + data,) if len(data) <= JOIN_MAX else (head, data)
 
 
 def split(kind: Kind, body: bytes) -> list[bytes]:
     """A body's arguments, then its data where the kind has data. Raises PacketRefused when an argument is missing."""
-    wanted = len(kind.args) + kind.data
+    wanted = kind.parts
     if not wanted:
         return []  # gearmand ignores a body that should not be there, so clients may send one
     parts = body.split(b"\0", wanted - 1)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections import deque
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from farm.loop import READ, WRITE
+from farm.protocol.limits import JOIN_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,14 +49,14 @@ class Connection:
         self._loop = loop
         self._out: deque[bytes | memoryview] = deque()
         self._watching = 0
-        self._call: Callable[[Connection, int], None] | None = None
+        self._ready: Callable[[int], None] = _not_started
 
     def __repr__(self) -> str:
         return f"<Connection {self.peer.id} fd {self.sock.fileno()}>"
 
     def start(self, call: Callable[[Connection, int], None]) -> None:
         """From now on `call(self, events)` is called whenever there is something to read or room to write."""
-        self._call = call
+        self._ready = partial(call, self)
         self.watch()
 
     def watch(self) -> None:
@@ -65,14 +68,10 @@ class Connection:
             self._watching = wanted
             self._loop.watch(self.sock.fileno(), wanted, self._ready)
 
-    def _ready(self, events: int) -> None:
-        assert self._call
-        self._call(self, events)
-
     def read(self) -> bytes | None:
         """What has come in: b"" when nothing has, None when the other side has closed or the connection broke."""
         try:
-            chunk = self.sock.recv(READ_SIZE_BULK if self.decoder.buffered > READ_SIZE else READ_SIZE)
+            chunk = self.sock.recv(READ_SIZE_BULK if self.decoder.missing > READ_SIZE else READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return b""
         except OSError:
@@ -101,9 +100,11 @@ class Connection:
         """Hand the system as much as it takes. A broken connection drops what is left and is `gone`."""
         sent = 0
         while self._out:
-            pieces = [self._out[index] for index in range(min(len(self._out), WRITE_PIECES))]
             try:
-                sent = self.sock.sendmsg(pieces)
+                if self.out_size <= JOIN_MAX:
+                    sent = self.sock.send(b"".join(self._out))
+                else:
+                    sent = self.sock.sendmsg(list(islice(self._out, WRITE_PIECES)))
             except (BlockingIOError, InterruptedError):
                 break
             except OSError:
@@ -118,6 +119,10 @@ class Connection:
             self.blocked_since = self._loop.now
 
     def _sent(self, size: int) -> None:
+        if size == self.out_size:
+            self._out.clear()
+            self.out_size = 0
+            return
         self.out_size -= size
         while size:
             first = self._out.popleft()
@@ -131,4 +136,9 @@ class Connection:
         if self._watching:
             self._loop.watch(self.sock.fileno(), 0, self._ready)
             self._watching = 0
+        self._ready = _not_started  # it refers to this connection, which would wait for the garbage collector
         self.sock.close()
+
+
+def _not_started(events: int) -> None:
+    raise AssertionError("nobody watches this connection yet")

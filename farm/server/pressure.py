@@ -15,11 +15,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from farm.protocol.limits import JOIN_MAX
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from farm.broker.peer import Peer
     from farm.loop import Loop, Timer
     from farm.server.config import ServerConfig
     from farm.server.connection import Audience, Connection
+    from farm.server.promises import Send
+
+FEW = 4  # small packets: they alone, some 64 KB, cannot put a reader behind that has read everything
 
 
 def audiences(peer: Peer) -> list[Audience]:
@@ -34,15 +41,23 @@ class Pressure:
         self._config = config
         self._connections = connections
         self._loop = loop
+        self._late: set[Connection] = set()  # readers that are too far behind
         self._held: set[Connection] = set()
         self._timer: Timer | None = None  # while anybody is held, for those whom it is held for may read no more
 
-    def hold_back(self, sender: Connection, before: list[Audience], sent_to: set[int]) -> None:
+    def audiences_before(self, sender: Connection) -> list[Audience]:
+        """For `hold_back`; empty when nobody at all is too far behind."""
+        return audiences(sender.peer) if self._late else []
+
+    def hold_back(self, sender: Connection, before: list[Audience], sends: Sequence[Send]) -> None:
         """Stop reading from a connection while a reader of what it sends is too far behind (checked after the turn).
 
         before: who waited for its jobs before this turn. One result may wait for its reader while the worker goes on
         to the next job; for a reader that was too far behind before, the worker waits, or results pile up.
         """
+        sent_to = self._at_risk(sends)
+        if not sent_to:
+            return
         feeds: dict[int, tuple[Audience, ...]] = {}
         for audience in audiences(sender.peer):
             for peer in audience:
@@ -57,16 +72,32 @@ class Pressure:
             if found or reader is sender:
                 reader.holds_up[sender] = found
 
+    def _at_risk(self, sends: Sequence[Send]) -> set[int]:
+        """Who may be too far behind once this is sent: not who has read everything and is sent little."""
+        if len(sends) > FEW:
+            return {id for id, _ in sends}
+        found: set[int] = set()
+        for id, packet in sends:
+            reader = self._connections.get(id)
+            size = JOIN_MAX + 1 if isinstance(packet, int) else len(packet or b"")  # a payload that is still to be read
+            if reader is not None and (reader.out_size or size > JOIN_MAX):
+                found.add(id)
+        return found
+
     def apply(self, reader: Connection) -> bool:
         """After bytes went out to `reader`, or did not: hold up those who feed it, or let them go on. False: it has to
         be dropped, because somebody feeds it who cannot be held up for it."""
         if reader.out_size > self._config.out_high:
+            self._late.add(reader)
             for sender, found in reader.holds_up.items():
                 sender.waits_for[reader] = found
                 self._update(sender)
             if reader.late > self._config.out_max:
                 return all(sender.held for sender in reader.holds_up)
-        elif reader.out_size <= self._config.out_low:
+            return True
+        if self._late:
+            self._late.discard(reader)
+        if reader.holds_up and reader.out_size <= self._config.out_low:
             self.release(reader)
         return True
 
@@ -81,6 +112,7 @@ class Pressure:
     def forget(self, connection: Connection) -> None:
         """It closes: it holds nobody up, and waits for nobody."""
         self.release(connection)
+        self._late.discard(connection)
         self._held.discard(connection)
         for reader in connection.waits_for:
             reader.holds_up.pop(connection, None)

@@ -17,6 +17,7 @@ from logging import INFO, getLevelName, getLogger
 
 from farm.broker import dispatch
 from farm.broker.broker import About, Broker
+from farm.broker.dispatch import receive
 from farm.broker.effects import Effects, Expire, Note
 from farm.errors import PacketRefused
 from farm.loop import READ, WRITE, Loop, Timer
@@ -26,14 +27,14 @@ from farm.protocol.address import is_loopback
 from farm.protocol.decoder import Decoder
 from farm.protocol.limits import ARGUMENTS_MAX
 from farm.protocol.names import shown
-from farm.protocol.packets import response
+from farm.protocol.packets import TEXT, response
 from farm.server.config import LISTED_MAX, ServerConfig
 from farm.server.connection import Connection
 from farm.server.door import Door
 from farm.server.heartbeat import Heartbeats
 from farm.server.journal import Journal
 from farm.server.logs import NOTICE
-from farm.server.pressure import Pressure, audiences
+from farm.server.pressure import Pressure
 from farm.server.promises import Promises, Send
 from farm.server.watchdog import Watchdog
 from farm.store.contract import Store, StoreError
@@ -75,6 +76,7 @@ class Server:
         self._connections: dict[int, Connection] = {}
         self._next_peer = 1
         self._limit = config.connection_limit()
+        self._workers: list[Connection] = []  # of this turn, to be read from when all others were
         self._touched: dict[Connection, None] = {}  # to be looked after at the end of the turn
         self._pressure = Pressure(config, self._connections, loop)
         self._watchdog = Watchdog(config, loop, self._refuse)
@@ -196,7 +198,10 @@ class Server:
 
     def _ready(self, connection: Connection, events: int) -> None:
         if events & READ:
-            self._receive(connection)
+            if connection.peer.can_do:
+                self._workers.append(connection)
+            else:
+                self._receive(connection)
         if events & WRITE:
             connection.flush()
             self._touched[connection] = None
@@ -211,28 +216,31 @@ class Server:
         self._read_clocks()
         sends = self._broker.effects.sends
         before = len(sends)
-        decoder, peer, now = connection.decoder, connection.peer, self._loop.now
-        before_jobs = audiences(peer)
+        broker, decoder, peer, now = self._broker, connection.decoder, connection.peer, self._loop.now
+        audiences = self._pressure.audiences_before(connection)
         listed = 0
         connection.heard_at = now
         decoded = decoder.feed(chunk)
         for number, body in decoded:
-            dispatch.receive(self._broker, peer, number, body, now)
-            if number == packets.TEXT:
+            receive(broker, peer, number, body, now)
+            if number == TEXT:
                 answer = sends[-1][1]
                 listed += len(answer) if isinstance(answer, bytes) else 0
                 if listed > LISTED_MAX:
                     too_much = PacketRefused(b"ARGUMENT_TOO_LARGE", b"More answers at once than can be held")
-                    dispatch.refuse(self._broker, peer, too_much)
+                    dispatch.refuse(broker, peer, too_much)
                     break
         if decoder.failed:
             log.info("peer %d at %s: %s", peer.id, peer.address, decoder.failed)
-            dispatch.refuse(self._broker, peer, decoder.failed)
+            dispatch.refuse(broker, peer, decoder.failed)
         self._watchdog.came(connection, bool(decoded))
-        sent_to = {sends[index][0] for index in range(before, len(sends))}
-        if peer.id not in sent_to:
+        sent = sends[before:]
+        for id, _ in sent:
+            if id == peer.id:
+                break
+        else:
             connection.acknowledge()
-        self._pressure.hold_back(connection, before_jobs, sent_to)
+        self._pressure.hold_back(connection, audiences, sent)
 
     def _lost(self, connection: Connection) -> None:
         """The other side has closed. What it was sent before (the answer to `echo status | nc`) may still be read."""
@@ -267,7 +275,16 @@ class Server:
 
     # -- the end of a turn
 
+    def _receive_from_workers(self) -> None:
+        """After everybody else, so that a worker that asks for a job finds those that came in the same turn, and need
+        not be sent to sleep and woken for them."""
+        workers, self._workers = self._workers, []
+        for connection in workers:
+            if connection.peer.id in self._connections:
+                self._receive(connection)
+
     def _end_turn(self) -> None:
+        self._receive_from_workers()
         self._read_clocks()
         self._broker.tick(self._loop.now)
         broker = self._broker

@@ -44,7 +44,8 @@ class Watchdog:
         that is large and on its way counts as much."""
         if self._mute and (whole or connection.decoder.buffered > SMALL_PACKET_MAX):
             self._mute.pop(connection, None)
-        self._stalling.pop(connection, None)
+        if self._stalling:
+            self._stalling.pop(connection, None)
         if connection.decoder.inside_packet and not connection.closing:
             self._stalling[connection] = self._loop.now
             if not self._stall_timer:

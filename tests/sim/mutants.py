@@ -66,7 +66,7 @@ def hunt(mutant: Mutant, check: bool, seeds: int = SEEDS, steps: int = STEPS) ->
 
 
 def _pop_last(queue: JobQueue) -> Job:
-    queue._live -= 1
+    queue.live -= 1
     while True:
         job = queue._jobs.pop()
         if job.state == QUEUED:
@@ -76,7 +76,7 @@ def _pop_last(queue: JobQueue) -> Job:
 def _take_by_function(broker: Broker, peer: Peer) -> Job | None:
     for function in peer.can_do:
         for priority in (0, 1, 2):
-            if function.queues[priority]:
+            if function.queues[priority].live:
                 peer.rotate(function)
                 return function.take(priority)
     return None
@@ -427,7 +427,7 @@ def _drop_with_jobs(broker: Broker, function: Function) -> bool:
 def _take_in_order(broker: Broker, peer: Peer) -> Job | None:
     for function in peer.can_do:
         for priority in (0, 1, 2):
-            if function.queues[priority]:
+            if function.queues[priority].live:
                 return function.take(priority)
     return None
 

@@ -11,12 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import farm.loop
 from farm.loop import READ, WRITE, Loop
 
 
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    """A loop; its descriptors and signal handlers are given back."""
+@pytest.fixture(params=["epoll", "poll"])
+def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
+    """A loop, also as it is where there is no epoll; its descriptors and signal handlers are given back."""
+    if request.param == "poll":
+        monkeypatch.setattr(farm.loop, "_EPOLL", False)
+        monkeypatch.setattr(farm.loop, "_UNIT_S", 0.001)
     loop = Loop()
     yield loop
     loop.close()

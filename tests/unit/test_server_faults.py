@@ -238,3 +238,17 @@ def test_a_turn_that_was_held_up_gives_no_job_before_its_time(ring: Ring) -> Non
     ring.loop.now = time.monotonic() - 100
     ring.server._end_turn()
     assert abs(ring.server._broker.wall_offset - (time.time() - time.monotonic())) < 50
+
+
+def test_a_worker_is_given_what_came_in_the_same_turn(patient: Ring) -> None:
+    """Whoever was ready first: workers are read from last, so none is sent to sleep while a job has come already."""
+    with patient.connect() as worker, patient.connect() as client:
+        worker.send(p.CAN_DO, b"f")
+        patient.loop.turn()
+        worker.send(p.GRAB_JOB)
+        client.send(p.SUBMIT_JOB, b"f", b"", b"payload")
+        patient.loop.turn()
+        assert worker.packet()[0] == p.JOB_ASSIGN
+        client.send(p.SUBMIT_JOB, b"f", b"", b"")
+        patient.loop.turn()
+        assert [client.packet()[0] for _ in range(2)] == [p.JOB_CREATED] * 2

@@ -1,0 +1,42 @@
+"""RESULTS.md: a section for each part of the benchmarks, replaced when that part was measured again."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+FILE = Path(__file__).with_name("RESULTS.md")
+_HEAD = """# Measured
+
+By `bin/bench --write`, which replaces the sections of the parts that it measured. How it is measured: tests/bench."""
+
+
+def write(title: str, command: str, text: str, file: Path = FILE) -> None:
+    """Put a section in the place of the one with the same title, or at the end."""
+    old = file.read_text() if file.exists() else _HEAD
+    head, *sections = old.rstrip("\n").split("\n\n## ")
+    section = f"{title}\n\n`{command}`, {_machine()}.\n\n{text}"
+    titles = [one.partition("\n")[0] for one in sections]
+    if title in titles:
+        sections[titles.index(title)] = section
+    else:
+        sections.append(section)
+    file.write_text("\n\n## ".join([head, *sections]) + "\n")
+
+
+def _machine() -> str:
+    """What of it matters to a result, and nothing that says whose it is."""
+    words = [f"{os.cpu_count()} processors ({platform.machine()})", f"Python {platform.python_version()}"]
+    words.append(datetime.datetime.now(tz=datetime.UTC).date().isoformat())
+    return ", ".join(words)
+
+
+def gearmand_version() -> str:
+    """As it says itself."""
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    done = subprocess.run(["gearmand", "--version"], env={"PATH": path}, capture_output=True, text=True, check=False)
+    words = done.stdout.split()
+    return words[1] if len(words) > 1 else "unknown"
