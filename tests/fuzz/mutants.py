@@ -13,14 +13,12 @@ from farm.protocol.packets import KINDS, Kind
 from tests.sim.mutants import MUTANTS as BROKEN_RULES
 from tests.sim.mutants import Mutant
 
-_header = Decoder._header
+_question = Decoder._question
 CHANGES = admin._CHANGES
 
 
-def _header_of_any_length(decoder: Decoder, chunk: bytes, position: int) -> tuple[int, int]:
-    size = int.from_bytes(chunk[position + 8 : position + 12], "big")
-    number, _ = _header(decoder, chunk[: position + 8] + bytes(4) + chunk[position + 12 :], position)
-    return number, size
+def _question_any_length(decoder: Decoder, magic: bytes, number: int, length: int) -> int:
+    return _question(decoder, magic, number, 0)
 
 
 def _keep_any_line(decoder: Decoder, line: bytes) -> None:
@@ -28,10 +26,10 @@ def _keep_any_line(decoder: Decoder, line: bytes) -> None:
 
 
 def _fill_by_copying(decoder: Decoder, chunk: bytes, packets: list[Packet]) -> int:
-    used = min(decoder._missing, len(chunk))
+    used = min(decoder.missing, len(chunk))
     decoder._body = bytearray(bytes(decoder._body) + chunk[:used])
-    decoder._missing -= used
-    if not decoder._missing:
+    decoder.missing -= used
+    if not decoder.missing:
         packets.append((decoder._number, bytes(decoder._body)))
         decoder._body = bytearray()
     return used
@@ -39,9 +37,9 @@ def _fill_by_copying(decoder: Decoder, chunk: bytes, packets: list[Packet]) -> i
 
 def _fill_greedily(decoder: Decoder, chunk: bytes, packets: list[Packet]) -> int:
     """What comes after the packet in the same chunk is lost."""
-    decoder._body += chunk[: decoder._missing]
-    decoder._missing -= min(decoder._missing, len(chunk))
-    if not decoder._missing:
+    decoder._body += chunk[: decoder.missing]
+    decoder.missing -= min(decoder.missing, len(chunk))
+    if not decoder.missing:
         packets.append((decoder._number, bytes(decoder._body)))
         decoder._body = bytearray()
     return len(chunk)
@@ -72,7 +70,7 @@ class Hunt(NamedTuple):
 
 
 HUNTS = (
-    Hunt("decoder", Mutant("no length check", ((Decoder, "_header", _header_of_any_length),))),
+    Hunt("decoder", Mutant("no length check", ((Decoder, "_question", _question_any_length),))),
     Hunt("decoder", Mutant("a line without a limit", ((Decoder, "_keep_line", _keep_any_line),))),
     Hunt("decoder", Mutant("a body collected by copying", ((Decoder, "_fill", _fill_by_copying),))),
     Hunt("decoder", Mutant("bytes behind a body are lost", ((Decoder, "_fill", _fill_greedily),))),
