@@ -149,7 +149,7 @@ def finish_all(server: Running, result: bytes = bytes(20_000)) -> dict[bytes, by
     return done
 
 
-def test_a_full_disk_takes_no_new_jobs_and_lets_the_others_end(disk: SmallDisk) -> None:
+def test_loss_I_a_full_disk_takes_no_new_jobs_and_lets_the_others_end(disk: SmallDisk) -> None:
     server = disk.server()
     with connected(server) as client:
         acknowledged = submit_all(client, JOBS)
