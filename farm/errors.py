@@ -32,7 +32,7 @@ EXIT_MEANINGS = {
     EXIT_UNAVAILABLE: "no server answers, the server went away, the address is taken, or no worker (--no-wait)",
     EXIT_INTERNAL: "a bug in farm; FARM_DEBUG=1 shows where",
     EXIT_CANNOT_CREATE: "an output or log file cannot be written",
-    EXIT_TRY_AGAIN: "try again: the queue is full, or the job was restarted after part of its output had gone out",
+    EXIT_TRY_AGAIN: "try again: queue or disk is full, or the job was restarted after part of its output had gone out",
     EXIT_PROTOCOL: "the other side does not speak Gearman, or broke its rules",
     EXIT_NO_PERMISSION: "an address other than loopback without --insecure, or another user's store",
     EXIT_WORKER_FAILED: "farm's worker could not run the job",

@@ -14,7 +14,7 @@ TUNING = {
     "threads": "one thread serves all connections",
     "hashtable_buckets": "tables grow by themselves",
     "job_handle_prefix": "handles are farm's own, and never repeat",
-    "store_queue_on_shutdown": "every job is stored before it is acknowledged",
+    "store_queue_on_shutdown": "every background job is stored before it is acknowledged",
     "coredump": "the system's limit holds",
     "keepalive": "keepalive is always on",
     "keepalive_idle": "keepalive is always on",

@@ -10,7 +10,7 @@ CLIENT_ID_MAX = 127  # gearmand keeps that much; it is only shown
 NUMBER_MAX = 20  # digits of a progress number, enough for 64 bits
 
 SMALL_PACKET_MAX = 64 * 1024  # packets that carry no payload: names and numbers, so more is a mistake or an attack
-PAYLOAD_PACKET_MAX = 1024 * 1024 * 1024  # a payload is held in memory in this version; `--max-job-size` changes it
+PAYLOAD_PACKET_MAX = 1024 * 1024 * 1024  # a packet is whole in memory while it is taken in; `--max-job-size` changes it
 STORED_PAYLOAD_MAX = 1_000_000_000 - 64 * 1024  # of a background job: SQLite's rows have at most a billion bytes
 PAYLOAD_HEADER_MAX = 2**32 - 1  # what a header can say; the bound at ends that asked for what they receive
 TEXT_LINE_MAX = 4096  # an admin command is a few words

@@ -1,8 +1,8 @@
 """The server: turns of reading, deciding, storing and sending, in that order.
 
 One turn: every ready socket is read and its whole packets go through the rules, which append what must happen; then the
-journal's changes are applied in one transaction; only then the packets go out, in order. If the journal fails, nothing
-of the turn is sent and the server stops.
+changes go to the journal and the packets go out, in order; those that promise that something is kept wait for its
+commit. If the journal fails, they are never sent and the server stops.
 """
 
 from __future__ import annotations

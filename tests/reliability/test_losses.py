@@ -156,7 +156,7 @@ def test_loss_E_bug_18_handles_are_never_used_again(daemon: Daemon) -> None:
 
 def test_loss_F_the_losses_of_a_job_that_its_workers_die_of_are_counted(daemon: Daemon) -> None:
     """gearmand gave it out 50 of 50 times. So does farm, but it shows how often, in this life of the server: `show
-    jobs`. A limit is set by `farm gearmand -j`, and will come with retries."""
+    jobs`. `farm gearmand -j` sets a limit."""
     with daemon.connect() as client:
         handle = client.submit(b"f", b"poison", number=BACKGROUND)
         for losses in range(1, 6):
