@@ -31,7 +31,7 @@ EXIT_MEANINGS = {
     EXIT_NO_INPUT: "an input file cannot be read",
     EXIT_UNAVAILABLE: "no server answers, the server went away, the address is taken, or no worker (--no-wait)",
     EXIT_INTERNAL: "a bug in farm; FARM_DEBUG=1 shows where",
-    EXIT_CANNOT_CREATE: "an output or log file cannot be written",
+    EXIT_CANNOT_CREATE: "an output or log file or the store cannot be written",
     EXIT_TRY_AGAIN: "try again: queue or disk is full, or the job was restarted after part of its output had gone out",
     EXIT_PROTOCOL: "the other side does not speak Gearman, or broke its rules",
     EXIT_NO_PERMISSION: "an address other than loopback without --insecure, or another user's store",
