@@ -90,7 +90,7 @@ def run_import(values: Values) -> int:
     store = SqliteStore(directory)
     try:
         if file:
-            already = _open_for_queue(store, str(file), str(values["table"]))
+            already = _open_for_queue(store, str(file), str(values["table"]), again=bool(values["again"]))
             new = 0 if already else adopt_queue(store, str(file), str(values["table"]), skipped.append)
             known = 0
             if already:
@@ -131,13 +131,20 @@ def _open(store: SqliteStore) -> None:
         raise
 
 
-def _open_for_queue(store: SqliteStore, file: str, table: str) -> bool:
+def _open_for_queue(store: SqliteStore, file: str, table: str, *, again: bool) -> bool:
     """Open it, once the queue is known to be one. Returns whether it was taken in as it is now."""
     if not has_queue(file, table):
         raise StoreError(f"{file} has no table {table}", "farm store import --table NAME", EXIT_DATA)
     _open(store)
     source = source_of(file)
-    return store.imported(source.path) == source.mark
+    mark = store.imported(source.path)
+    if mark and mark != source.mark and not again:  # which of its jobs were there before cannot be told
+        raise StoreError(
+            f"{file} was imported already, and has changed since; nothing was imported",
+            "--again imports all of it once more",
+            EXIT_DATA,
+        )
+    return mark == source.mark
 
 
 class _Counted:

@@ -61,6 +61,7 @@ _ALL = (
                 metavar="FILE",
             ),
             Option("table", "--table", "The queue's table in that file.", metavar="NAME", default="gearman_queue"),
+            Option("again", "--again", "Take all of that file in once more, where it has changed since.", FLAG),
             Option("json", "--json", "Print JSON (schema farm.store.import/1).", FLAG),
         ),
         "farm store import < jobs.jsonl\nfarm store import --gearmand /var/lib/gearman/queue.db",

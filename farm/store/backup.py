@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 
-from farm.errors import EXIT_CANNOT_CREATE, EXIT_TRY_AGAIN
+from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_TRY_AGAIN
 from farm.store.check import Report, check, size_of
 from farm.store.contract import StoreError
 from farm.store.place import (
@@ -17,6 +17,7 @@ from farm.store.place import (
     damaged,
     keep_owner,
     make_directory,
+    must_be_ours,
     must_be_there,
     reading,
     sync,
@@ -50,8 +51,12 @@ def backup(directory: str, destination: str) -> Report:
         except (OSError, sqlite3.Error) as error:
             with contextlib.suppress(OSError):
                 os.unlink(unfinished)
+            with contextlib.suppress(OSError):
+                os.rmdir(destination)  # which was empty or is new
             words = error.strerror if isinstance(error, OSError) else error
-            raise StoreError(f"cannot back up {directory} to {destination}: {words}", "", EXIT_CANNOT_CREATE) from error
+            broken = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+            status = EXIT_DATA if broken else EXIT_CANNOT_CREATE
+            raise StoreError(f"cannot back up {directory} to {destination}: {words}", "", status) from error
     return check(destination)
 
 
@@ -76,6 +81,7 @@ def vacuum(directory: str) -> tuple[int, int]:
     """Write the store's file anew, without the room that ended jobs have left. Returns its size before and after.
     Raises StoreError; beside a running server also when that would have to wait for too long."""
     must_be_there(directory)
+    must_be_ours(directory)
     before = size_of(directory)
     lock = -1
     try:

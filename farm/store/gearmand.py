@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import sqlite3
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ class MovedStore(SqliteStore):
 
     def __init__(self, directory: str, file: str, table: str = TABLE, reserve: int = DISK_RESERVE) -> None:
         super().__init__(directory, reserve)
-        self._file = os.path.abspath(file)
+        self._file = os.path.realpath(file)
         self._table = table
 
     def open(self) -> int:
@@ -63,7 +64,7 @@ class MovedStore(SqliteStore):
 def source_of(file: str) -> Source:
     """What the store remembers of a queue that it took in."""
     there = os.stat(file)
-    return Source(os.path.abspath(file), f"{there.st_size} bytes, changed {there.st_mtime_ns}")
+    return Source(os.path.realpath(file), f"{there.st_size} bytes, changed {there.st_mtime_ns}")
 
 
 def adopt_queue(store: SqliteStore, file: str, table: str, skipped: Callable[[str], None]) -> int:
@@ -78,7 +79,7 @@ def adopt_queue(store: SqliteStore, file: str, table: str, skipped: Callable[[st
 def has_queue(file: str, table: str) -> bool:
     """Whether a file is a SQLite database with that table. Raises StoreError where it cannot be read."""
     with queue(file) as database:
-        return bool(database.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table,)).fetchone())
+        return bool(database.execute("SELECT 1 FROM sqlite_schema WHERE name = ? COLLATE NOCASE", (table,)).fetchone())
 
 
 @contextlib.contextmanager
@@ -87,6 +88,8 @@ def queue(file: str, scratch: str | None = None) -> Iterator[sqlite3.Connection]
     and has to be played back: into a copy, for the file stays as it is. Raises StoreError."""
     try:
         with contextlib.ExitStack() as stack:
+            if not stat.S_ISREG(os.stat(file).st_mode):
+                raise StoreError(f"{file} is no regular file", "", EXIT_NO_INPUT)
             os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
             if any(os.path.exists(file + suffix) for suffix in ("-journal", "-wal")):
                 copies = stack.enter_context(tempfile.TemporaryDirectory(prefix="gearmand-", dir=scratch))
@@ -112,12 +115,24 @@ def _jobs(
 ) -> Iterator[tuple[Save, Finish | None]]:
     name = '"' + table.replace('"', '""') + '"'
     now = time.time()
-    rows = database.execute(f"SELECT unique_key, function_name, priority, data, when_to_run FROM {name} ORDER BY rowid")
-    for number, (unique, function, priority, data, due) in enumerate(rows, 1):
+    for number, (unique, function, priority, data, due) in enumerate(_rows(database, name), 1):
         try:
             yield _job(_as_bytes(unique), _as_bytes(function), priority, _as_bytes(data), due, now), None
         except PacketRefused as refused:
             skipped(f"job {number}, {shown(_as_bytes(function))}, is left out: {refused.text.decode()}")
+
+
+def _rows(database: sqlite3.Connection, name: str) -> Iterator[tuple[object, ...]]:
+    """Its errors are gearmand's file's, not those of the store that takes the rows in."""
+    columns = "unique_key, function_name, priority, data, when_to_run"
+    try:
+        try:
+            rows = database.execute(f"SELECT {columns} FROM {name} ORDER BY rowid")
+        except sqlite3.OperationalError:  # a table WITHOUT ROWID
+            rows = database.execute(f"SELECT {columns} FROM {name}")
+        yield from rows
+    except sqlite3.Error as error:
+        raise StoreError(f"cannot read gearmand's queue: {error}; nothing was imported", "", EXIT_DATA) from error
 
 
 def _job(unique: bytes, function: bytes, priority: object, data: bytes, due: object, now: float) -> Save:

@@ -18,11 +18,14 @@ from farm.errors import EXIT_DATA, PacketRefused
 from farm.protocol.limits import FUNCTION_NAME_MAX, STORED_PAYLOAD_MAX, UNIQUE_MAX
 from farm.protocol.names import refuse_bad_function
 from farm.store.contract import SHARD_START_MAX, StoreError
+from farm.store.schema import OPENS_MAX
 
 SCHEMA = "farm.store/1"
-# Above every shard that a store begins with, and so many opens; there must be room above for this store's own.
-IMPORTED_SHARD_MAX = SHARD_START_MAX * 3 // 2
-_TIME_MAX = 1e11  # seconds: later than the year 5000 is a mistake, such as milliseconds
+# There must be room above it, in 23 bits, for this store's own opens after it has taken the jobs in.
+IMPORTED_SHARD_MAX = 2 * SHARD_START_MAX - OPENS_MAX
+_TIME_MAX = (
+    1e20  # seconds; not the year 5000, for who submitted milliseconds by mistake has such a job, and may move it
+)
 
 
 def to_line(save: Save, end: Finish | None = None) -> bytes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import logging
 import os
 import sqlite3
 import time
@@ -12,7 +14,10 @@ from urllib.parse import quote
 
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_INPUT, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
 from farm.store.contract import StoreError
+from farm.store.schema import version_of
 from farm.store.wal import inspect_beside
+
+log = logging.getLogger("farm.store")
 
 FILE, LOCK, BALLAST = "jobs.db", "lock", "ballast"
 REPAIRED = "jobs.db.repaired"  # a repair's result that has not taken the place of the damaged file yet
@@ -25,10 +30,14 @@ def make_directory(directory: str) -> bool:
     StoreError."""
     if os.path.isdir(directory):
         return False
+    path, missing = os.path.abspath(directory), []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
     try:
-        os.makedirs(os.path.dirname(os.path.abspath(directory)), mode=0o755, exist_ok=True)
-        os.mkdir(directory, 0o700)
-        sync_directory(os.path.dirname(os.path.abspath(directory)))
+        for path in reversed(missing):
+            os.mkdir(path, 0o700 if path == missing[0] else 0o755)
+            sync_directory(os.path.dirname(path))
     except OSError as error:
         raise StoreError(
             f"cannot make the store's directory {directory}: {error.strerror}",
@@ -36,6 +45,40 @@ def make_directory(directory: str) -> bool:
             status=EXIT_CANNOT_CREATE,
         ) from error
     return True
+
+
+def must_be_ours(directory: str) -> None:
+    """Raise StoreError, having changed nothing, where the file is another program's or a newer farm's, or where it is
+    missing though its ballast shows that it was there."""
+    path, ballast, repaired = (os.path.join(directory, name) for name in (FILE, BALLAST, REPAIRED))
+    with _said(directory), contextlib.ExitStack() as stack:
+        is_there = os.path.exists(path)
+        if not is_there or not os.stat(path).st_size:
+            if os.path.exists(ballast) and not os.path.exists(repaired):
+                raise StoreError(
+                    f"the store {directory} is damaged: {FILE} is {'empty' if is_there else 'missing'}",
+                    "take the newest backup; to begin anew, move the directory away",
+                    EXIT_DATA,
+                )
+            return
+        uri = f"file:{quote(os.path.abspath(path))}?mode=ro"
+        stack.enter_context(contextlib.suppress(sqlite3.DatabaseError))  # damage is said by those who look for it
+        database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S)
+        stack.enter_context(contextlib.closing(database))
+        version_of(database, path)
+
+
+def make_private(directory: str) -> None:
+    """What others may read or write of a store that was there already is this user's alone from now on; of the
+    directory it is only said, for somebody may have wanted it."""
+    mode = os.stat(directory).st_mode
+    if mode & 0o022:
+        log.warning("others may write to the directory %s (mode %o)", directory, mode & 0o777)
+    for name in (FILE, f"{FILE}-wal", f"{FILE}-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            there = os.stat(os.path.join(directory, name))
+            if there.st_mode & 0o077 and there.st_uid == os.geteuid():
+                os.chmod(os.path.join(directory, name), 0o600)
 
 
 def take_lock(directory: str) -> int:
@@ -157,13 +200,12 @@ def _said(directory: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(
-            f"{error.filename or directory}: {(error.strerror or '').lower()}", "", EXIT_NO_INPUT
-        ) from error
+        status = EXIT_CANNOT_CREATE if error.errno == errno.EROFS else EXIT_NO_INPUT
+        raise StoreError(f"{error.filename or directory}: {(error.strerror or '').lower()}", "", status) from error
     except sqlite3.Error as error:
-        raise StoreError(
-            f"the store {directory}: {error}", f"farm store check {directory}", EXIT_CANNOT_CREATE
-        ) from error
+        broken = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        status = EXIT_DATA if broken else EXIT_CANNOT_CREATE
+        raise StoreError(f"the store {directory}: {error}", f"farm store check {directory}", status) from error
 
 
 def sync(path: str) -> None:

@@ -123,7 +123,7 @@ def _must_be_legible(old: sqlite3.Connection, directory: str) -> None:
     except sqlite3.DatabaseError as error:
         raise StoreError(
             f"nothing can be read of {os.path.join(directory, FILE)}: {error}; it stays as it is",
-            "take the newest backup, or move the file away to begin anew",
+            "take the newest backup; to begin anew, move the directory away",
             EXIT_DATA,
         ) from error
 

@@ -16,10 +16,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from farm.broker.effects import Change, Expire, Finish, Save
-from farm.broker.job import SEQUENCE_BITS, first_id, handle_of
+from farm.broker.job import DONE, SEQUENCE_BITS, first_id, handle_of
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
 from farm.store.contract import SHARD_START_MAX, Fenced, Store, StoreError
-from farm.store.place import BUSY_TIMEOUT_S, FILE, REPAIRED, damaged, make_directory, take_lock
+from farm.store.place import (
+    BUSY_TIMEOUT_S,
+    FILE,
+    REPAIRED,
+    damaged,
+    make_directory,
+    make_private,
+    must_be_ours,
+    take_lock,
+)
 from farm.store.room import DISK_RESERVE, Room
 from farm.store.schema import bring_up_to_date, checksum, checksum_of_end, is_sound
 from farm.store.wal import inspect_beside
@@ -44,7 +53,8 @@ _FINISH = """INSERT INTO ended
         CASE ?1 WHEN 'done' THEN ?7 ELSE ?7 + length(payload) END, ?8,
         CASE ?1 WHEN 'done' THEN NULL ELSE payload END, ?9, ?10
     FROM job WHERE id = ?11 ON CONFLICT DO NOTHING"""
-_LOAD = """SELECT id, function, unique_key, priority, payload, reducer, due, created, crc FROM job ORDER BY id"""
+_LOAD = "SELECT id, function, unique_key, priority, payload, reducer, due, created, crc FROM job ORDER BY id"
+_LOAD_ONE = _LOAD.replace("ORDER BY id", "WHERE id = ?")
 _ENDED = """SELECT id, CAST(outcome AS BLOB), started, ended, worker, exit_code, result, log, cut, crc
     FROM ended WHERE id = ?"""
 _KNOWN = "SELECT 1 FROM job WHERE id = ? UNION ALL SELECT 1 FROM ended WHERE id = ?"
@@ -99,6 +109,7 @@ class SqliteStore(Store):
                 f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or newer is needed", status=EXIT_UNAVAILABLE
             )
         make_directory(self.directory)
+        must_be_ours(self.directory)
         try:
             self._take_lock()
             if os.path.exists(os.path.join(self.directory, REPAIRED)):
@@ -107,6 +118,7 @@ class SqliteStore(Store):
                     f"farm store check --repair {self.directory}",
                     EXIT_DATA,
                 )
+            make_private(self.directory)
             self._check_log()
             self._writer = self._open_writer()
             self._reader = self._connect()
@@ -249,6 +261,7 @@ class SqliteStore(Store):
         ends: list[tuple[object, ...]] = []
         gone: list[tuple[int]] = []
         seen: set[int] = set()
+        with_payload: list[int] = []
         expire: Expire | None = None
         # All saves first is the same as in order, unless what has gone is saved again.
         for change in changes:
@@ -266,13 +279,19 @@ class SqliteStore(Store):
                             result=b"", log=b"", cut=change.cut or bool(change.result + change.log)
                         )
                     size = change.size
-                    self._ended_size += size
+                    if change.outcome == DONE:
+                        self._ended_size += size
+                    else:
+                        with_payload.append(change.id)
                     ends.append(
                         (*change[1:6], change.cut, size, checksum_of_end(change), change.log, change.result, change.id)
                     )
                 gone.append((change.id,))
                 seen.add(change.id)
         self._execute(database, saves, ends, gone)
+        for id in with_payload:
+            row = database.execute("SELECT size FROM ended WHERE id = ?", (id,)).fetchone()
+            self._ended_size += row[0] if row else 0
         if expire:
             self._expire(database, expire)
 
@@ -383,12 +402,15 @@ class SqliteStore(Store):
     def payload(self, id: int) -> bytes:
         """See Store."""
         try:
-            row = self._reading().execute("SELECT payload FROM job WHERE id = ?", (id,)).fetchone()
+            row = self._reading().execute(_LOAD_ONE, (id,)).fetchone()
         except sqlite3.Error as error:
             raise self._failed(error) from error
         if row is None:
             raise StoreError(f"there is no job of id {id} in {self.directory}")
-        return bytes(row[0])
+        save = Save(*row[:-1])
+        if not is_sound(save, row[-1]):  # the next start puts it aside
+            raise damaged(self.directory, f"job {handle_of(id).decode()} is not what was written")
+        return save.payload
 
     def ended(self, id: int) -> Finish | None:
         """See Store."""

@@ -3,7 +3,7 @@
 SQLite takes the log up to its first bad frame and says nothing of what follows. After a power cut that is right: what
 is bad then is the last transaction, which was not acknowledged. After damage to the file it is a silent loss. The two
 can be told apart, because with `synchronous=FULL` a transaction begins only after the one before it was synced: a bad
-frame with two whole transactions behind it was good once.
+frame with two whole transactions behind it was good once, and one that ends a transaction needs only one behind it.
 
 The format is documented in sqlite.org/fileformat2.html, section 4: a header of 32 bytes, then frames of 24 bytes and a
 page. Two salts in each frame say to which use of the file it belongs; its checksum goes on from that of the one before.
@@ -111,8 +111,11 @@ def _with_header(frames: Iterator[Frame], salts: Pair, rest: int) -> Finding:
     mine = frame.sound or _related(frame.salts, salts)
     commits = sum(later.sound and later.commit > 0 and _related(later.salts, salts) for later in frames)
     commits += frame.sound and frame.commit > 0
-    if commits >= 2:
-        return Finding(f"its write-ahead log is bad at frame {good + 1}, and {commits} transactions follow")
+    # Where the bad frame still says that it is the end of a transaction, the next one began after that was synced.
+    ends_one = frame.salts == salts and frame.commit > 0 and not frame.sound
+    if commits >= (1 if ends_one else 2):
+        follow = f"{commits} transactions follow" if commits > 1 else "a transaction follows"
+        return Finding(f"its write-ahead log is bad at frame {good + 1}, and {follow}")
     return Finding(unfinished=mine or good > taken or commits > 0)
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -219,3 +220,39 @@ def test_another_users_store_belongs_to_them(lone_rig: Rig, tmp_path: Path) -> N
 def _is_nobody(running: Running) -> None:
     status = Path(f"/proc/{running.pid}/status")
     wait_until(lambda: "Uid:\t65534\t65534" in status.read_text(), what="it is nobody")
+
+
+def test_importing_a_changed_file_is_said_and_not_done(lone_rig: Rig, tmp_path: Path) -> None:
+    """Which of its jobs were there before cannot be told, so a person must say that all may come again."""
+    file, link, path = a_queue(tmp_path / "queue.db", *ROWS), tmp_path / "link.db", str(tmp_path / "s")
+    link.symlink_to(file)
+    command = ("store", "import", path, "--gearmand", str(file))
+    assert lone_rig.run(*command).status == 0
+    assert b" 0 jobs imported" in lone_rig.run("store", "import", path, "--gearmand", str(link)).out
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("INSERT INTO gearman_queue VALUES ('new', 'f', 1, 'x', 0)")
+        database.commit()
+    done = lone_rig.run(*command)
+    assert (done.status, done.hint) == (65, "--again imports all of it once more")
+    assert len(kept(Path(path))) == 6
+    assert lone_rig.run(*command, "--again").status == 0
+    assert len(kept(Path(path))) == 13
+
+
+def test_a_damaged_queue_is_not_said_to_be_farms_store(lone_rig: Rig, tmp_path: Path) -> None:
+    file = a_queue(tmp_path / "queue.db", *ROWS)
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE other AS SELECT unique_key FROM gearman_queue")
+    for table in ("other", "GEARMAN_QUEUE"):
+        path = tmp_path / f"store of {table}"
+        done = lone_rig.run("store", "import", str(path), "--gearmand", str(file), "--table", table)
+        if table == "other":
+            assert done.status == 65
+            assert "hint" not in done.err
+            assert "gearmand's queue" in done.error
+        else:
+            assert done.status == 0
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    done = lone_rig.run("store", "import", str(tmp_path / "p"), "--gearmand", str(pipe))
+    assert (done.status, "is no regular file" in done.error) == (66, True)

@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,43 @@ def test_damage_in_the_middle_of_the_log(lone_rig: Rig, tmp_path: Path) -> None:
     assert saved == [job(n) for n in range(1, len(saved) + 1)]
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_an_empty_file_is_no_new_store(lone_rig: Rig, tmp_path: Path, there: bool) -> None:
+    """Its ballast shows that it had jobs."""
+    path = filled(tmp_path / "s", job(1))
+    (path / "jobs.db").write_bytes(b"") if there else (path / "jobs.db").unlink()
+    done = lone_rig.run("server", "--store", str(path))
+    assert done.status == 65
+    assert f"jobs.db is {'empty' if there else 'missing'}" in done.error
+    assert "move the directory away" in done.hint
+
+
+@pytest.mark.parametrize("journal_mode", ["DELETE", "WAL"])
+def test_what_is_not_this_farms_is_refused_and_not_touched(lone_rig: Rig, tmp_path: Path, journal_mode: str) -> None:
+    path = tmp_path / "s"
+    path.mkdir()
+    with closing(sqlite3.connect(path / "jobs.db")) as database:
+        database.execute(f"PRAGMA journal_mode = {journal_mode}")
+        database.execute("CREATE TABLE other (a)")
+        database.commit()
+    before = (path / "jobs.db").read_bytes()
+    for command in (("server", "--store"), ("store", "vacuum"), ("store", "import")):
+        done = lone_rig.run(*command, str(path), stdin=b"")
+        assert done.status == 65, (command, done.err)
+        assert "is not a store of farm" in done.error
+    assert (path / "jobs.db").read_bytes() == before
+    assert not (path / "lock").exists()
+
+
+def test_a_store_that_was_open_to_others_becomes_private(lone_rig: Rig, tmp_path: Path) -> None:
+    path = filled(tmp_path / "s", job(1))
+    (path / "jobs.db").chmod(0o666)
+    path.chmod(0o777)
+    server = durable(lone_rig, path)
+    assert "others may write to the directory" in server.err()
+    assert {stat.S_IMODE((path / name).stat().st_mode) for name in os.listdir(path)} == {0o600}
+
+
 def test_a_file_of_which_nothing_can_be_read_stays(lone_rig: Rig, tmp_path: Path) -> None:
     """An empty store in its place would be worse."""
     path = filled(tmp_path / "s", job(1))
@@ -267,7 +305,7 @@ def test_a_backup_never_overwrites(lone_rig: Rig, tmp_path: Path) -> None:
     done = lone_rig.run("store", "backup", str(tmp_path / "full"), str(path))
     assert (done.status, done.hint) == (73, "give a backup a new directory")
     (path / "jobs.db").write_bytes(b"x" * 40960)
-    assert lone_rig.run("store", "backup", str(tmp_path / "new"), str(path)).status == 73
+    assert lone_rig.run("store", "backup", str(tmp_path / "new"), str(path)).status == 65
     assert not (tmp_path / "new").exists() or not os.listdir(tmp_path / "new")
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import cast
 
+import pytest
+
 from farm.broker.broker import Rules
+from farm.broker.effects import Expire, Finish, Save
 from farm.broker.peer import Peer
 from farm.loop import Loop
 from farm.protocol import packets as p
 from farm.server.connection import Connection
 from farm.store.contract import StoreError
 from farm.store.memory import MemoryStore
+from farm.store.sqlite import SqliteStore
 from tests.unit.test_server_faults import Ring
 
 
@@ -48,3 +54,35 @@ def test_an_empty_piece_at_the_end_does_not_keep_the_server_busy_for_ever() -> N
         connection.flush()
         assert there.recv(100) == b"packet"
         assert connection.out_size == 0
+
+
+def test_a_payload_that_is_not_what_was_written_is_given_to_nobody(tmp_path: Path) -> None:
+    """It is read only now, long after the start that looked at all of them."""
+    store = SqliteStore(str(tmp_path))
+    store.open()
+    store.apply([Save(1, b"f", b"", 1, b"payload")])
+    with closing(sqlite3.connect(tmp_path / "jobs.db")) as database:
+        database.execute("UPDATE job SET payload = CAST('payloax' AS BLOB)")
+        database.commit()
+    with pytest.raises(StoreError, match="job H:0:1 is not what was written"):
+        store.payload(1)
+    store.close()
+
+
+def test_payloads_of_failed_jobs_count_in_what_is_kept(tmp_path: Path) -> None:
+    store = SqliteStore(str(tmp_path))
+    store.open()
+    for batch in range(10):
+        ids = range(batch * 10, batch * 10 + 10)
+        store.apply([Save(id, b"f", b"", 1, bytes(10_000)) for id in ids])
+        store.apply([Finish(id, "failed", 0.0, 100.0) for id in ids])
+        store.apply([Expire(0.0, 305_000)])
+    kept = sum(store.ended(id) is not None for id in range(100))
+    assert 25 <= kept <= 30
+    for id in range(1000, 1040):
+        store.apply([Save(id, b"f", b"", 1, b"")])
+        store.apply([Finish(id, "done", 0.0, 100.0, result=bytes(10_000))])
+        store.apply([Expire(0.0, 305_000)])
+    kept = sum(store.ended(id) is not None for id in range(1040))
+    assert 25 <= kept <= 30, "the count drifts"
+    store.close()

@@ -91,6 +91,24 @@ def test_damage_in_the_middle_is_what_sqlite_would_not_tell(database: Path, wher
     assert finding.damage.endswith("transactions follow")
 
 
+def test_one_transaction_behind_it_is_enough_where_it_was_the_end_of_one(tmp_path: Path) -> None:
+    """The next one began after that one was synced."""
+    store = SqliteStore(str(tmp_path / "running"))
+    store.open()
+    for number in range(8):
+        store.apply([Save(number + 1, b"f", b"", 1, b"")])
+    (tmp_path / "jobs.db").write_bytes((tmp_path / "running" / "jobs.db").read_bytes())
+    raw = (tmp_path / "running" / "jobs.db-wal").read_bytes()
+    store.close()
+    ends = [at for at in range(32, len(raw), FRAME) if raw[at + 4 : at + 8] != bytes(4)]  # frames that end one
+    for end, damage in ((-2, True), (-1, False)):
+        log_of(tmp_path / "jobs.db").write_bytes(raw)
+        change(log_of(tmp_path / "jobs.db"), ends[end] + 1000, b"damage")
+        found = wal.inspect_beside(str(tmp_path / "jobs.db"))
+        assert found.damage.endswith("and a transaction follows") == damage, found
+        assert found.unfinished != damage
+
+
 def test_a_page_of_zeros_is_damage(database: Path) -> None:
     for page in range(3, 20):
         raw = log_of(database).read_bytes()
