@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import struct
@@ -26,6 +27,8 @@ PATIENCE_S = 20.0  # nothing in these tests takes so long unless it hangs; a loa
 
 Packet = tuple[int, bytes]
 
+PORTS = range(10_000, 32_768)  # below those that the system gives to whoever asks for any
+
 
 def wait_until(condition: Callable[[], object], timeout_s: float = PATIENCE_S, what: str = "") -> None:
     """Return once `condition()` is true; fail when it is not in time."""
@@ -33,6 +36,19 @@ def wait_until(condition: Callable[[], object], timeout_s: float = PATIENCE_S, w
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s:g}s: {what or condition}"
         time.sleep(0.005)
+
+
+def free_port() -> int:
+    """A port that was free a moment ago, and stays so until it is used: the system gives none of these to a connection
+    or to who listens on port 0, and another test hardly ever draws the same."""
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 def req(number: int, *parts: bytes) -> bytes:

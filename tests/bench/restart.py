@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from farm.protocol import packets as p
-from tests.reliability.daemon import DISK, Daemon, free_port, memory_of
-from tests.support import PATIENCE_S, Wire, req, wait_until
+from tests.reliability.daemon import DISK, Daemon, memory_of
+from tests.support import PATIENCE_S, Wire, free_port, req, wait_until
 
 JOBS = 1_000_000
 PAYLOAD_SIZE = 100

@@ -13,6 +13,7 @@ from tests.support import CHECKOUT
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_fifty_times_gearmands_rate() -> None:
     """64 clients that pipeline. Measured: about 200 times; a noisy disk is noisy for both."""
     need("gearmand")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import uuid
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 import pexpect
 
 from tests.support import CHECKOUT, PATIENCE_S, Wire, wait_until
+from tests.support import free_port as free_port
 
 BIN = CHECKOUT / "bin"
 FARM = str(BIN / "farm")
@@ -280,14 +280,6 @@ def connect(address: str) -> Wire:
         return Wire(address.removeprefix("unix:"))
     host, _, port = address.rpartition(":")
     return Wire((host, int(port)))
-
-
-def free_port() -> int:
-    """A port that was free a moment ago: for addresses that nobody may listen on yet."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def alive(pid: int) -> bool:

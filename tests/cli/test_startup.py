@@ -52,6 +52,7 @@ def test_server_and_worker_need_no_typer(rig: Rig, function: str) -> None:
     assert not imported(server.err()) & {"asyncio", "typer", "click", "rich"}
 
 
+@pytest.mark.alone
 def test_submit_starts_within_three_times_an_empty_python(rig: Rig) -> None:
     found: list[dict[str, float]] = []
     for _ in range(ROUNDS):

@@ -9,7 +9,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support import CHECKOUT, PATIENCE_S, Wire, wait_until
+from tests.support import CHECKOUT, PATIENCE_S, Wire, free_port, wait_until
 
 FARM, STOCK = "farm", "stock"  # whose client, server or worker it is
 KINDS = (FARM, STOCK)
@@ -189,7 +188,7 @@ class Ends:
 
     def _gearmand(self, port: int) -> Server:
         need("gearmand")
-        port = port or _free_port()
+        port = port or free_port()
         stem = self.directory / f"gearmand-{len(self._processes)}"
         argv = ["gearmand", "-L", "127.0.0.1", "-p", str(port), "-l", f"{stem}.log", "-P", f"{stem}.pid"]
         process = self.start("gearmand", [str(shutil.which(argv[0], path=_PATH)), *argv[1:]])
@@ -267,11 +266,6 @@ def ends_in(directory: Path) -> Iterator[Ends]:
         yield ends
     finally:
         ends.close()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

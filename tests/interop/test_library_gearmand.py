@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import pytest
 
 import farm
 from tests.live.library_rig import KINDS, Gate, client_of, working
-from tests.support import PATIENCE_S, Wire, wait_until
+from tests.support import PATIENCE_S, Wire, free_port, wait_until
 
 pytestmark = pytest.mark.interop
 
@@ -38,8 +37,7 @@ class Gearmand:
 
     def __init__(self) -> None:
         gearmand = program("gearmand")
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port = listener.getsockname()[1]
+        self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
             [gearmand, "--listen", "127.0.0.1", "--port", str(self.port), "--log-file", "stderr"],

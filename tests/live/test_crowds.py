@@ -56,6 +56,7 @@ def median(numbers: list[float]) -> float:
 # -- R6: descriptors
 
 
+@pytest.mark.alone
 def test_50_pairs_go_on_when_the_descriptors_are_used_up(start: Start) -> None:
     """Accepting pauses; who is connected notices nothing, the log stays short, and newcomers are served soon after."""
     server = start(nofile=128, connections_max=1000)
@@ -121,6 +122,7 @@ def test_announced_packets_reserve_nothing(start: Start) -> None:
         assert server.vm() - before < 8 * MIB
 
 
+@pytest.mark.alone
 def test_64_partial_packets_of_16_mib(start: Start) -> None:
     """The server holds what has come and no more, and when they leave, what they took serves the next ones."""
     server = start()
@@ -141,6 +143,7 @@ def test_64_partial_packets_of_16_mib(start: Start) -> None:
         assert client.listing(b"status") == [b"f\t0\t0\t1\n"]
 
 
+@pytest.mark.alone
 def test_100_clients_that_never_read(start: Start) -> None:
     """Each has a worker that streams 8 MiB to it: flat, below a few hundred KiB for each."""
     server = start(out_high=256 * KIB, out_low=64 * KIB)
@@ -182,6 +185,7 @@ def fill(wire: Wire, data: bytes) -> None:
 # -- R8: slow ones
 
 
+@pytest.mark.alone
 def test_slow_senders_and_readers_slow_nobody_else_down(start: Start) -> None:
     """200 connections that send and take a byte at a time."""
     server = start()
@@ -217,6 +221,7 @@ def dribbling(wires: list[Wire], done: threading.Event) -> None:
 # -- R9: half headers, silence
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "start_of_it", [b"", b"\0REQ\0\0", b"sta", b"\x16\x03\x01"], ids=["mute", "header", "line", "tls"]
 )

@@ -115,6 +115,7 @@ def test_progress_and_warnings(client: Any, doing: Any, name: str, gate: Gate) -
     heard: list[Any] = []
     job = client.submit(name, on_progress=lambda *numbers: heard.append(numbers), on_stderr=heard.append)
     assert gate.entered.wait(PATIENCE_S)
+    wait_until(lambda: client.status(job.handle).numerator == 3, what="the server has heard of it")
     status = client.status(job.handle)
     assert (status.known, status.running, status.numerator, status.denominator) == (True, True, 3, 3)
     gate.open.set()

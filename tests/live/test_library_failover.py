@@ -15,7 +15,7 @@ import pytest
 
 import farm
 from tests.live.library_rig import KINDS, Gate, address, client_of, jobs_of, wait_working, working
-from tests.support import PATIENCE_S, ServerProcess, wait_until
+from tests.support import PATIENCE_S, ServerProcess, free_port, wait_until
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
@@ -48,12 +48,6 @@ def kill(server: ServerProcess) -> None:
     """kill -9."""
     server.process.kill()
     server.wait()
-
-
-def free_address() -> str:
-    """Where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 def test_the_next_server_when_one_is_down(kind: str, cluster: list[ServerProcess], echoing: farm.Worker) -> None:
@@ -338,7 +332,7 @@ def test_status_knows_where_to_ask(kind: str, cluster: list[ServerProcess]) -> N
 
 
 def test_no_server_at_all(kind: str) -> None:
-    where = free_address()
+    where = f"127.0.0.1:{free_port()}"
     with client_of(kind, where) as client:
         for call in (client.run, client.submit, client.submit_background, client.status, client.status_by_unique):
             with pytest.raises(farm.Unavailable, match="no server at"):

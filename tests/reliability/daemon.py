@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.support import CHECKOUT, PATIENCE_S, Wire, wait_until
+from tests.support import CHECKOUT, PATIENCE_S, Wire, free_port, wait_until
 
 DISK = "/var/tmp"  # a real disk: /tmp is memory on some machines
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 class Daemon:

@@ -14,7 +14,7 @@ from tests.interop.ends import lack
 from tests.reliability.conftest import Start
 from tests.reliability.daemon import DISK
 
-pytestmark = [pytest.mark.slow, pytest.mark.interop]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.interop]
 
 JOBS = 100_000
 SERVING_MAX_S = 2.0

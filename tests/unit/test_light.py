@@ -121,7 +121,10 @@ def by_typer() -> Any:
         yield Typer(patch)
 
 
-@settings(max_examples=3000, deadline=None)
+EXAMPLES, SLOW_EXAMPLES = 800, 5000  # typer takes milliseconds for each
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
 @example(["submit", "-n", "--", ""])
 @example(["submit", "f", "-f", ""])
 @example(["submit", "f", "--file="])
@@ -138,6 +141,14 @@ def test_where_the_light_parser_answers_typer_says_the_same(by_typer: Typer, arg
     light = by_light(argv)
     if light is not None:
         assert light == by_typer(argv), shlex.join(argv)
+
+
+@pytest.mark.slow
+@settings(max_examples=SLOW_EXAMPLES, deadline=None)
+@given(command_lines())
+def test_it_says_the_same_many_times(by_typer: Typer, argv: list[str]) -> None:
+    light = by_light(argv)
+    assert light is None or light == by_typer(argv), shlex.join(argv)
 
 
 @settings(max_examples=500, deadline=None)

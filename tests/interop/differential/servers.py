@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.interop.ends import need
-from tests.support import CHECKOUT, PATIENCE_S, wait_until
+from tests.interop.ends import _ENV, _PATH, _answers, need
+from tests.support import CHECKOUT, PATIENCE_S, free_port, wait_until
 
 
 class Pair(NamedTuple):
@@ -24,18 +24,19 @@ class Pair(NamedTuple):
 def pair(directory: Path, number: int = 0) -> Iterator[Pair]:
     """Both servers, with a log level of the same name, for `verbose` shows it."""
     need("gearmand")
-    from tests.interop.ends import _PATH, _answers, _free_port
-
-    port = _free_port()
+    port = free_port()
     log = directory / f"{number}-farm.log"
     gearmand = [str(shutil.which("gearmand", path=_PATH)), "-L", "127.0.0.1", "-p", str(port), "--verbose", "NOTICE"]
     gearmand += ["-l", str(directory / f"{number}-gearmand.log"), "-P", str(directory / f"{number}-gearmand.pid")]
     farm = [str(CHECKOUT / "bin" / "farm"), "server", "--order", "registration", "--wakeup", "all"]
     farm += ["--listen", "127.0.0.1:0", "--store", "memory"]
+    null = subprocess.DEVNULL
     with log.open("wb") as err:
+        # With an environment of their own, for these are started in threads. Without one the new process reads this
+        # one's while it execs; pytest changes that at each test, and now and then the exec fails: EFAULT.
         servers = [
-            subprocess.Popen(farm, stderr=err, stdin=subprocess.DEVNULL),
-            subprocess.Popen(gearmand, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL),
+            subprocess.Popen(farm, env=_ENV, stdin=null, stderr=err),
+            subprocess.Popen(gearmand, env=_ENV, stdin=null, stdout=null, stderr=null),
         ]
     try:
         wait_until(lambda: _answers(port), what="gearmand listens")
