@@ -75,24 +75,27 @@ def table(found: list[tuple[Load, Samples]]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one, samples in found:
-        rates = [f"{_thousands(median(s.rate for s in samples[name]))}" for name in (OURS, PEER)]
+        rates = [f"{thousands(median(s.rate for s in samples[name]))}" for name in (OURS, PEER)]
         costs = [f"{median(s.cpu_us for s in samples[name]):.1f}" for name in (OURS, PEER)]
         rate, cost = ratio(samples, lambda s: s.rate), ratio(samples, lambda s: s.cpu_us)
-        cells = [one.name, one.what, *rates, f"**{rate:.2f}**", _wanted("≥", one.rate_min)]
-        cells += [*costs, f"**{cost:.2f}**", _wanted("≤", one.cpu_max)]
+        cells = [one.name, one.what, *rates, f"**{rate:.2f}**", wanted("≥", one.rate_min)]
+        cells += [*costs, f"**{cost:.2f}**", wanted("≤", one.cpu_max)]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "Latency in microseconds, p50 / p99 / p99.9:", "", "| load | farm | gearmand |", "|---|---|---|"]
+    lines += ["", "Latency in microseconds, p50 / p99 / p99.9, of the acknowledgement, in echo of the result:", ""]
+    lines += ["| load | farm | gearmand |", "|---|---|---|"]
     for one, samples in found:
         if samples[OURS][0].latency_us:
             lines.append(f"| {one.name} | {_latency(samples[OURS])} | {_latency(samples[PEER])} |")
     return "\n".join(lines)
 
 
-def _wanted(sign: str, limit: float) -> str:
+def wanted(sign: str, limit: float) -> str:
+    """A cell of a table: what is wanted of the figure before it; 0: nothing."""
     return f"{sign} {limit:g}" if limit else ""
 
 
-def _thousands(rate: float) -> str:
+def thousands(rate: float) -> str:
+    """A rate in a cell."""
     return f"{rate / 1000:.1f}k"
 
 

@@ -1,7 +1,8 @@
 /* A load generator for a Gearman server on loopback: all clients and all workers of a load in one process, on one epoll,
  * so that what is measured is the server and not its load. Built and run by tests/bench/load.py.
  *
- *     load PORT submit JOBS CLIENTS WINDOW PAYLOAD FUNCTION KEYS   background jobs, until each is acknowledged
+ *     load PORT submit JOBS CLIENTS WINDOW PAYLOAD FUNCTION KEYS [SECONDS]   background jobs, until each is acknowledged,
+ *                                                   or for so long: what is under way then does not count
  *     load PORT drain  JOBS WORKERS FUNCTION                       takes and completes what is queued already
  *     load PORT pipe   JOBS CLIENTS WORKERS WINDOW PAYLOAD FUNCTION KEYS   both at once
  *     load PORT echo   JOBS CLIENTS WORKERS WINDOW PAYLOAD FUNCTION KEYS   foreground jobs, answered with their payload
@@ -9,8 +10,9 @@
  *                                                   says `parked`, and stays until stdin ends
  *
  * WINDOW: how many jobs a client has under way. KEYS: 1 gives each job a unique key of its own, 0 gives it none.
- * Prints one line: jobs and seconds, and for echo the latencies' p50, p99 and p999 in microseconds. Exit status 1 when
- * the server did anything else than expected, with a line that says so. A load that gets nothing for 60 s has failed.
+ * Prints one line: jobs and seconds, and, but for drain, the latencies' p50, p99 and p999 in microseconds: from the
+ * submission of a job to its acknowledgement, for echo to its result. Exit status 1 when the server did anything else
+ * than expected, with a line that says so. A load that gets nothing for 60 s has failed.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -50,13 +52,14 @@ struct peer {
     bool writing; /* epoll waits for room to write */
     struct bytes in, out;
     long under_way;
-    double *began; /* echo: when each job under way was submitted, a ring of `window`; exact where it is 1 */
+    double *began; /* when each job under way was submitted, a ring of `window`; for echo exact where it is 1 */
     long first, next;
 };
 
 static struct {
     bool foreground, keys, parked;
     long jobs, window, payload;
+    double seconds; /* 0: as long as it takes */
     char function[64];
     size_t function_size;
     long submitted, created, done, asleep;
@@ -133,7 +136,7 @@ static void submit(struct peer *peer) {
     send_packet(peer, number, head, size, payload, (size_t)load.payload);
     load.submitted++;
     peer->under_way++;
-    if (load.foreground) peer->began[peer->next++ % load.window] = now();
+    peer->began[peer->next++ % load.window] = now();
 }
 
 static void fill_window(struct peer *peer) {
@@ -151,8 +154,8 @@ static void work(struct peer *peer, const char *body, size_t size) {
     if (!load.foreground) load.done++;
 }
 
-static void receive_result(struct peer *peer) {
-    load.latencies[load.done++] = now() - peer->began[peer->first++ % load.window];
+static void end_wait(struct peer *peer, long count) {
+    load.latencies[count] = now() - peer->began[peer->first++ % load.window];
     peer->under_way--;
     fill_window(peer);
 }
@@ -161,11 +164,9 @@ static void handle(struct peer *peer, uint32_t number, const char *body, size_t 
     switch (number) {
     case JOB_CREATED:
         load.created++;
-        if (load.foreground) break;
-        peer->under_way--;
-        fill_window(peer);
+        if (!load.foreground) end_wait(peer, load.created - 1);
         break;
-    case WORK_COMPLETE: receive_result(peer); break;
+    case WORK_COMPLETE: end_wait(peer, load.done++); break;
     case JOB_ASSIGN: work(peer, body, size); break;
     case NO_JOB:
         send_packet(peer, PRE_SLEEP, NULL, 0, NULL, 0);
@@ -225,9 +226,9 @@ static bool ready(int count, const struct epoll_event *events) {
     return true;
 }
 
-static void run(bool submits, bool works) {
+static void run(bool submits, bool works, double end) {
     struct epoll_event events[EVENTS];
-    while ((submits && load.created < load.jobs) || (works && load.done < load.jobs)) {
+    while (((submits && load.created < load.jobs) || (works && load.done < load.jobs)) && (!end || now() < end)) {
         int count = epoll_wait(epoll, events, EVENTS, SILENCE_MS);
         if (count == 0) {
             char words[128];
@@ -267,13 +268,15 @@ static int compare(const void *left, const void *right) {
     return a < b ? -1 : a > b;
 }
 
-static void report(double seconds) {
-    printf("%ld %.6f", load.jobs, seconds);
-    if (load.foreground) {
-        qsort(load.latencies, (size_t)load.jobs, sizeof *load.latencies, compare);
+static void report(double seconds, bool submits) {
+    long jobs = load.seconds ? load.created : load.jobs;
+    if (!jobs) fail("no job was acknowledged", NULL);
+    printf("%ld %.6f", jobs, seconds);
+    if (submits) {
+        qsort(load.latencies, (size_t)jobs, sizeof *load.latencies, compare);
         const double shares[] = {0.5, 0.99, 0.999};
         for (int index = 0; index < 3; index++)
-            printf(" %.1f", load.latencies[(long)((double)(load.jobs - 1) * shares[index])] * 1e6);
+            printf(" %.1f", load.latencies[(long)((double)(jobs - 1) * shares[index])] * 1e6);
     }
     putchar('\n');
 }
@@ -297,8 +300,8 @@ static void measure(int port, long clients, long workers, bool submits) {
         if (index < clients) fill_window(peers[index]);
         flush(peers[index]);
     }
-    run(submits, workers > 0);
-    report(now() - begin);
+    run(submits, workers > 0, load.seconds ? begin + load.seconds : 0);
+    report(now() - begin, submits);
 }
 
 static void name_function(const char *name) {
@@ -325,6 +328,7 @@ int main(int count, char **words) {
     bool works = !strcmp(kind, "pipe") || !strcmp(kind, "echo");
     if (!works && strcmp(kind, "submit")) fail("no such load", kind);
     int at = works ? 6 : 5; /* submit has no workers */
+    if (!works && count == at + 5) load.seconds = atof(words[--count]);
     if (count != at + 4) fail("a wrong number of arguments", kind);
     load.foreground = !strcmp(kind, "echo");
     load.window = atol(words[at]);

@@ -1,30 +1,27 @@
-"""How long a server with a backlog takes to serve again, and what a queued job costs in memory, against gearmand.
+"""A backlog: how soon a server that was killed serves again, and what a queued job costs in memory, against gearmand.
 
 gearmand keeps its jobs in memory only here: that is its cheapest way. Both get the same jobs, each on its own.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import os
-import shutil
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from farm.protocol import packets as p
-from tests.reliability.daemon import DISK, Daemon, memory_of
-from tests.support import PATIENCE_S, Wire, free_port, req, wait_until
+from tests.bench import load
+from tests.bench.servers import OURS, PEER, Server, fresh, running
 
-JOBS = 1_000_000
-PAYLOAD_SIZE = 100
-BATCH = 500  # packets in one write
-PATH = os.environ.get("PATH", "") + ":/usr/sbin"
+JOBS = 1_000_000  # whose memory is measured
+RESTART_JOBS = 100_000
+SERVING_MAX_S = 2.0
+PER_JOB_MAX = 1.0  # memory, in parts of gearmand's
+RETURNED_MIN = 0.5  # of the memory that the jobs took, when they are done
+PAYLOADS, PAYLOAD_SIZE = 10_000, 20_000  # 200 MB
+PAYLOAD_MEMORY = 32_000_000
+# SQLite's two caches, of the writer and the reader, the jobs without their payloads, and what is on its way in and out.
+BESIDE_PAYLOADS = 2 * 16 * 1024 * 1024 + 32_000_000
 
 
 class Memory(NamedTuple):
@@ -43,131 +40,76 @@ class Memory(NamedTuple):
         return (self.full - self.drained) / (self.full - self.empty)
 
 
-class Restart(NamedTuple):
-    """Of a server with a backlog in its store. serving_s: from the start of its process to its answer to an echo."""
-
-    serving_s: float
-    memory: int
-
-
-def fill(wire: Wire, jobs: int, size: int = PAYLOAD_SIZE) -> float:
-    """Submit background jobs without a key; returns the seconds until the last acknowledgement."""
-    begin = time.monotonic()
-    for start in range(0, jobs, BATCH):
-        count = min(BATCH, jobs - start)
-        numbers = range(start, start + count)
-        wire.raw(b"".join(req(p.SUBMIT_JOB_BG, b"f", b"", b"%0*d" % (size, number)) for number in numbers))
-        for _ in range(count):
-            got, body = wire.packet()
-            assert got == p.JOB_CREATED, (got, body)
-    return time.monotonic() - begin
-
-
-def drain(wire: Wire, jobs: int, size: int = PAYLOAD_SIZE) -> float:
-    """Do them all, each with its own payload, in order; returns the seconds."""
-    begin = time.monotonic()
-    wire.send(p.CAN_DO, b"f")
-    for start in range(0, jobs, BATCH):
-        count = min(BATCH, jobs - start)
-        wire.raw(req(p.GRAB_JOB) * count)
-        ends = []
-        for number in range(start, start + count):
-            got, body = wire.packet()
-            assert got == p.JOB_ASSIGN, (got, body)
-            handle, _, payload = body.split(b"\0")
-            assert payload == b"%0*d" % (size, number)
-            ends.append(req(p.WORK_COMPLETE, handle, b""))
-        wire.raw(b"".join(ends))
-    wire.send(p.ECHO_REQ, b"end")
-    assert wire.packet() == (p.ECHO_RES, b"end")
-    return time.monotonic() - begin
-
-
-def farm(directory: Path, jobs: int) -> tuple[Memory, Restart]:
-    """Fill, kill, restart, and drain. What is kept of ended jobs costs nothing here, for it is in the store."""
-    daemon = Daemon(directory).start()
-    try:
-        empty = daemon.memory()["VmRSS"]
-        with daemon.connect() as wire:
-            fill(wire, jobs)
-        full = daemon.memory()["VmRSS"]
-        daemon.kill()
-        begin = time.monotonic()
-        daemon.start()
-        with daemon.connect() as wire:
-            wire.expect_nothing()
-        restart = Restart(time.monotonic() - begin, daemon.memory()["VmRSS"])
-        with daemon.connect() as wire:
-            drain(wire, jobs)
-            wire.expect_nothing()
-        drained = daemon.memory()["VmRSS"]
-        daemon.stop()
-        return Memory(empty, full, drained), restart
-    finally:
-        daemon.end()
-
-
-@contextlib.contextmanager
-def gearmand(directory: Path) -> Iterator[tuple[int, int]]:
-    """(process id, port)."""
-    program, port = shutil.which("gearmand", path=PATH), free_port()
-    assert program, "gearmand is not installed"
-    argv = [program, "-L", "127.0.0.1", "-p", str(port), "-l", str(directory / "log"), "-P", str(directory / "pid")]
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(argv, stdin=quiet, stdout=quiet, stderr=quiet)
-    try:
-        wait_until(lambda: _answers(port), what="gearmand listens")
-        yield process.pid, port
-    finally:
-        process.kill()
-        process.wait(PATIENCE_S)
-
-
-def _answers(port: int) -> bool:
-    try:
-        Wire(("127.0.0.1", port)).close()
-    except ConnectionRefusedError:
-        return False
-    return True
-
-
-def stock(directory: Path, jobs: int) -> Memory:
-    """The same with gearmand, but for the restart, which its jobs would not survive."""
-    with gearmand(directory) as (pid, port), Wire(("127.0.0.1", port)) as wire:
-        empty = memory_of(pid)["VmRSS"]
-        fill(wire, jobs)
-        full = memory_of(pid)["VmRSS"]
-        drain(wire, jobs)
-        return Memory(empty, full, memory_of(pid)["VmRSS"])
-
-
-def main() -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.restart",
-        description="A backlog of 100-byte background jobs: memory against gearmand's, restart, and what drains away.",
+def run(directory: Path, rounds: int, say: Callable[[str], None]) -> str:
+    """Measure everything on the disk of this directory; the table in Markdown. Memory hardly varies: once."""
+    program = load.build(directory)
+    restarts = [restart(program, directory, RESTART_JOBS) for _ in range(rounds)]
+    for number, one in enumerate(restarts):
+        say(f"round {number + 1}  {RESTART_JOBS} jobs: serving after {one:.2f} s")
+    large = restart(program, directory, JOBS)
+    say(f"{JOBS} jobs: serving after {large:.2f} s")
+    farm = ours(program, directory, JOBS)
+    say(f"{JOBS} jobs, farm: {farm}")
+    peer = stock(program, directory, JOBS)
+    say(f"{JOBS} jobs, gearmand: {peer}")
+    taken = payloads(program, directory)
+    again = f"| seconds until a killed server serves again, {RESTART_JOBS:,} jobs queued, the worst of {rounds} "
+    per_job = [of.per_job(JOBS) for of in (farm, peer)]
+    bound = (PAYLOAD_MEMORY + BESIDE_PAYLOADS) / 1e6
+    return "\n".join(
+        [
+            "| | farm | gearmand | ratio | wanted |",
+            "|---|---|---|---|---|",
+            f"{again}| **{max(restarts):.2f}** | | | ≤ {SERVING_MAX_S:g} |",
+            f"| the same, {JOBS:,} jobs | {large:.2f} | | | |",
+            f"| bytes of memory for each of {JOBS:,} queued jobs | {per_job[0]:.0f} | {per_job[1]:.0f} "
+            f"| **{per_job[0] / per_job[1]:.2f}** | ≤ {PER_JOB_MAX:g} |",
+            f"| of it given back when all are done | **{farm.returned():.0%}** | {peer.returned():.0%} "
+            f"| | ≥ {RETURNED_MIN:.0%} |",
+            f"| MB of memory taken by {PAYLOADS * PAYLOAD_SIZE / 1e6:.0f} MB of payloads, "
+            f"`--payload-memory {PAYLOAD_MEMORY / 1e6:.0f}M` | **{taken / 1e6:.0f}** | | | ≤ {bound:.0f} |",
+        ]
     )
-    parser.add_argument("--jobs", type=int, default=JOBS, help="how many (default: %(default)s)")
-    jobs = parser.parse_args().jobs
-    if jobs < 1:
-        parser.error("--jobs must be at least 1")
-    with tempfile.TemporaryDirectory(dir=DISK) as directory:
-        ours, restart = farm(Path(directory), jobs)
-    print(f"{jobs} background jobs of {PAYLOAD_SIZE} bytes")
-    _print("farm server, SQLite store", ours, jobs)
-    print(f"  killed and started again: serving after {restart.serving_s:.2f} s, {restart.memory / 1e6:.0f} MB")
-    with tempfile.TemporaryDirectory(dir=DISK) as directory:
-        theirs = stock(Path(directory), jobs)
-    _print("gearmand, memory queue", theirs, jobs)
-    print(f"memory of a job: {ours.per_job(jobs) / theirs.per_job(jobs):.2f} of gearmand's")
-    return 0
 
 
-def _print(name: str, memory: Memory, jobs: int) -> None:
-    sizes = " / ".join(f"{size / 1e6:.0f}" for size in memory)
-    print(f"  {name:26} empty / full / drained {sizes} MB, {memory.per_job(jobs):.0f} bytes a job,", end=" ")
-    print(f"{memory.returned():.0%} given back")
+def restart(program: Path, directory: Path, jobs: int) -> float:
+    """Fill a durable server, kill it, and start it again: the seconds from the start of its process to its answer."""
+    with tempfile.TemporaryDirectory(dir=directory) as name:
+        place = Path(name)
+        with running(OURS, place, durable=True) as server:
+            load.measure(program, server, load.submit(jobs))
+        with running(OURS, place, durable=True) as server:
+            return server.serving_s
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def ours(program: Path, directory: Path, jobs: int) -> Memory:
+    """Of a durable server. What is kept of ended jobs costs nothing here, for it is in the store."""
+    with fresh(OURS, directory, durable=True) as server:
+        return _fill_and_drain(program, server, jobs)
+
+
+def stock(program: Path, directory: Path, jobs: int) -> Memory:
+    """Of gearmand."""
+    with fresh(PEER, directory) as server:
+        return _fill_and_drain(program, server, jobs)
+
+
+def _fill_and_drain(program: Path, server: Server, jobs: int) -> Memory:
+    empty = server.memory()
+    load.measure(program, server, load.submit(jobs))
+    full = server.memory()
+    load.measure(program, server, load.drain(jobs))
+    return Memory(empty, full, server.memory())
+
+
+def payloads(program: Path, directory: Path) -> int:
+    """Resident bytes that payloads take which do not fit into the memory that they may have: at most, when they are
+    queued and after a restart."""
+    with tempfile.TemporaryDirectory(dir=directory) as name:
+        place, options = Path(name), ("--payload-memory", str(PAYLOAD_MEMORY))
+        with running(OURS, place, *options, durable=True) as server:
+            empty = server.memory()
+            load.measure(program, server, load.submit(PAYLOADS, payload=PAYLOAD_SIZE))
+            full = server.memory()
+        with running(OURS, place, *options, durable=True) as server:
+            return max(full, server.memory()) - empty

@@ -1,4 +1,5 @@
-"""The two servers that are measured, each fresh for each load, and what the system says they cost."""
+"""The two servers that are measured: in memory or on a disk, fresh or with what an earlier one left, and what the
+system says they cost."""
 
 from __future__ import annotations
 
@@ -6,23 +7,30 @@ import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.cli.rig import FARM, connect, free_port
-from tests.support import PATIENCE_S, wait_until
+from farm.protocol import packets as p
+from tests.cli.rig import FARM, Rig, connect, free_port
+from tests.support import wait_until
 
 OURS, PEER = "farm", "gearmand"
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"  # where gearmand is on Debian
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+START_MAX_S = 120.0  # with a backlog of a million jobs, on a machine that does a lot else
 
 
 class Server:
-    """A running server, as a load and an observer see it."""
+    """A running server, as a load and an observer see it. serving_s: from the start of its process to its first
+    answer."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[bytes], port: int, serving_s: float) -> None:
+        self.name = name
         self.process = process
         self.port = port
+        self.serving_s = serving_s
 
     def cpu_s(self) -> float:
         """The processor time that it has used, in user and system mode."""
@@ -34,31 +42,58 @@ class Server:
         words = Path(f"/proc/{self.process.pid}/statm").read_text().split()
         return int(words[1]) * os.sysconf("SC_PAGE_SIZE")
 
+    def settle(self) -> None:
+        """Wait until farm has made all that it was given durable, so that what it does later counts too. gearmand
+        does everything before it answers."""
+        if self.name == OURS:
+            with connect(f"127.0.0.1:{self.port}") as wire:
+                wire.send(p.OPTION_REQ, b"farm-sync")
+                wire.expect(p.OPTION_RES, b"farm-sync")
+                wire.expect_nothing()
+
 
 def missing() -> list[str]:
     """The programs that a comparison needs and that are not here."""
-    return [name for name in ("cc", "gearmand") if not shutil.which(name, path=_PATH)]
+    return [name for name in ("cc", PEER) if not shutil.which(name, path=_PATH)]
+
+
+def on_memory(directory: Path) -> bool:
+    """Whether a file there would never see a disk."""
+    kind = subprocess.run(["stat", "-f", "-c", "%T", directory], capture_output=True, text=True, check=True).stdout
+    return kind.strip() in ("tmpfs", "ramfs")
 
 
 @contextlib.contextmanager
-def fresh(name: str, directory: Path) -> Iterator[Server]:
-    """A server of this name with nothing in it, on a port of its own; gone afterwards. Both keep jobs in memory."""
+def fresh(name: str, directory: Path, *options: str, durable: bool = False) -> Iterator[Server]:
+    """A server of this name with nothing in it; gone afterwards, with all that it kept below this directory."""
+    with (
+        tempfile.TemporaryDirectory(dir=directory) as place,
+        running(name, Path(place), *options, durable=durable) as it,
+    ):
+        yield it
+
+
+@contextlib.contextmanager
+def running(name: str, place: Path, *options: str, durable: bool = False) -> Iterator[Server]:
+    """A server of this name on a port of its own; killed afterwards. It keeps jobs in memory, or durably in this
+    directory, with those that are there."""
     port = free_port()
     if name == OURS:
-        argv = [FARM, "server", "--store", "memory", "--listen", f"127.0.0.1:{port}"]
+        store = str(place / "store") if durable else "memory"
+        argv = [FARM, "server", "--store", store, "--listen", f"127.0.0.1:{port}", *options]
     else:
-        log = directory / f"gearmand-{port}.log"
-        argv = [str(shutil.which("gearmand", path=_PATH)), "-p", str(port), "-L", "127.0.0.1", "-l", str(log)]
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("FARM_", "GEARMAN"))}
-    with (directory / f"{name}-{port}.err").open("wb") as err:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=err, stderr=err, env=env)
+        argv = [str(shutil.which(PEER, path=_PATH)), "-p", str(port), "-L", "127.0.0.1", "-l", str(place / "log")]
+        argv += ["-q", "libsqlite3", "--libsqlite3-db", str(place / "queue.db")] if durable else []
+        argv += options
+    rig = Rig(place)
     try:
-        wait_until(lambda: _answers(port) or process.poll() is not None, what=f"{name} answers")
-        assert process.poll() is None, (directory / f"{name}-{port}.err").read_text()
-        yield Server(process, port)
+        begin = time.monotonic()
+        server = rig.background(argv)
+        wait_until(lambda: _answers(port) or server.ended, START_MAX_S, what=f"{name} answers")
+        assert not server.ended, server.err()
+        yield Server(name, server.process, port, time.monotonic() - begin)
     finally:
-        process.kill()
-        process.wait(PATIENCE_S)
+        rig.end()
 
 
 def _answers(port: int) -> bool:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +14,10 @@ import pytest
 from tests.bench import load, results
 from tests.bench.compare import ratio
 from tests.bench.load import Sample
-from tests.bench.servers import OURS, PEER, Server, fresh
+from tests.bench.servers import OURS, PEER, Server, fresh, on_memory
 from tests.cli.rig import connect
 from tests.interop.ends import need
-from tests.support import wait_until
+from tests.support import CHECKOUT, PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.interop
 
@@ -92,3 +96,39 @@ def test_a_section_replaces_the_one_before(tmp_path: Path) -> None:
     assert text.count("## One") == text.count("## Two") == 1
     assert "first" not in text
     assert text.index("third") < text.index("second")
+
+
+def _processes_with(words: str) -> list[int]:
+    """Processes that have these words on their command line."""
+    found = []
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        with contextlib.suppress(OSError):
+            if words.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_nothing_behind(tmp_path: Path, number: int) -> None:
+    need("cc", "gearmand")
+    if on_memory(tmp_path):
+        pytest.skip("the directory for tests is not on a disk")
+    server, anything = f"--store\0{tmp_path}/", f"{tmp_path}/"  # on their command lines
+    argv = [str(CHECKOUT / "bin/bench"), "restart", "--rounds", "1", "--directory", str(tmp_path)]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as bench:
+        assert bench.stderr
+        try:
+            wait_until(
+                lambda: (_processes_with(server) and len(_processes_with(anything)) > 1) or bench.poll() is not None,
+                what="a load on a server",
+            )
+            bench.send_signal(number)
+            assert bench.wait(PATIENCE_S) == 128 + number
+            assert b"Traceback" not in bench.stderr.read()
+        finally:
+            bench.kill()
+            left = _processes_with(anything)
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+    assert not left
+    assert not list(tmp_path.iterdir())

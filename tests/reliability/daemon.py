@@ -99,13 +99,8 @@ class Daemon:
 
     def memory(self) -> dict[str, int]:
         """Its resident memory in bytes: `VmRSS` now, `VmHWM` at most so far."""
-        return memory_of(self.process.pid)
-
-
-def memory_of(pid: int) -> dict[str, int]:
-    """Of a process; see Daemon.memory."""
-    lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return {words[0][:-1]: int(words[1]) * 1024 for words in lines if words[0] in ("VmRSS:", "VmHWM:")}
+        lines = (line.split() for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines())
+        return {words[0][:-1]: int(words[1]) * 1024 for words in lines if words[0] in ("VmRSS:", "VmHWM:")}
 
 
 def jobs_in_all(wire: Wire, functions: Sequence[bytes]) -> int:
