@@ -41,6 +41,7 @@ SQLITE_MIN = (3, 37, 0)  # STRICT tables
 WAL_PAGES_MAX = 1000  # 4 MB: then the write-ahead log is copied into the file; more would need more room on a full disk
 WAL_KEPT_MAX = 16 * 1024 * 1024  # what is left of the log's file after a large transaction
 CACHE_SIZE = 16 * 1024 * 1024
+BOUND_MAX = 1024 * 1024  # of a payload: SQLite keeps what was bound last to a statement; more than this is let go of
 EXPIRED_AT_ONCE_MAX = 2000  # rows: a longer transaction would be felt
 
 _SAVE = """INSERT INTO job (id, function, unique_key, priority, reducer, due, created, crc, payload)
@@ -311,6 +312,9 @@ class SqliteStore(Store):
     ) -> None:
         if saves:
             database.executemany(_SAVE, saves)
+            *fields, payload = saves[-1]
+            if isinstance(payload, bytes) and len(payload) > BOUND_MAX:
+                database.execute(_SAVE, (*fields, b""))  # it is there, so this changes nothing
         if ends:
             database.executemany(_FINISH, ends)
         if gone:
