@@ -113,7 +113,11 @@ class Broker:
             refuse_bad_function(name)
             if len(self.functions) >= self.rules.functions_max:
                 raise PacketRefused(b"QUEUE_ERROR", b"Too many functions", close=False)
-            function = self.functions[name] = Function(name)
+            function = self._add_function(name)
+        return function
+
+    def _add_function(self, name: bytes) -> Function:
+        function = self.functions[name] = Function(name)
         return function
 
     def can_do(self, peer: Peer, name: bytes, timeout_s: float, now: float) -> None:
@@ -287,8 +291,9 @@ class Broker:
                 self.effects.send(peer.id, response(packets.FARM_JOB_JOINED, job.handle))
 
     def restore(self, saved: Save, now: float) -> None:
-        """Queue a job again that the journal kept from an earlier life of this server."""
-        function = self.function(saved.function)
+        """Queue a job again that the journal kept from an earlier life of this server. It was acknowledged, so no limit
+        on what is new refuses it."""
+        function = self.functions.get(saved.function) or self._add_function(saved.function)
         job = Job(saved.id, function, saved.unique, saved.priority, True, saved.payload, now)
         if saved.created:
             job.queued_at = saved.created - self.wall_offset

@@ -37,7 +37,7 @@ _ALL = (
     ),
     Command(
         "store vacuum",
-        "Give the room that ended jobs have left in a store's file back to the disk.",
+        "Give the room that ended jobs have left in a store's file back to the disk; the server must be stopped.",
         (_PATH,),
         (),
         "farm store vacuum",

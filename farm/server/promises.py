@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
+from operator import itemgetter
 
 Send = tuple[int, bytes | int | None]  # see Effects.sends
 
@@ -50,6 +52,15 @@ class Promises:
             if not held:
                 del self._held[peer_id]
         return free
+
+    def refuse(self, packet: bytes, sends: Sequence[Send], promised: Iterable[int]) -> list[Send]:
+        """No promise can be kept any more, of those that wait and of those of the turn's `sends`: what is sent instead.
+        A peer gets `packet` for each, up to the first answer of another kind, for answers must stay in order."""
+        broken = set(promised)
+        for index, send in enumerate(sends):
+            self._held.setdefault(send[0], deque()).append((int(index in broken), send))
+        held, self._held = self._held, {}
+        return [(peer_id, packet) for peer_id, queue in held.items() for _ in takewhile(itemgetter(0), queue)]
 
     def drop(self, peer_id: int) -> None:
         """The peer is gone; nothing can be sent to it."""

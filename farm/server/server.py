@@ -50,6 +50,9 @@ EXPIRE_EVERY = 1000  # ended jobs, fewer than the store drops at once
 EXPIRE_EVERY_S = 60.0
 
 
+_NOT_STORED = response(packets.ERROR, b"QUEUE_ERROR", b"The job cannot be stored; the server stops")
+
+
 class Server:
     """Sockets, the broker and the store of one server process. Nothing else touches the broker or the store."""
 
@@ -138,6 +141,8 @@ class Server:
     def close(self) -> None:
         """Close every connection and the store; says what is lost with a store that does not last."""
         self._door.close()
+        if self.failure:
+            self._break_promises(Effects())
         for connection in list(self._connections.values()):
             connection.close()
         self._connections.clear()
@@ -147,9 +152,9 @@ class Server:
             if not self.failure:
                 self._fail(error)
         left = sum(1 for job in self._broker.jobs.values() if job.background or not self._store.waits)
-        if left and self._store.waits:
+        if left and self._store.waits and not self.failure:  # else nobody knows how many of them are
             log.log(NOTICE, "%d background jobs have not ended; they are kept", left)
-        elif left:
+        elif left and not self._store.waits:
             log.warning("%d jobs had not ended; the memory store does not keep them", left)
         self._store.close()
 
@@ -301,6 +306,7 @@ class Server:
             if not self.failure:
                 self._send(effects)
             if self.failure:
+                self._break_promises(effects)
                 return
             if effects.shutdown == "now":
                 self.stop()
@@ -317,6 +323,13 @@ class Server:
         log.critical("the store failed: %s; stopping", error)
         self.failure = error
         self._loop.stop()
+
+    def _break_promises(self, effects: Effects) -> None:
+        """The store has failed: who waits to hear that something is kept hears that it is not, where the system takes
+        that at once. Of the turn's effects nothing else is sent."""
+        self._deliver(self._promises.refuse(_NOT_STORED, effects.sends, effects.promises))
+        for connection in self._touched:
+            connection.flush()
 
     def _send(self, effects: Effects) -> None:
         batch = self._journal.written if self._journal.behind else 0

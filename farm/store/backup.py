@@ -1,36 +1,29 @@
-"""A copy of a store at one moment, also while a server uses it; and giving room back to the disk."""
+"""A copy of a store at one moment, also while a server uses it; and giving room back to the disk, without one."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sqlite3
-import time
 
-from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_TRY_AGAIN
+from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA
 from farm.store.check import Report, check, size_of
 from farm.store.contract import StoreError
 from farm.store.place import (
     BUSY_TIMEOUT_S,
     FILE,
+    alone,
     damage_of_log,
     damaged,
-    keep_owner,
     make_directory,
     must_be_ours,
-    must_be_there,
     reading,
     sync,
     sync_directory,
-    take_lock,
 )
 from farm.store.schema import fresh_shard
 
 UNFINISHED = "jobs.db.unfinished"
-# A server that wants to write waits for BUSY_TIMEOUT_S and then stops. Building the new file is the smaller half of a
-# vacuum, and the only one that can be broken off.
-VACUUM_PATIENCE_S = BUSY_TIMEOUT_S / 4
-_INTERVAL = 10_000  # steps of SQLite between two looks at the clock, far below a millisecond
 
 
 def backup(directory: str, destination: str) -> Report:
@@ -79,44 +72,23 @@ def _become_another(path: str) -> None:
 
 def vacuum(directory: str) -> tuple[int, int]:
     """Write the store's file anew, without the room that ended jobs have left. Returns its size before and after.
-    Raises StoreError; beside a running server also when that would have to wait for too long."""
-    must_be_there(directory)
-    must_be_ours(directory)
-    before = size_of(directory)
-    lock = -1
-    try:
-        try:
-            lock = take_lock(directory)
-        except StoreError:
-            pass  # a server runs
-        if lock >= 0 and (damage := damage_of_log(directory, is_alone=True)):
+    Raises StoreError, also where a server uses the store: SQLite copies the new file back in one piece that cannot be
+    broken off, and a server that wants to write meanwhile would stand still for as long, or stop."""
+    with alone(directory):
+        must_be_ours(directory)
+        if damage := damage_of_log(directory, is_alone=True):
             raise damaged(directory, damage)
-        _vacuum(directory, VACUUM_PATIENCE_S if lock < 0 else 0.0)
-    except OSError as error:
-        raise StoreError(f"{directory}: {(error.strerror or '').lower()}", "", EXIT_CANNOT_CREATE) from error
-    finally:
-        if lock >= 0:
-            os.close(lock)
-        keep_owner(directory)
+        before = size_of(directory)
+        _vacuum(directory)
     return before, size_of(directory)
 
 
-def _vacuum(directory: str, patience_s: float) -> None:
+def _vacuum(directory: str) -> None:
     path = os.path.join(directory, FILE)
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)) as database:
-        try:
-            if patience_s:
-                deadline = time.monotonic() + patience_s
-                database.set_progress_handler(lambda: time.monotonic() > deadline, _INTERVAL)
+    try:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)) as database:
             database.execute("PRAGMA journal_size_limit = 0")
             database.execute("VACUUM")
-            database.set_progress_handler(None, 0)
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as error:
-            if error.sqlite_errorcode in (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_BUSY):
-                raise StoreError(
-                    f"the running server would have to wait too long for {directory}",
-                    "stop it first, or try when it holds less",
-                    EXIT_TRY_AGAIN,
-                ) from error
-            raise StoreError(f"cannot vacuum {directory}: {error}", "", EXIT_CANNOT_CREATE) from error
+    except sqlite3.Error as error:
+        raise StoreError(f"cannot vacuum {directory}: {error}", "", EXIT_CANNOT_CREATE) from error

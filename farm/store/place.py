@@ -22,7 +22,7 @@ log = logging.getLogger("farm.store")
 FILE, LOCK, BALLAST = "jobs.db", "lock", "ballast"
 REPAIRED = "jobs.db.repaired"  # a repair's result that has not taken the place of the damaged file yet
 LOOK_S = 0.05  # far longer than looking at the lock takes
-BUSY_TIMEOUT_S = 10.0  # another process may hold the file for a moment: `farm store vacuum`, a backup
+BUSY_TIMEOUT_S = 10.0  # another process may hold the file for a moment: a backup or a check that begins or ends
 
 
 def make_directory(directory: str) -> bool:

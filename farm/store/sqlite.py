@@ -19,6 +19,7 @@ from farm.broker.effects import Change, Expire, Finish, Save
 from farm.broker.job import DONE, SEQUENCE_BITS, first_id, handle_of
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
 from farm.store.contract import SHARD_START_MAX, Fenced, Store, StoreError
+from farm.store.index import LogIndex
 from farm.store.place import (
     BUSY_TIMEOUT_S,
     FILE,
@@ -41,6 +42,7 @@ SQLITE_MIN = (3, 37, 0)  # STRICT tables
 WAL_PAGES_MAX = 1000  # 4 MB: then the write-ahead log is copied into the file; more would need more room on a full disk
 WAL_KEPT_MAX = 16 * 1024 * 1024  # what is left of the log's file after a large transaction
 CACHE_SIZE = 16 * 1024 * 1024
+BOUND_MAX = 1024 * 1024  # of a payload: SQLite keeps what was bound last to a statement; more than this is let go of
 EXPIRED_AT_ONCE_MAX = 2000  # rows: a longer transaction would be felt
 
 _SAVE = """INSERT INTO job (id, function, unique_key, priority, reducer, due, created, crc, payload)
@@ -80,6 +82,7 @@ class SqliteStore(Store):
         self._lock = -1
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
+        self._log: LogIndex | None = None
         self._open_changes: list[Change] = []  # of the open transaction, to do them again with more room
         self._room = Room(directory, reserve)
         self._ended_size = 0
@@ -122,6 +125,7 @@ class SqliteStore(Store):
             self._check_log()
             self._writer = self._open_writer()
             self._reader = self._connect()
+            self._log = LogIndex(self._path)
             self._room.fill_ballast()
         except sqlite3.Error as error:
             self.close()
@@ -183,7 +187,7 @@ class SqliteStore(Store):
             (found,) = database.execute(f"PRAGMA {pragma}").fetchone()
             if found != wanted:
                 raise StoreError(f"{self._path}: SQLite does not take {pragma} = {value}; it says {found}")
-        database.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
+        database.execute("PRAGMA wal_autocheckpoint = 0")  # see _shorten_log
         database.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_MAX}")
         bring_up_to_date(database, self._path)
         faults = [words for (words,) in database.execute("PRAGMA quick_check(3)")]
@@ -252,6 +256,19 @@ class SqliteStore(Store):
             except sqlite3.Error as again:
                 raise self._failed(again) from again
         self._open_changes = []
+        self._shorten_log(database)
+
+    def _shorten_log(self, database: sqlite3.Connection) -> None:
+        """Copy the log into the file once it is long. SQLite would do that by itself, and say nothing when the disk
+        fails; then the log would grow for as long as the server runs. On a full disk the log may wait."""
+        assert self._log
+        try:
+            if self._log.pages() >= WAL_PAGES_MAX:
+                database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise self._failed(error) from error
+            self.pressed = True
 
     def _put(self, changes: Iterable[Change]) -> None:
         database = self._opened()
@@ -311,6 +328,9 @@ class SqliteStore(Store):
     ) -> None:
         if saves:
             database.executemany(_SAVE, saves)
+            *fields, payload = saves[-1]
+            if isinstance(payload, bytes) and len(payload) > BOUND_MAX:
+                database.execute(_SAVE, (*fields, b""))  # it is there, so this changes nothing
         if ends:
             database.executemany(_FINISH, ends)
         if gone:
@@ -438,6 +458,9 @@ class SqliteStore(Store):
                 with contextlib.suppress(sqlite3.Error):
                     database.close()
         self._reader = self._writer = None
+        if self._log:
+            self._log.close()
+            self._log = None
         self._open_changes = []
         if self._lock >= 0:
             os.close(self._lock)  # and with it the lock is given up

@@ -247,3 +247,16 @@ def test_restored_jobs_keep_handle_order_key_and_kind(rig: Rig) -> None:
     assert [worker.grab() for _ in range(3)] == [b"H:7:2", b"H:7:3", b"H:7:1"]
     worker.send(request(p.WORK_COMPLETE, b"H:7:2", b""))
     assert rig.changes == [Forget(old + 1)]
+
+
+def test_limits_are_for_what_is_new() -> None:
+    """A server with lower limits than the one before, or after an import, must start."""
+    rig = Rig(rules=Rules(functions_max=1, jobs_max=1))
+    for number in range(3):
+        rig.broker.restore(Save(first_id(7) + number, b"f%d" % number, b"", 1, b""), rig.now)
+    client, worker = rig.client(), rig.worker(b"f0", b"f1", b"f2")
+    client.send(request(p.SUBMIT_JOB, b"f0", b"", b""))
+    assert client.received() == [error(b"QUEUE_ERROR", b"Job queue is full")]
+    assert [worker.grab() for _ in range(3)] == [b"H:7:1", b"H:7:2", b"H:7:3"]
+    client.send(request(p.SUBMIT_JOB, b"g", b"", b""))
+    assert client.received() == [error(b"QUEUE_ERROR", b"Too many functions")]

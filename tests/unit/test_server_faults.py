@@ -116,8 +116,35 @@ def test_nobody_is_told_of_what_is_not_stored(ring: Ring, error: StoreError, mon
         ring.loop.turn()
         assert ring.server.failure is error
         ring.server.close()
+        client.expect_error(b"QUEUE_ERROR")
         client.expect_end()
         other.expect_end()
+
+
+class DyingDisk(SlowDisk):
+    """Its first commit waits, and fails."""
+
+    def commit(self) -> None:
+        self.go.wait(PATIENCE_S)
+        raise StoreError("input/output error")
+
+
+def test_who_waits_for_the_disk_hears_that_it_failed(caplog: pytest.LogCaptureFixture) -> None:
+    """An answer for each promise, and none out of order; and nobody says that what may be lost is kept."""
+    caplog.set_level("DEBUG")
+    disk = DyingDisk()
+    with closing(Ring(disk)) as ring, ring.connect() as first, ring.connect() as second:
+        first.raw(req(p.SUBMIT_JOB_BG, b"f", b"", b"1") + req(p.SUBMIT_JOB_BG, b"f", b"", b"2"))
+        second.raw(req(p.SUBMIT_JOB_BG, b"f", b"", b"3") + req(p.ECHO_REQ, b"x") + req(p.SUBMIT_JOB_BG, b"f", b"", b""))
+        ring.turn_until(lambda: len(ring.server._broker.jobs) == 4)
+        disk.go.set()
+        ring.turn_until(lambda: ring.server.failure is not None)
+        ring.server.close()
+        for client, count in ((first, 2), (second, 1)):
+            for _ in range(count):
+                client.expect_error(b"QUEUE_ERROR")
+            client.expect_end()
+    assert "are kept" not in caplog.text
 
 
 def test_a_job_may_be_given_and_end_in_one_turn_though_only_the_store_has_its_payload() -> None:
