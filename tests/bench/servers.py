@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from farm.protocol import packets as p
-from tests.cli.rig import FARM, Rig, connect, free_port
-from tests.support import wait_until
+from tests.cli.rig import FARM, Rig, connect
+from tests.support import free_port, wait_until
 
 OURS, PEER = "farm", "gearmand"
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"  # where gearmand is on Debian
