@@ -5,6 +5,7 @@ The order is the promise: a submitter hears JOB_CREATED for a background job onl
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -63,10 +64,23 @@ FINISH_OVERHEAD = 100  # bytes, for the fields of a row that are always there
 
 class Expire(NamedTuple):
     """Drop what is kept of jobs that ended before `before` (wall-clock seconds), and the oldest until the rest is at
-    most `size_max` bytes."""
+    most `size_max` bytes.
+
+    now: wall-clock seconds. What says that it ended later was written while the clock was wrong: it holds up nobody who
+    ended after it, and is dropped when it would be kept for more than twice as long as anything else.
+    """
 
     before: float
     size_max: int
+    now: float = math.inf
+
+    def drops(self, ended: float) -> bool:
+        """Whether what ended then is too old, or wrong by too much."""
+        return ended < self.before or ended > self.now + (self.now - self.before)
+
+    def stops_at(self, ended: float) -> bool:
+        """Whether all that ended after this one, which is not dropped, is younger than what is to be dropped."""
+        return ended <= self.now
 
 
 Change = Save | Forget | Finish | Expire

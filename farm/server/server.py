@@ -48,6 +48,7 @@ DISK_CHECK_S = (
 )
 EXPIRE_EVERY = 1000  # ended jobs, fewer than the store drops at once
 EXPIRE_EVERY_S = 60.0
+EXPIRE_AGAIN_S = 1.0  # for there may be more than the store drops at once
 
 
 _NOT_STORED = response(packets.ERROR, b"QUEUE_ERROR", b"The job cannot be stored; the server stops")
@@ -66,7 +67,7 @@ class Server:
         self._look_at_disk_at = 0.0
         self._disk_timer: Timer | None = None
         self._expired = 0  # the broker's `kept` when old results were last dropped
-        self._expire_at = loop.now
+        self._expiring = False  # they were dropped a moment ago, and that may not have been all
         self._broker = Broker(store.open(), config.rules)
         self._read_clocks()
         heartbeat_ms = math.ceil(config.heartbeat_s * 1000)
@@ -89,6 +90,7 @@ class Server:
         self._draining = False
         self._full = False  # said so: one line for each flood, not one for each connection
         loop.end_of_turn = self._end_turn
+        loop.call_in(0.0 if store.keeps() else EXPIRE_EVERY_S, self._look_at_results)
         self._look_at_disk()  # the server before may have died of a full one
 
     # -- life
@@ -292,8 +294,7 @@ class Server:
         self._receive_from_workers()
         self._read_clocks()
         self._broker.tick(self._loop.now)
-        broker = self._broker
-        if broker.kept - self._expired >= EXPIRE_EVERY or (broker.kept and self._loop.now >= self._expire_at):
+        if self._broker.kept - self._expired >= EXPIRE_EVERY:
             self._expire_results()
         while self._touched or self._broker.effects:  # closing a connection may be news for the rules
             effects, self._broker.effects = self._broker.effects, Effects()
@@ -381,9 +382,18 @@ class Server:
 
     def _expire_results(self) -> None:
         """Drop the oldest of what is kept of jobs that have ended."""
-        self._expired, self._expire_at = self._broker.kept, self._loop.now + EXPIRE_EVERY_S
-        before = time.time() - self.config.keep_results_s
-        self._broker.effects.changes.append(Expire(before, self.config.keep_results_size))
+        self._expired = self._broker.kept
+        now = time.time()
+        self._broker.effects.changes.append(
+            Expire(now - self.config.keep_results_s, self.config.keep_results_size, now)
+        )
+
+    def _look_at_results(self) -> None:
+        """Again and again: what an earlier life of this server has kept grows old too, and nobody need come for it."""
+        self._expiring = self._store.keeps() and (self._store.overdue or not self._expiring)
+        if self._expiring:
+            self._expire_results()
+        self._loop.call_in(EXPIRE_AGAIN_S if self._expiring else EXPIRE_EVERY_S, self._look_at_results)
 
     def _begin_closing(self, connection: Connection) -> None:
         """Close it when everything is sent, or when it is not taken for so long that it never will be."""

@@ -17,6 +17,7 @@ from farm.store.place import (
     damaged,
     make_directory,
     must_be_ours,
+    must_be_there,
     reading,
     sync,
     sync_directory,
@@ -74,8 +75,9 @@ def vacuum(directory: str) -> tuple[int, int]:
     """Write the store's file anew, without the room that ended jobs have left. Returns its size before and after.
     Raises StoreError, also where a server uses the store: SQLite copies the new file back in one piece that cannot be
     broken off, and a server that wants to write meanwhile would stand still for as long, or stop."""
+    must_be_there(directory)
+    must_be_ours(directory)
     with alone(directory):
-        must_be_ours(directory)
         if damage := damage_of_log(directory, is_alone=True):
             raise damaged(directory, damage)
         before = size_of(directory)

@@ -34,6 +34,7 @@ class Store(ABC):
     """A journal of background jobs."""
 
     waits = True  # whether `commit` waits for a disk, so that it belongs in another thread
+    overdue = False  # whether the last Expire to be written has left something to another one
     pressed = False  # whether a write or commit had no room but what was put by: `low` should be asked at once
 
     @abstractmethod
@@ -76,6 +77,10 @@ class Store(ABC):
     @abstractmethod
     def ended(self, id: int) -> Finish | None:
         """How a job ended that was committed as such and is still kept."""
+
+    @abstractmethod
+    def keeps(self) -> bool:
+        """Whether anything is kept of jobs that have ended. At once: nothing is read for it."""
 
     def low(self) -> str:
         """Why no new job should be taken: the place where jobs are kept is nearly full; empty: there is room."""

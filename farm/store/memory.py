@@ -69,13 +69,13 @@ class MemoryStore(Store):
                 self._expire(change)
 
     def _expire(self, change: Expire) -> None:
-        ended = self._journal.ended
-        while ended:
-            oldest = ended[next(iter(ended))]
-            if oldest.ended >= change.before and self._journal.ended_size <= change.size_max:
+        journal = self._journal
+        for oldest in list(journal.ended.values()):
+            if change.drops(oldest.ended) or journal.ended_size > change.size_max:
+                del journal.ended[oldest.id]
+                journal.ended_size -= oldest.size
+            elif change.stops_at(oldest.ended):
                 return
-            del ended[oldest.id]
-            self._journal.ended_size -= oldest.size
 
     def payload(self, id: int) -> bytes:
         """See Store."""
@@ -84,6 +84,10 @@ class MemoryStore(Store):
             return self._journal.jobs[id].payload
         except KeyError:
             raise StoreError(f"there is no job of id {id}") from None
+
+    def keeps(self) -> bool:
+        """See Store."""
+        return bool(self._journal.ended)
 
     def ended(self, id: int) -> Finish | None:
         """See Store."""

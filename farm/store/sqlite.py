@@ -86,6 +86,7 @@ class SqliteStore(Store):
         self._open_changes: list[Change] = []  # of the open transaction, to do them again with more room
         self._room = Room(directory, reserve)
         self._ended_size = 0
+        self._ended_size_before = 0  # the open transaction
 
     def describe(self) -> str:
         """See Store."""
@@ -314,6 +315,7 @@ class SqliteStore(Store):
 
     def _begin(self, database: sqlite3.Connection) -> None:
         database.execute("BEGIN IMMEDIATE")
+        self._ended_size_before = self._ended_size
         (shard,) = database.execute("SELECT shard FROM owner").fetchone()
         if shard != self._shard:
             database.execute("ROLLBACK")
@@ -337,16 +339,19 @@ class SqliteStore(Store):
             database.executemany(_FORGET, gone)
 
     def _expire(self, database: sqlite3.Connection, expire: Expire) -> None:
-        last, size = None, 0
-        rows = database.execute("SELECT n, ended, size FROM ended ORDER BY n LIMIT ?", (EXPIRED_AT_ONCE_MAX,))
-        for n, ended, row_size in rows:
-            if ended >= expire.before and self._ended_size - size <= expire.size_max:
+        rows = database.execute(
+            "SELECT n, ended, size FROM ended ORDER BY n LIMIT ?", (EXPIRED_AT_ONCE_MAX,)
+        ).fetchall()
+        gone = []
+        for n, ended, size in rows:
+            if expire.drops(ended) or self._ended_size > expire.size_max:
+                gone.append((n,))
+                self._ended_size -= size
+            elif expire.stops_at(ended):
                 break
-            last, size = n, size + row_size
-        rows.close()
-        if last is not None:
-            database.execute("DELETE FROM ended WHERE n <= ?", (last,))
-            self._ended_size -= size
+        if gone:
+            database.executemany("DELETE FROM ended WHERE n = ?", gone)
+        self.overdue = len(gone) == EXPIRED_AT_ONCE_MAX
 
     def adopt(self, jobs: Iterable[tuple[Save, Finish | None]], source: Source | None = None) -> int:
         """Take in jobs from elsewhere, ended ones with their end: all of them or none, durable when this returns.
@@ -411,6 +416,7 @@ class SqliteStore(Store):
             self._drop_ballast()
             if database.in_transaction:
                 database.execute("ROLLBACK")
+            self._ended_size = self._ended_size_before
             self._put(changes)
         except OSError as again:
             raise StoreError(f"cannot write to {self.directory}: {again.strerror}") from again
@@ -431,6 +437,10 @@ class SqliteStore(Store):
         if not is_sound(save, row[-1]):  # the next start puts it aside
             raise damaged(self.directory, f"job {handle_of(id).decode()} is not what was written")
         return save.payload
+
+    def keeps(self) -> bool:
+        """See Store."""
+        return self._ended_size > 0
 
     def ended(self, id: int) -> Finish | None:
         """See Store."""

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-from farm.broker.effects import Change, Forget, Save
+from farm.broker.effects import Change, Expire, Finish, Forget, Save
 from farm.store.contract import Fenced, Store, StoreError
 
 NewStore = Callable[[], Store]
@@ -209,6 +209,54 @@ def check_an_unopened_store_fences_nobody(new: NewStore) -> None:
     new()
     owner.apply([job(1)])
     assert kept(new) == [job(1)]
+
+
+# -- what is kept of jobs that have ended
+
+
+def ends(new: NewStore, *times: float, size: int = 0) -> Store:
+    """A store in which jobs 1, 2 and so on have ended, in this order, at these times."""
+    store = opened(new)
+    for id, at in enumerate(times, 1):
+        store.apply([job(id), Finish(id, "done", 0.0, at, result=bytes(size))])
+    return store
+
+
+def left(store: Store) -> list[int]:
+    """The jobs of which something is kept, of the first ten."""
+    return [id for id in range(1, 11) if store.ended(id)]
+
+
+def check_what_is_old_is_dropped(new: NewStore) -> None:
+    store = ends(new, 10.0, 20.0, 30.0)
+    store.apply([Expire(20.0, 10**6, now=40.0)])
+    assert left(store) == [2, 3]
+    assert not store.overdue
+
+
+def check_what_is_too_much_is_dropped_oldest_first(new: NewStore) -> None:
+    store = ends(new, 10.0, 20.0, 30.0, size=1000)
+    store.apply([Expire(0.0, 2500, now=40.0)])
+    assert left(store) == [2, 3]
+
+
+def check_an_end_of_a_wrong_clock_holds_up_nobody(new: NewStore) -> None:
+    """It was set forward for a while; what ended then is kept at most twice as long as the rest."""
+    store = ends(new, 10.0, 110.0, 11.0, 1000.0, 12.0, 95.0)
+    store.apply([Expire(50.0, 10**6, now=100.0)])
+    assert left(store) == [2, 6]
+
+
+def check_it_knows_whether_it_keeps_anything(new: NewStore) -> None:
+    store = opened(new)
+    store.apply([job(1), job(2)])
+    assert not store.keeps()
+    store.apply([Finish(1, "done", 0.0, 10.0)])
+    store.close()
+    store = opened(new)
+    assert store.keeps(), "after a restart"
+    store.apply([Expire(20.0, 10**6, now=40.0)])
+    assert not store.keeps()
 
 
 CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")}

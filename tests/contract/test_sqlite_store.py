@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from farm.broker.effects import Save
+from farm.broker.effects import Expire, Finish, Save
 from farm.store.contract import StoreError
-from farm.store.sqlite import CACHE_SIZE, WAL_PAGES_MAX, SqliteStore
+from farm.store.sqlite import CACHE_SIZE, EXPIRED_AT_ONCE_MAX, WAL_PAGES_MAX, SqliteStore
 
 LARGE = 64 << 20
 
@@ -72,3 +72,26 @@ def test_an_error_while_it_is_copied_is_one_of_the_store(
             store.apply([large])
     assert (tmp_path / "store" / "ballast").exists()
     store.close()
+
+
+def test_more_than_is_dropped_at_once_is_said(store: SqliteStore) -> None:
+    """One transaction of any size would hold the server up; the server asks again."""
+    jobs = range(1, EXPIRED_AT_ONCE_MAX + 2)
+    store.apply([Save(id, b"f", b"", 1, b"") for id in jobs])
+    store.apply([Finish(id, "done", 0.0, 1.0) for id in jobs])
+    store.apply([Expire(2.0, 0, now=3.0)])
+    assert store.keeps() and store.overdue
+    store.apply([Expire(2.0, 0, now=3.0)])
+    assert not store.keeps() and not store.overdue
+
+
+def test_a_transaction_that_is_done_again_counts_once(store: SqliteStore) -> None:
+    changes = [Save(1, b"f", b"", 1, b""), Finish(1, "done", 0.0, 1.0)]
+    store.write(changes)
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    store._with_ballast(error, changes)
+    store.commit()
+    store.apply([Expire(2.0, 0, now=3.0)])
+    assert store.ended(1) is None
+    assert not store.keeps()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from farm.broker.effects import Change, Save
+from farm.broker.effects import Change, Expire, Save
 from farm.store.memory import MemoryJournal, MemoryStore
 from farm.store.sqlite import SqliteStore
 from tests.contract.suite import CHECKS, NewStore
@@ -203,6 +204,40 @@ class WantsWork(_Mutant):
 
     def apply(self, changes: Sequence[Change]) -> None:
         super().apply([changes[0], *changes[1:]])
+
+
+class ExpiresNothing(_Mutant):
+    """It grows for ever."""
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        super().apply([change for change in changes if not isinstance(change, Expire)])
+
+
+class ExpiresUpToTheFuture(_Mutant):
+    """The first end that is not too old ends it, whatever it says."""
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        super().apply([change._replace(now=math.inf) if isinstance(change, Expire) else change for change in changes])
+
+
+class ExpiresByAgeOnly(_Mutant):
+    """Any amount may be kept."""
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        super().apply(
+            [change._replace(size_max=1 << 40) if isinstance(change, Expire) else change for change in changes]
+        )
+
+
+class KnowsOnlyItsOwnLife(_Mutant):
+    """What an earlier owner has kept is forgotten, and never looked at again."""
+
+    def open(self) -> int:
+        self.there = set(self.journal.ended)
+        return super().open()
+
+    def keeps(self) -> bool:
+        return bool(self.journal.ended.keys() - self.there)
 
 
 MUTANTS: list[type[_Mutant]] = sorted(_Mutant.__subclasses__(), key=lambda mutant: mutant.__name__)

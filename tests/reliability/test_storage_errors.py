@@ -97,6 +97,9 @@ class FailingStore(Store):
     def ended(self, id: int) -> Finish | None:
         return self._store.ended(id)
 
+    def keeps(self) -> bool:
+        return self._store.keeps()
+
     def low(self) -> str:
         return str(self._call("low"))
 

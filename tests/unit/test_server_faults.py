@@ -13,14 +13,14 @@ from contextlib import closing
 import pytest
 
 from farm.broker.broker import Rules
-from farm.broker.effects import Change
+from farm.broker.effects import Change, Expire, Finish, Save
 from farm.loop import Loop
 from farm.protocol import packets as p
 from farm.protocol.address import Address
 from farm.server.config import ServerConfig
 from farm.server.server import Server
 from farm.store.contract import Fenced, StoreError
-from farm.store.memory import MemoryStore
+from farm.store.memory import MemoryJournal, MemoryStore
 from tests.support import PATIENCE_S, Wire, req
 
 
@@ -279,3 +279,34 @@ def test_a_worker_is_given_what_came_in_the_same_turn(patient: Ring) -> None:
         client.send(p.SUBMIT_JOB, b"f", b"", b"")
         patient.loop.turn()
         assert [client.packet()[0] for _ in range(2)] == [p.JOB_CREATED] * 2
+
+
+@pytest.mark.parametrize("keep_s", [0.0, 1.0])
+def test_what_an_earlier_life_has_kept_grows_old_too(keep_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though nobody comes, and this life keeps nothing."""
+    monkeypatch.setattr("farm.server.server.EXPIRE_EVERY_S", 0.05)
+    journal = MemoryJournal()
+    earlier = MemoryStore(journal)
+    earlier.open()
+    soon = time.time() - keep_s + 0.3
+    for id, at in enumerate((1.0, soon), 1):
+        earlier.apply([Save(id, b"f", b"", 1, b""), Finish(id, "done", 0.0, at)])
+    with closing(Ring(MemoryStore(journal), keep_results_s=keep_s)) as ring:
+        ring.turn_until(lambda: list(journal.ended) == [2] or time.time() >= soon)
+        ring.turn_until(lambda: not journal.ended)
+
+
+def test_what_is_left_over_is_dropped_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An Expire drops so much, and then the loop goes on; the rest does not wait for a minute."""
+
+    class OneAtATime(MemoryStore):
+        def _expire(self, change: Expire) -> None:
+            ended = self._journal.ended
+            del ended[next(iter(ended))]
+            self.overdue = bool(ended)
+
+    monkeypatch.setattr("farm.server.server.EXPIRE_AGAIN_S", 0.01)
+    journal = MemoryJournal()
+    journal.ended = {id: Finish(id, "done", 0.0, 1.0) for id in range(1, 6)}
+    with closing(Ring(OneAtATime(journal))) as ring:
+        ring.turn_until(lambda: not journal.ended)
