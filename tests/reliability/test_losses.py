@@ -246,6 +246,7 @@ def test_bug_24_a_server_whose_store_fails_at_the_end_of_a_job_leaves(daemon: Da
         resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
         # At once, for what a server that leaves has not read would reset the connection.
         wire.raw(req(p.WORK_COMPLETE, handle, b"result") + req(p.ECHO_REQ, b"durable?"))
+        wire.expect_error(b"QUEUE_ERROR")
         wire.expect_end()
     assert daemon.process.wait(PATIENCE_S) == EXIT_CANNOT_CREATE
     assert "farm: error: " in daemon.log()
