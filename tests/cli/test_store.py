@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 import stat
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -72,9 +73,8 @@ def checked(rig: Rig, path: Path, *options: str, status: int = 0) -> dict[str, o
 
 def test_check_of_a_sound_store(lone_rig: Rig, tmp_path: Path) -> None:
     """What is in it, by function, stopped and while a server runs."""
-    path = filled(
-        tmp_path / "s", job(1), job(2), job(3, function=b"g"), ended=(Finish(5 << 40 | 2, "failed", 1.0, 2.0),)
-    )
+    lately = Finish(5 << 40 | 2, "failed", 1.0, time.time())  # or the server lets go of it
+    path = filled(tmp_path / "s", job(1), job(2), job(3, function=b"g"), ended=(lately,))
     server = durable(lone_rig, path)
     found = checked(lone_rig, path)
     assert server.terminate().status == 0
