@@ -88,11 +88,21 @@ def _rates(rates: Rates) -> list[str]:
     ]
     for (clients, window), samples in rates.items():
         both = [thousands(median(sample.rate for sample in samples[name])) for name in (OURS, PEER)]
-        times = f"**{ratio(samples, lambda sample: sample.rate):.0f}**"
+        times = f"**{ratio(samples, _rate):.0f}** ({' to '.join(f'{end:.0f}' for end in _ends(samples))})"
         least = wanted("≥", TIMES_MIN if window > 1 else 0)
         cells = [str(clients), str(window), *both, times, least, *(_latency(samples[name]) for name in (OURS, PEER))]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _rate(sample: Sample) -> float:
+    return sample.rate
+
+
+def _ends(samples: Samples) -> tuple[float, float]:
+    """The smallest and the largest of the rounds' ratios: on a slow disk farm is further ahead than on a fast one."""
+    ratios = [ours.rate / peer.rate for ours, peer in zip(samples[OURS], samples[PEER], strict=True)]
+    return min(ratios), max(ratios)
 
 
 def _latency(samples: list[Sample]) -> str:

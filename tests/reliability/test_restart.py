@@ -19,7 +19,8 @@ from tests.support import Wire, req
 pytestmark = [pytest.mark.slow, pytest.mark.interop]
 
 BATCH = 500  # packets in one write
-RETURNED_MIN = 0.4  # of the memory; with so few jobs, what SQLite keeps to read again is the larger part of the rest
+MEMORY_JOBS = 300_000  # of fewer, what stays however many they were (SQLite's caches, scattered rests) is a large part
+RETURNED_MIN = 0.4
 PAYLOAD_MEMORY = 1_000_000
 
 
@@ -37,7 +38,7 @@ def program(disk: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def measured(program: Path, disk: Path) -> Memory:
-    return restart.ours(program, disk, RESTART_JOBS)
+    return restart.ours(program, disk, MEMORY_JOBS)
 
 
 def test_it_serves_at_once_with_a_hundred_thousand_jobs(program: Path, disk: Path) -> None:
@@ -50,8 +51,8 @@ def test_it_serves_at_once_with_a_hundred_thousand_jobs(program: Path, disk: Pat
 
 def test_a_queued_job_takes_no_more_memory_than_gearmands(measured: Memory, program: Path, disk: Path) -> None:
     need("gearmand")
-    stock = restart.stock(program, disk, RESTART_JOBS)
-    assert measured.per_job(RESTART_JOBS) <= PER_JOB_MAX * stock.per_job(RESTART_JOBS)
+    stock = restart.stock(program, disk, MEMORY_JOBS)
+    assert measured.per_job(MEMORY_JOBS) <= PER_JOB_MAX * stock.per_job(MEMORY_JOBS)
 
 
 def test_memory_comes_back_when_the_jobs_are_done(measured: Memory) -> None:
