@@ -42,11 +42,9 @@ def measured(program: Path, disk: Path) -> Memory:
 
 
 def test_it_serves_at_once_with_a_hundred_thousand_jobs(program: Path, disk: Path) -> None:
-    """Once more where the machine was busy: it is a bound, not an average."""
-    serving_s = restart.restart(program, disk, RESTART_JOBS)
-    if serving_s > SERVING_MAX_S:
-        serving_s = restart.restart(program, disk, RESTART_JOBS)
-    assert serving_s <= SERVING_MAX_S
+    """On a machine that has a processor for it: what it waits for one says nothing about the server."""
+    found = restart.restart(program, disk, RESTART_JOBS)
+    assert found.serving_s - found.waited_s <= SERVING_MAX_S
 
 
 def test_a_queued_job_takes_no_more_memory_than_gearmands(measured: Memory, program: Path, disk: Path) -> None:
