@@ -118,9 +118,9 @@ def _durable(options: argparse.Namespace) -> tuple[str, str]:
         text = durable.run(Path(name), options.rounds, _say)
     words = (
         f"Medians of {options.rounds} rounds in turn, on a disk, 100-byte payloads, a key for each job; gearmand "
-        f"{results.gearmand_version()} with `-q libsqlite3`.\n"
-        "A ratio is the median of the rounds' ratios (lowest to highest). "
-        "With one job under way a client waits for one sync of the disk for each job, whatever the server."
+        f"{results.gearmand_version()} with `-q libsqlite3`.\nA ratio is the median of the rounds' ratios "
+        "(lowest to highest). With one job under way a client waits for one sync of the disk "
+        "for each job, whatever the server."
     )
     return "Jobs on disk before they are acknowledged, beside gearmand", f"{words}\n\n{text}"
 

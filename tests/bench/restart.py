@@ -40,13 +40,21 @@ class Memory(NamedTuple):
         return (self.full - self.drained) / (self.full - self.empty)
 
 
+class Restart(NamedTuple):
+    """serving_s: from the start of a server's process to its first answer. waited_s: of that, for a processor that
+    others had."""
+
+    serving_s: float
+    waited_s: float
+
+
 def run(directory: Path, rounds: int, say: Callable[[str], None]) -> str:
     """Measure everything on the disk of this directory; the table in Markdown. Memory hardly varies: once."""
     program = load.build(directory)
     restarts = [restart(program, directory, RESTART_JOBS) for _ in range(rounds)]
     for number, one in enumerate(restarts):
-        say(f"round {number + 1}  {RESTART_JOBS} jobs: serving after {one:.2f} s")
-    large = restart(program, directory, JOBS)
+        say(f"round {number + 1}  {RESTART_JOBS} jobs: serving after {one.serving_s:.2f} s, {one.waited_s:.2f} waiting")
+    large = restart(program, directory, JOBS).serving_s
     say(f"{JOBS} jobs: serving after {large:.2f} s")
     farm = ours(program, directory, JOBS)
     say(f"{JOBS} jobs, farm: {farm}")
@@ -60,7 +68,7 @@ def run(directory: Path, rounds: int, say: Callable[[str], None]) -> str:
         [
             "| | farm | gearmand | ratio | wanted |",
             "|---|---|---|---|---|",
-            f"{again}| **{max(restarts):.2f}** | | | ≤ {SERVING_MAX_S:g} |",
+            f"{again}| **{max(restarts).serving_s:.2f}** | | | ≤ {SERVING_MAX_S:g} |",
             f"| the same, {JOBS:,} jobs | {large:.2f} | | | |",
             f"| bytes of memory for each of {JOBS:,} queued jobs | {per_job[0]:.0f} | {per_job[1]:.0f} "
             f"| **{per_job[0] / per_job[1]:.2f}** | ≤ {PER_JOB_MAX:g} |",
@@ -72,14 +80,14 @@ def run(directory: Path, rounds: int, say: Callable[[str], None]) -> str:
     )
 
 
-def restart(program: Path, directory: Path, jobs: int) -> float:
-    """Fill a durable server, kill it, and start it again: the seconds from the start of its process to its answer."""
+def restart(program: Path, directory: Path, jobs: int) -> Restart:
+    """Fill a durable server, kill it, and start it again."""
     with tempfile.TemporaryDirectory(dir=directory) as name:
         place = Path(name)
         with running(OURS, place, durable=True) as server:
             load.measure(program, server, load.submit(jobs))
         with running(OURS, place, durable=True) as server:
-            return server.serving_s
+            return Restart(server.serving_s, server.waited_s())
 
 
 def ours(program: Path, directory: Path, jobs: int) -> Memory:

@@ -37,6 +37,10 @@ class Server:
         words = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(words[11]) + int(words[12])) * _TICK_S
 
+    def waited_s(self) -> float:
+        """How long its main thread was ready to run and had no processor: what others cost it."""
+        return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[1]) / 1e9
+
     def memory(self) -> int:
         """Its resident memory in bytes."""
         words = Path(f"/proc/{self.process.pid}/statm").read_text().split()

@@ -19,7 +19,8 @@ from tests.support import Wire, req
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.interop]
 
 BATCH = 500  # packets in one write
-RETURNED_MIN = 0.4  # of the memory; with so few jobs, what SQLite keeps to read again is the larger part of the rest
+MEMORY_JOBS = 300_000  # of fewer, what stays however many they were (SQLite's caches, scattered rests) is a large part
+RETURNED_MIN = 0.4
 PAYLOAD_MEMORY = 1_000_000
 
 
@@ -37,21 +38,19 @@ def program(disk: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def measured(program: Path, disk: Path) -> Memory:
-    return restart.ours(program, disk, RESTART_JOBS)
+    return restart.ours(program, disk, MEMORY_JOBS)
 
 
 def test_it_serves_at_once_with_a_hundred_thousand_jobs(program: Path, disk: Path) -> None:
-    """Once more where the machine was busy: it is a bound, not an average."""
-    serving_s = restart.restart(program, disk, RESTART_JOBS)
-    if serving_s > SERVING_MAX_S:
-        serving_s = restart.restart(program, disk, RESTART_JOBS)
-    assert serving_s <= SERVING_MAX_S
+    """On a machine that has a processor for it: what it waits for one says nothing about the server."""
+    found = restart.restart(program, disk, RESTART_JOBS)
+    assert found.serving_s - found.waited_s <= SERVING_MAX_S
 
 
 def test_a_queued_job_takes_no_more_memory_than_gearmands(measured: Memory, program: Path, disk: Path) -> None:
     need("gearmand")
-    stock = restart.stock(program, disk, RESTART_JOBS)
-    assert measured.per_job(RESTART_JOBS) <= PER_JOB_MAX * stock.per_job(RESTART_JOBS)
+    stock = restart.stock(program, disk, MEMORY_JOBS)
+    assert measured.per_job(MEMORY_JOBS) <= PER_JOB_MAX * stock.per_job(MEMORY_JOBS)
 
 
 def test_memory_comes_back_when_the_jobs_are_done(measured: Memory) -> None:
