@@ -30,7 +30,7 @@ from tests.cli.rig import Rig, connect
 from tests.reliability.power.load import Load
 from tests.support import Wire, req
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.power]
 
 TRIES = 2000
 MUTANT_TRIES = 400

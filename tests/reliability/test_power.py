@@ -20,7 +20,7 @@ import pytest
 from tests.reliability.power.cuts import figures, line
 from tests.reliability.power.record import compile_recorder, record
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.power]
 
 JOBS = 6000
 CUTS = 5000
