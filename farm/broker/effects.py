@@ -16,7 +16,7 @@ class Save(NamedTuple):
     """Keep a background job: it is acknowledged once this is durable.
 
     priority: 0 high, 1 normal, 2 low. due: wall-clock seconds before which it must not run, 0: none. created:
-    wall-clock seconds.
+    wall-clock seconds. terms: what it was submitted with besides, as words (farm/broker/terms.py).
     """
 
     id: int
@@ -27,6 +27,7 @@ class Save(NamedTuple):
     reducer: bytes = b""
     due: float = 0.0
     created: float = 0.0
+    terms: bytes = b""
 
 
 class Forget(NamedTuple):
@@ -40,7 +41,10 @@ class Finish(NamedTuple):
 
     outcome: one of ENDED in farm/broker/job.py. started (0: it never ran), ended: wall-clock seconds. worker: its name.
     exit_code: -1 where the worker gave none. result, log: what it wrote to stdout and stderr. cut: that is not all,
-    for it grew too large, or the job became a background job when some of it had gone by.
+    for it grew too large, or the job became a background job when some of it had gone by. reason: why it ended so, in a
+    few words. number: which attempt this describes, counted from 1; 0: none, it ended while it waited, and its attempts
+    are all rows of their own. failures, losses: how many attempts ended so, this one included. cpu_s, peak: what its
+    command used, seconds and bytes, -1: unknown. keep_s: how long this is kept, -1: as long as all others.
     """
 
     id: int
@@ -52,6 +56,13 @@ class Finish(NamedTuple):
     result: bytes = b""
     log: bytes = b""
     cut: bool = False
+    reason: bytes = b""
+    number: int = 1
+    failures: int = 0
+    losses: int = 0
+    cpu_s: float = -1.0
+    peak: int = -1
+    keep_s: float = -1.0
 
     @property
     def size(self) -> int:
@@ -83,7 +94,119 @@ class Expire(NamedTuple):
         return ended <= self.now
 
 
-Change = Save | Forget | Finish | Expire
+class Progress(NamedTuple):
+    """How far a background job that has not ended has come; it replaces what was kept of that before. A job of which
+    nothing is kept is at its beginning.
+
+    attempts: how many have begun. failures, losses: how many of them ended so. due: wall-clock seconds before which it
+    must not run (again), 0: none. running: the newest attempt had not ended, and counts as lost after a restart.
+    after: the jobs that it still waits for, as in its terms.
+    """
+
+    id: int
+    attempts: int
+    failures: int = 0
+    losses: int = 0
+    due: float = 0.0
+    running: bool = False
+    after: bytes = b""
+
+
+class Attempt(NamedTuple):
+    """One attempt of a background job that was not its last one. Kept for as long as the job is.
+
+    number: from 1. outcome: `failed`, `lost` or `timeout`. log: the end of what it wrote to stderr. The others as in
+    Finish.
+    """
+
+    id: int
+    number: int
+    started: float
+    ended: float
+    outcome: str
+    reason: bytes = b""
+    worker: bytes = b""
+    exit_code: int = -1
+    cpu_s: float = -1.0
+    peak: int = -1
+    log: bytes = b""
+
+
+class Revive(NamedTuple):
+    """The background job of this id, which has ended and of which the payload is kept, has not: it is to be run again.
+    What was kept of its end goes, its attempts stay. It has no due time any more."""
+
+    id: int
+
+
+class Purge(NamedTuple):
+    """Drop what is kept of an ended job."""
+
+    id: int
+
+
+class Setting(NamedTuple):
+    """What holds for a function, as words; empty: nothing is kept of it."""
+
+    function: bytes
+    words: bytes
+
+
+class UniqueUntil(NamedTuple):
+    """This key of the function counts as this job's until then (wall-clock seconds), also when the job has ended."""
+
+    function: bytes
+    unique: bytes
+    id: int
+    until: float
+
+
+class CronRow(NamedTuple):
+    """A cron entry, as JSON. payload: None: as it was before."""
+
+    name: bytes
+    words: bytes
+    payload: bytes | None
+
+
+class CronGone(NamedTuple):
+    """The cron entry of this name is no more."""
+
+    name: bytes
+
+
+Known = Progress | Setting | UniqueUntil | CronRow  # what a store tells at its start besides jobs
+Change = Save | Forget | Finish | Expire | Progress | Attempt | Revive | Purge | Setting | UniqueUntil | CronRow | CronGone
+
+
+class Past(NamedTuple):
+    """What is kept of an ended job, but for what it wrote and its payload.
+
+    n: grows in order of their ends. payload_size: -1: the payload is not kept. The others as in Save and Finish.
+    """
+
+    n: int
+    id: int
+    function: bytes
+    unique: bytes
+    priority: int
+    created: float
+    terms: bytes
+    outcome: str
+    started: float
+    ended: float
+    worker: bytes
+    exit_code: int
+    cut: bool
+    reason: bytes
+    number: int
+    failures: int
+    losses: int
+    cpu_s: float
+    peak: int
+    result_size: int
+    log_size: int
+    payload_size: int
 
 
 class Note(NamedTuple):

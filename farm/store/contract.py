@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
-from farm.broker.effects import Change, Finish, Save
+from farm.broker.effects import Attempt, Change, Finish, Known, Past, Save
 from farm.errors import FarmError
 
 # A new journal counts its shards from a random number below this, so that its handles do not repeat another's. An id
@@ -55,6 +55,11 @@ class Store(ABC):
         """Every job that was saved and has not ended, oldest id first. Call it once, after `open`."""
 
     @abstractmethod
+    def known(self) -> Iterator[Known]:
+        """Everything else that a server must know again: how far jobs have come, settings, keys, cron entries. Call it
+        once, after `open`, before `load`."""
+
+    @abstractmethod
     def write(self, changes: Sequence[Change]) -> None:
         """Put changes, in order, into the open transaction. Saving an id again, or ending an unknown one, changes
         nothing. Where there is hardly room left, nothing that a job wrote need be kept of it, so that it can end.
@@ -77,6 +82,26 @@ class Store(ABC):
     @abstractmethod
     def ended(self, id: int) -> Finish | None:
         """How a job ended that was committed as such and is still kept."""
+
+    @abstractmethod
+    def past(
+        self, limit: int, before: int = 0, function: bytes = b"", outcomes: Sequence[str] = (), since: float = 0.0
+    ) -> list[Past]:
+        """What is kept of ended jobs, newest end first, at most `limit` of them. before: only those that ended before
+        the one of this `n`, 0: all. function: of this one only, empty: of all; outcomes likewise. since: created at or
+        after. Only what was committed, as in `ended`."""
+
+    @abstractmethod
+    def about(self, id: int) -> Past | None:
+        """The same of one job."""
+
+    @abstractmethod
+    def attempts(self, id: int) -> list[Attempt]:
+        """The attempts of a job that are kept, in order."""
+
+    @abstractmethod
+    def ended_ids(self, first: int, last: int, limit: int) -> list[int]:
+        """The ids of ended jobs that are kept, from `first` to `last`, newest first, at most `limit`."""
 
     @abstractmethod
     def keeps(self) -> bool:
