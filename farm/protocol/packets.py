@@ -67,6 +67,14 @@ FARM_JOB_JOINED = 1004
 FARM_JOB_RESTARTED = 1005
 FARM_HEARTBEAT = 1006
 FARM_ALIVE = 1007
+FARM_SUBMIT = 1008
+FARM_EXISTS = 1009
+FARM_ASK = 1010
+FARM_ANSWER = 1011
+FARM_OUTPUT = 1012
+FARM_ENDED = 1013
+FARM_TERMS = 1014
+FARM_USAGE = 1015
 
 CLIENT, WORKER, ANY, SERVER = "client", "worker", "any", "server"
 
@@ -136,15 +144,25 @@ _TABLE = (
     Kind(FARM_CANCEL_RES, "FARM_CANCEL_RES", SERVER, "handle outcome"),
     Kind(FARM_JOB_CANCEL, "FARM_JOB_CANCEL", SERVER, "handle"),
     Kind(FARM_JOB_JOINED, "FARM_JOB_JOINED", SERVER, "handle"),
-    Kind(FARM_JOB_RESTARTED, "FARM_JOB_RESTARTED", SERVER, "handle"),
+    Kind(FARM_JOB_RESTARTED, "FARM_JOB_RESTARTED", SERVER, "handle why"),
     Kind(FARM_HEARTBEAT, "FARM_HEARTBEAT", SERVER, "milliseconds"),
     Kind(FARM_ALIVE, "FARM_ALIVE", WORKER),
+    Kind(FARM_SUBMIT, "FARM_SUBMIT", CLIENT, "function unique terms", data=True),
+    Kind(FARM_EXISTS, "FARM_EXISTS", SERVER, "handle state"),
+    Kind(FARM_ASK, "FARM_ASK", CLIENT, "verb request", data=True),
+    Kind(FARM_ANSWER, "FARM_ANSWER", SERVER, "verb", data=True),
+    Kind(FARM_OUTPUT, "FARM_OUTPUT", SERVER, "handle stream", data=True),
+    Kind(FARM_ENDED, "FARM_ENDED", SERVER, "handle", data=True),
+    Kind(FARM_TERMS, "FARM_TERMS", WORKER, "function terms"),
+    Kind(FARM_USAGE, "FARM_USAGE", WORKER, "handle cpu peak"),
 )
 KINDS: dict[int, Kind] = {kind.number: kind for kind in _TABLE}
 
 # The only packets that may be large: those that carry a job's payload, its output or its result.
 BULKY = frozenset(
-    kind.number for kind in _TABLE if kind.data and kind.name.startswith(("SUBMIT_", "WORK_", "JOB_ASSIGN"))
+    kind.number
+    for kind in _TABLE
+    if kind.data and kind.name.startswith(("SUBMIT_", "WORK_", "JOB_ASSIGN", "FARM_SUBMIT", "FARM_A", "FARM_OUTPUT"))
 )
 
 _pack_header = struct.Struct(">4sII").pack
