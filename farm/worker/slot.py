@@ -133,8 +133,9 @@ class Slot:
             self._loop,
             link.send,
             self._ended,
-            mark_begin=not link.extension,
+            farm_server=link.extension,
             collect=config.collect,
+            timeout_s=config.timeout_s,
             guard=self._worker.guard,
         )
 

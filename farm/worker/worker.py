@@ -33,7 +33,8 @@ DESCRIPTORS_OTHER = 16
 
 @dataclass
 class WorkerConfig:
-    """What `farm work` was told. argv: the command and its arguments, run without a shell."""
+    """What `farm work` was told. argv: the command and its arguments, run without a shell. timeout_s: no run may take
+    longer; 0: as long as it takes."""
 
     function: bytes
     argv: list[str]
@@ -41,6 +42,7 @@ class WorkerConfig:
     slots: int = 1
     insecure: bool = False
     collect: bool = False
+    timeout_s: float = 0.0
     verbose: bool = False
     quiet: bool = False
     name: str = ""
