@@ -11,7 +11,7 @@ from farm.protocol.retry_on import parse_retry_on
 EXIT, SIGNAL, TIMEOUT, OTHER = "exit", "signal", "timeout", "other"
 
 JITTER = 0.25  # of a delay: jobs that failed together do not all come back together
-TIMEOUT_PAUSE_S = 6.0  # longer than a worker takes to kill a command (TERM, then KILL after 5 s): no two attempts at once
+TIMEOUT_PAUSE_S = 6.0  # longer than a worker takes to end a command (TERM, after 5 s KILL): no two attempts at once
 
 
 class Failure(NamedTuple):

@@ -45,7 +45,8 @@ NOTHING = Terms()
 
 
 class Submission(NamedTuple):
-    """What a FARM_SUBMIT says besides names and payload. due: wall-clock seconds before which it must not run, 0: none."""
+    """What a FARM_SUBMIT says besides names and payload. due: wall-clock seconds before which it must not run, 0: at
+    once."""
 
     background: bool = False
     priority: int = NORMAL
@@ -92,9 +93,10 @@ def encode(terms: Terms) -> bytes:
         return b""
     words = []
     for (name, _), value in zip(_FIELDS.items(), terms, strict=False):
-        if value is None:
-            continue
-        words.append(name + b"=" + (value if isinstance(value, bytes) else b"%.15g" % value))
+        if isinstance(value, bytes):
+            words.append(name + b"=" + value)
+        elif isinstance(value, (int, float)):
+            words.append(name + b"=%.15g" % value)
     if terms.after:
         words.append(b"after=" + encode_after(terms.after))
     return b" ".join(words)
@@ -123,7 +125,11 @@ def over(*layers: Terms) -> Terms:
     said = [layer for layer in layers if layer is not NOTHING]
     if len(said) < 2:
         return said[0] if said else NOTHING
-    return Terms(*(next((value for value in values if value not in (None, ())), values[-1]) for values in zip(*said, strict=True)))
+    first, *others = said
+    for other in others:
+        filled = (mine if mine not in (None, ()) else its for mine, its in zip(first, other, strict=True))
+        first = Terms._make(filled)
+    return first
 
 
 def _terms(said: dict[bytes, bytes]) -> Terms:
