@@ -34,7 +34,7 @@ OnOutput = Callable[[bool, bytes], None]  # (whether it is stderr, bytes)
 class Usage(NamedTuple):
     """What a command and the processes that it waited for used. cpu_s: user and system seconds. peak_bytes: the most
     resident memory that any one of them had; the system counts the worker's own copy before it became the command too,
-    so it is never less than a Python's 20 MiB or so."""
+    so it is never less than a Python's 11 MiB or so."""
 
     cpu_s: float
     peak_bytes: int

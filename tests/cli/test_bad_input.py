@@ -38,7 +38,7 @@ UNKNOWN_OPTION = res(p.ERROR, b"UNKNOWN_OPTION", b"Server does not recognize giv
         (["submit", "f", "-n", "-f", "x"], "--file and --no-input exclude each other", None),
         (["work", "f", "convert", "-", "-resize", "50%"], "no such option: -r", "put -- before the command"),
         (["status", "extra"], "extra argument", "farm status --help"),
-        (["status", "--every", "now"], "--every is not a time: 'now'", "write 10s, 500ms, 5m or 2h"),
+        (["status", "--every", "now"], "--every is not a time: 'now'", "write 10s, 500ms, 5m, 2h or 2h30m"),
         (["submit", "f", "-n", "-u", "x" * 65], "the unique key is 65 bytes long (at most 64)", None),
         (["submit", "f", "-n", "-u", "ü" * 33], "the unique key is 66 bytes long (at most 64)", None),
     ],
