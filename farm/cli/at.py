@@ -48,7 +48,8 @@ def _time_of_day(words: list[str], day: str, now: float) -> float:
 
 
 def _at(day: date, numbers: list[int]) -> float:
-    return datetime(day.year, day.month, day.day, *numbers).timestamp()
+    hour, minute, second = [*numbers, 0][:3]
+    return datetime(day.year, day.month, day.day, hour, minute, second).timestamp()
 
 
 def _date(text: str) -> float:

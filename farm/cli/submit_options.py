@@ -5,7 +5,7 @@ On its start-up path: it imports nothing slow.
 
 from __future__ import annotations
 
-from farm.cli.options import COMMON, FUNCTION, QUIET, RETRIES, VERBOSE, Command, Option
+from farm.cli.options import COMMON, FUNCTION, QUIET, RETRIES, VERBOSE, Command, Option, Values
 from farm.cli.values import FLAG, SECONDS, SECONDS_OR_0
 
 # What makes a job more than a function and a payload. farm/protocol/JOBS.md says what each means; a stock
@@ -57,6 +57,12 @@ TERMS = (
         metavar="TIME",
     ),
 )
+
+
+def terms_given(values: Values) -> list[Option]:
+    """Those of TERMS that were."""
+    return [option for option in TERMS if values[option.name] not in (None, [], option.default)]
+
 
 SUBMIT = Command(
     "submit",

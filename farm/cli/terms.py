@@ -9,31 +9,49 @@ import time
 
 from farm.cli.main import say
 from farm.cli.options import RETRIES, Option, Values
-from farm.cli.submit_options import TERMS
+from farm.cli.submit_options import terms_given
 from farm.cli.values import SECONDS, SECONDS_OR_0
 from farm.errors import UsageError
 from farm.protocol.retry_on import parse_retry_on
 
 _CONDITIONS = ("ok", "any", "fail")
-_NOT_OWN = ("delay", "at", "if_exists", "after")  # each with a rule of its own
+_SPECIAL = ("delay", "at", "if_exists", "after")  # each with a rule of its own
 _WORDS = {"keep_results": "keep"}  # where the term is called otherwise than the option
 
 
 class Terms:
-    """What was typed, as a Request wants it. words: of FARM_SUBMIT; none when the stock packets say it all. epoch:
-    seconds since 1970 for SUBMIT_JOB_EPOCH, 0: none. needs: the options that only farm's server knows."""
+    """What was typed, as a Request wants it. words: of FARM_SUBMIT; none when stock packets say it all. needs: the
+    options that only farm's server knows."""
 
-    __slots__ = ("epoch", "needs", "words")
+    __slots__ = ("_delay", "_due", "needs", "words")
 
-    def __init__(self, words: list[str], epoch: int, needs: list[str]) -> None:
-        self.words = words
-        self.epoch = epoch
-        self.needs = needs
+    def __init__(self, values: Values, now: float) -> None:
+        """now: seconds since 1970. Raises UsageError."""
+        _refuse_contradictions(values)
+        options = terms_given(values)
+        self._delay = values["delay"]
+        self._due = _due(values, now)
+        self.needs = [option.flags[0] for option in options]
+        self.words = _words(options, values)
+        if values["if_exists"] != "attach":
+            self.words.append(f"if-exists={values['if_exists']}")
+        if values["after"]:
+            self.words.append(f"after={_after(values['after'])}")
+        if self.words or not values["background"] or values["priority"] != "normal":
+            self._move_time_to_words()
 
+    def _move_time_to_words(self) -> None:
+        """SUBMIT_JOB_EPOCH has room for nothing else."""
+        if self._delay is not None:
+            self.words.append(f"in={_seconds(self._delay)}")  # by the server's clock
+        elif self._due:
+            self.words.append(f"at={_seconds(self._due)}")
+        self._due, self._delay = 0.0, None
 
-def given(values: Values) -> bool:
-    """Whether there are any."""
-    return any(_is_given(option, values) for option in TERMS)
+    def epoch(self, now: float) -> int:
+        """For SUBMIT_JOB_EPOCH: whole seconds since 1970, so that the job never runs too early; 0: it says no time."""
+        due = now + self._delay if isinstance(self._delay, float) else self._due
+        return -int(-due // 1)
 
 
 def retry_words(values: Values) -> list[str]:
@@ -41,40 +59,11 @@ def retry_words(values: Values) -> list[str]:
     return _words(RETRIES, values)
 
 
-def terms_of(values: Values, now: float) -> Terms:
-    """A submitter's. now: seconds since 1970. Raises UsageError."""
-    _refuse_contradictions(values)
-    options = [option for option in TERMS if _is_given(option, values)]
-    words = _words(options, values)
-    words += [f"if-exists={values['if_exists']}"] if values["if_exists"] != "attach" else []
-    words += [f"after={_after(values['after'])}"] if values["after"] else []
-    due = _due(values, now)
-    timed = due is not None
-    if timed and not words and values["background"] and values["priority"] == "normal":
-        return Terms([], due_epoch(due), [])
-    if values["delay"] is not None:
-        words.append(f"in={_seconds(values['delay'])}")  # by the server's clock
-    elif due is not None:
-        words.append(f"at={_seconds(due)}")
-    return Terms(words, 0, [option.flags[0] for option in options])
-
-
-def due_epoch(due: float | None) -> int:
-    """Whole seconds, so that the job never runs too early."""
-    assert due is not None
-    return -int(-due // 1)
-
-
-def _is_given(option: Option, values: Values) -> bool:
-    value = values[option.name]
-    return value not in (None, []) and value != option.default
-
-
 def _words(options: tuple[Option, ...] | list[Option], values: Values) -> list[str]:
     words = []
     for option in options:
         value = values[option.name]
-        if value is None or option.name in _NOT_OWN:
+        if value is None or option.name in _SPECIAL:
             continue
         if option.name == "retry_on":
             parse_retry_on(str(value))
@@ -95,11 +84,10 @@ def _refuse_contradictions(values: Values) -> None:
             raise UsageError(f"{flag} says something about a key, and there is none", "--unique KEY, or --unique auto")
 
 
-def _due(values: Values, now: float) -> float | None:
-    """Seconds since 1970. A time that was named is said again in full, as at(1) does."""
+def _due(values: Values, now: float) -> float:
+    """Of --at, in seconds since 1970; 0.0: there is none. It is said again in full, as at(1) does."""
     if values["at"] is None:
-        delay = values["delay"]
-        return now + delay if isinstance(delay, float) else None
+        return 0.0
     from farm.cli.at import parse_at
 
     due = parse_at(str(values["at"]), now)

@@ -8,10 +8,11 @@ import threading
 
 import pytest
 
+from farm.client import answers
 from farm.client import connection as client_connection
-from farm.client import submit as client_submit
 from farm.client.connection import open_connection
-from farm.client.submit import Foreground, Request, submit_background
+from farm.client.request import Request
+from farm.client.submit import Foreground, submit_background
 from farm.errors import Unavailable, UsageError
 from farm.protocol import packets as p
 from farm.protocol.address import parse_address
@@ -269,7 +270,7 @@ def test_work_for_a_server_that_sends_a_malformed_packet(rig: Rig, packet: bytes
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that has not answered within a fifth of a second hangs."""
     monkeypatch.setattr(client_connection, "ANSWER_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(client_submit, "ANSWER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(answers, "ANSWER_TIMEOUT_S", 0.2)
 
 
 @pytest.mark.parametrize("payload", [b"", b"x" * 50_000_000])
