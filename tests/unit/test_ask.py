@@ -100,9 +100,9 @@ def test_the_connection_is_good_after_a_refusal() -> None:
     [b"", b"{", b"[]", b"3", b"null", b'{"a": NaN}', b'{"a": 1e999}', b'{"a": 1e16}', b"\xff", b"[" * 100_000],
 )
 def test_an_answer_that_is_none(body: bytes) -> None:
-    with job_server({"job": res(p.FARM_ANSWER, b"job", body)}) as (address, _), at(address) as server:
-        with pytest.raises(NotGearman):
-            server.ask("job")
+    said = res(p.FARM_ANSWER, b"job", body)
+    with job_server({"job": said}) as (address, _), at(address) as server, pytest.raises(NotGearman):
+        server.ask("job")
 
 
 @pytest.mark.parametrize(
@@ -151,9 +151,13 @@ def test_a_handle_finds_its_server() -> None:
 
 
 def test_what_may_mean_several_is_refused_with_the_candidates() -> None:
-    with job_server({"find": found("H:1:7")}) as (one, _), job_server({"find": found("H:2:7")}) as (two, _):
-        with servers(one, two) as both, pytest.raises(UsageError, match="H:1:7, H:2:7"):
-            both.find("7")
+    with (
+        job_server({"find": found("H:1:7")}) as (one, _),
+        job_server({"find": found("H:2:7")}) as (two, _),
+        servers(one, two) as both,
+        pytest.raises(UsageError, match="H:1:7, H:2:7"),
+    ):
+        both.find("7")
 
 
 def test_a_whole_handle_means_itself() -> None:
@@ -177,9 +181,12 @@ def test_one_that_does_not_answer_is_no_reason_to_fail() -> None:
 
 
 def test_but_it_may_have_the_job_that_nobody_else_has() -> None:
-    with job_server({"find": found()}) as (one, _), servers(str(nobody()), one) as both:
-        with pytest.raises(Unavailable, match="no server at"):
-            both.find("7")
+    with (
+        job_server({"find": found()}) as (one, _),
+        servers(str(nobody()), one) as both,
+        pytest.raises(Unavailable, match="no server at"),
+    ):
+        both.find("7")
 
 
 def test_a_job_that_nobody_has() -> None:
