@@ -114,6 +114,13 @@ class JobServer:
         ended, self._ended = self._ended, []
         return ended
 
+    def wait_ended(self) -> list[tuple[str, Answer]]:
+        """The same, but waits until there is one."""
+        while not self._ended:
+            for number, args in self._receive(for_ever=True):
+                self._other(number, args)
+        return self.take_ended()
+
     @property
     def next_look(self) -> float:
         """When `take_ended` wants to be called though nothing came: monotonic seconds."""

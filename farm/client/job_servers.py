@@ -49,15 +49,19 @@ class JobServers:
     def failed(self, server: JobServer, failure: FarmError) -> None:
         """It answered first, and then no more."""
         self.failures[server.address] = failure
-        self._open.pop(server.address, server).close()
+        self.lost(server.address)
 
-    def reopened(self, address: str) -> JobServer:
-        """A new connection to a server that went away. Raises FarmError when it is not back yet."""
-        self._open.pop(address, None)
-        self.failures.pop(address, None)
-        found = next(each for each in self.addresses if str(each) == address)
-        self._open[address] = JobServer(found, self._insecure)
+    def opened(self, address: str) -> JobServer:
+        """The connection to one of them, a new one when the last was lost. Raises FarmError when it does not answer."""
+        if address not in self._open:
+            found = next(each for each in self.addresses if str(each) == address)
+            self._open[address] = JobServer(found, self._insecure)
         return self._open[address]
+
+    def lost(self, address: str) -> None:
+        """Its connection is good for nothing any more."""
+        if server := self._open.pop(address, None):
+            server.close()
 
     def find(self, text: str) -> tuple[JobServer, str]:
         """The job that `text` means, and its server. Raises JobNotFound, UsageError where it may mean several, and the
