@@ -30,7 +30,7 @@ EXIT_MEANINGS = {
     EXIT_USAGE: "wrong usage: unknown option, bad function name, missing argument",
     EXIT_DATA: "a store is damaged, or it or an import is not what this version can read; or only a part of a"
     " result was kept",
-    EXIT_NO_INPUT: "an input file cannot be read, or there is no such job",
+    EXIT_NO_INPUT: "an input file cannot be read, or there is no such job or function",
     EXIT_UNAVAILABLE: "no server answers, the server went away, the address is taken, no worker (--no-wait), or a stock"
     " server was asked what only farm's own knows",
     EXIT_INTERNAL: "a bug in farm; FARM_DEBUG=1 shows where",
@@ -40,7 +40,7 @@ EXIT_MEANINGS = {
     EXIT_PROTOCOL: "the other side does not speak Gearman, or broke its rules",
     EXIT_NO_PERMISSION: "an address other than loopback without --insecure, another user's store, or jobs were to be"
     " changed from another machine without --remote-admin",
-    EXIT_TIMEOUT: "a job took longer than it may, or expired; or `farm wait --timeout` is over",
+    EXIT_TIMEOUT: "a run, the wait for one, or the wait for its end took longer than it may",
     EXIT_WORKER_FAILED: "farm's worker could not run the job, or the job lost its worker too often",
     EXIT_NOT_EXECUTABLE: "the worker's command is not executable",
     EXIT_NOT_FOUND: "the worker's command was not found",
@@ -100,6 +100,12 @@ class NotPermitted(FarmError):
 
 class JobNotFound(FarmError):
     """No server that was asked knows the job."""
+
+    status = EXIT_NO_INPUT
+
+
+class FunctionNotFound(FarmError):
+    """No server that was asked has heard of the function."""
 
     status = EXIT_NO_INPUT
 

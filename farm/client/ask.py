@@ -14,6 +14,7 @@ from typing import Any
 from farm.client.connection import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, Connection, open_connection
 from farm.errors import (
     FarmError,
+    FunctionNotFound,
     JobNotFound,
     NotGearman,
     NotPermitted,
@@ -202,6 +203,8 @@ def refusal(args: list[bytes], address: str) -> FarmError:
     words = words_of(text)
     if code == b"JOB_NOT_FOUND":
         return JobNotFound(words, "`farm jobs` lists those that there are; ended ones are kept for a while only")
+    if code == b"UNKNOWN_FUNCTION":
+        return FunctionNotFound(words, "`farm function list` lists those that there are")
     if code == b"PERMISSION_DENIED":
         return NotPermitted(
             f"the server at {address} refuses: {words}", "ask from its own machine, or start it with --remote-admin"
