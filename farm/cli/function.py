@@ -29,7 +29,7 @@ Row = tuple[JobServer, Record]
 def run_list(values: Values) -> int:
     """List them."""
     with servers_of(values) as servers:
-        rows = list(_ask_all(servers, "functions", {}))
+        rows = sorted(_ask_all(servers, "functions", {}), key=lambda row: row[1]["function"] or "")
         if values["json"]:
             functions = [{"server": server.address, **function} for server, function in rows]
             print_json(LIST_SCHEMA, {"functions": functions, "servers": servers_as_json(servers)})
