@@ -33,6 +33,7 @@ Answer = dict[str, Any]
 Taker = Callable[[str, bytes], None]  # of FARM_OUTPUT: the stream (RESULT, LOG), and its bytes
 
 RESULT, LOG = "result", "log"
+IDS_MAX = 1000  # jobs in one question: the server answers others between two of them
 NUMBER_MAX = 1e15  # of a number in an answer: seconds or bytes; more than this no clock and no disk holds
 
 
