@@ -82,9 +82,9 @@ def _signals() -> Iterator[str]:
     yield ""
     yield "## Signals"
     yield ""
-    yield "- `farm submit` gives its job up on Ctrl-C (SIGINT), SIGTERM and SIGHUP, says what becomes of it, and dies of"
-    yield "  the signal. While it waits for the server's word on that, at most 2 s, a second one detaches: it leaves at"
-    yield "  once. A job that others wait for too runs on; a background job has no submitter that could be interrupted."
+    yield "- `farm submit` gives its job up on Ctrl-C (SIGINT), SIGTERM and SIGHUP, says what becomes of it, and dies"
+    yield "  of the signal. While it waits for the server's word on that, at most 2 s, a second one detaches: it leaves"
+    yield "  at once. A job that others wait for too runs on; a background job has no submitter to be interrupted."
     yield "- `farm work` finishes its running jobs on SIGTERM or SIGINT, and ends their commands on a second one."
 
 

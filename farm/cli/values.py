@@ -14,7 +14,7 @@ Value = str | int | float | bool | list[str] | dict[str, str] | None
 
 _LEAST = 1e-9  # of what must be above 0
 _SIZE_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
-_SECONDS_UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SECONDS_UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _TIME_HINT = "write 10s, 500ms, 5m, 2h or 2h30m"
 
 

@@ -9,7 +9,7 @@ from farm.client.connection import ANSWER_TIMEOUT_S, Connection
 from farm.errors import (
     EXIT_UNAVAILABLE,
     FarmError,
-    InputError,
+    JobNotFound,
     NotGearman,
     PacketRefused,
     TryAgain,
@@ -101,5 +101,5 @@ def refusal(args: list[bytes], server: object) -> FarmError:
     if code in (b"ARGUMENT_TOO_LARGE", b"INVALID_FUNCTION_NAME", b"INVALID_REQUEST"):
         return UsageError(message)
     if code == b"JOB_NOT_FOUND":
-        return InputError(message)
+        return JobNotFound(message, "`farm jobs` lists those that there are")
     return NotGearman(message)

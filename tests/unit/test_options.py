@@ -88,6 +88,7 @@ def test_a_flag_in_the_environment(text: str, value: bool) -> None:
         ("1e3s", 1000.0),
         ("2h30m", 9000.0),
         ("1d12h", 129600.0),
+        ("2w", 1209600.0),
         ("1m0.5s", 60.5),
         ("1d1h1m1s1ms", 90061.001),
         ("0m5s", 5.0),
