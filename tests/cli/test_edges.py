@@ -107,7 +107,7 @@ def test_output_to_dev_null_can_be_begun_again(rig: Rig) -> None:
     rig.wait_file("begun", "\n")
     lost.kill()
     rig.worker("nullified", "--cmd", "exit 9")
-    job.wait_for("it runs again")
+    job.wait_for("the job runs again: ")
     assert job.wait().status == 9
 
 
