@@ -31,6 +31,7 @@ from farm.protocol.packets import TEXT, response
 from farm.server.config import LISTED_MAX, ServerConfig
 from farm.server.connection import Connection
 from farm.server.door import Door
+from farm.server.garbage import Backlog
 from farm.server.heartbeat import Heartbeats
 from farm.server.journal import Journal
 from farm.server.logs import NOTICE
@@ -88,6 +89,7 @@ class Server:
         self._due: Timer | None = None  # for the broker's next deadline
         self._stop_timer: Timer | None = None
         self._draining = False
+        self._backlog = Backlog()
         self._full = False  # said so: one line for each flood, not one for each connection
         loop.end_of_turn = self._end_turn
         loop.call_in(0.0 if store.keeps() else EXPIRE_EVERY_S, self._look_at_results)
@@ -316,6 +318,7 @@ class Server:
             for note in effects.notes:
                 _log(note)
         self._schedule_tick()
+        self._backlog.look(len(self._broker.jobs))
         if (self._stop_timer and self._stopped()) or (self._draining and not self._broker.busy()):
             self._loop.stop()
 
