@@ -102,8 +102,8 @@ class Server:
         return self._door.open()
 
     def stop(self) -> None:
-        """First call: take nothing new, let running foreground jobs end and their clients read, then leave, at the
-        latest after `stop_grace_s`. Second call: leave at once."""
+        """First call: take nothing new, let running jobs end and their clients read, then leave, at the latest
+        after `stop_grace_s`. Second call: leave at once."""
         if self._stop_timer:
             log.warning("stopping at once")
             self._loop.stop()
@@ -113,14 +113,16 @@ class Server:
         self._stop_timer = self._loop.call_in(self.config.stop_grace_s, self._stop_late)
         log.log(
             NOTICE,
-            "stopping: clients wait for %d running jobs; leaving in %gs at the latest",
-            self._awaited(),
+            "stopping: waiting for %d running jobs; leaving in %gs at the latest",
+            self._running(),
             self.config.stop_grace_s,
         )
 
-    def _awaited(self) -> int:
-        """How many jobs run for which a client waits."""
-        return sum(bool(job.watchers) for peer in self._broker.peers.values() for job in peer.holds.values())
+    def _running(self) -> int:
+        """How many jobs run that somebody wants. Background jobs too, though they are kept: one that is cut off runs
+        again from its beginning, and what it had done already is done twice."""
+        held = (job for peer in self._broker.peers.values() for job in peer.holds.values())
+        return sum(job.background or bool(job.watchers) for job in held)
 
     def drain(self) -> None:
         """Listen no more, but serve those who are connected until the last job has ended: gearmand's SIGUSR1. Unlike
@@ -135,8 +137,8 @@ class Server:
         self._loop.stop()
 
     def _stopped(self) -> bool:
-        """Whether nobody waits any more for a running job or for the rest of an answer."""
-        if self._awaited():
+        """Whether no job runs any more that is wanted, and nobody waits for the rest of an answer."""
+        if self._running():
             return False
         return not any(
             connection.out_size or connection.peer.id in self._promises for connection in self._connections.values()
