@@ -17,6 +17,8 @@ WINDOWS = (1, 100)  # jobs under way of each client: one that waits for each, on
 LOAD_S = 3.0
 WARM_UP = 100  # jobs; gearmand takes some hundred each second
 TIMES_MIN = 50.0  # gearmand's rate, of clients that pipeline; one that waits for each has one sync for each everywhere
+BUSY_MIN = 0.8  # then the server is bound by its processor, and not by the disk (Sample.busy)
+TIMES_OF_PROCESSOR_MIN = 20.0  # gearmand's rate, of what its processor can do by itself
 
 JOBS = 40_000  # of each measurement of a cost
 JOBS_PEER = 1_000
