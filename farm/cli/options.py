@@ -194,7 +194,9 @@ LIMITS = (
     _limit("output_low", "Let them go on when it is so near again.", SIZE, "256K"),
     _limit("output_stall", "Wait so long for a reader that takes nothing while others of its job do.", SECONDS, "10s"),
     _limit("output_max", "Then drop it when it is so far behind.", SIZE, "32M"),
-    _limit("stop_grace", "After SIGTERM, wait so long for running jobs that clients wait for.", SECONDS, "10s"),
+    _limit(
+        "stop_grace", "After SIGTERM, wait so long for running jobs; those that take longer run again.", SECONDS, "10s"
+    ),
 )
 
 SERVE = Command(

@@ -38,7 +38,7 @@ class ServerConfig:
     keep_results_size: int = 256 * 1024 * 1024  # of all of it
     max_job_size: int = PAYLOAD_PACKET_MAX
     line_max: int = TEXT_LINE_MAX
-    stop_grace_s: float = 10.0  # running foreground jobs may end, and output be read, for so long after SIGTERM
+    stop_grace_s: float = 10.0  # running jobs may end, and output be read, for so long after SIGTERM
     # 0: never. gear's client connects when it is made and may have nothing to say for days, and so may pools of
     # connections; decision 9. What a silent one costs is its place, see MUTE_S.
     first_packet_s: float = 0.0

@@ -31,6 +31,7 @@ from farm.protocol.packets import TEXT, response
 from farm.server.config import LISTED_MAX, ServerConfig
 from farm.server.connection import Connection
 from farm.server.door import Door
+from farm.server.garbage import Backlog
 from farm.server.heartbeat import Heartbeats
 from farm.server.journal import Journal
 from farm.server.logs import NOTICE
@@ -88,6 +89,7 @@ class Server:
         self._due: Timer | None = None  # for the broker's next deadline
         self._stop_timer: Timer | None = None
         self._draining = False
+        self._backlog = Backlog()
         self._full = False  # said so: one line for each flood, not one for each connection
         loop.end_of_turn = self._end_turn
         loop.call_in(0.0 if store.keeps() else EXPIRE_EVERY_S, self._look_at_results)
@@ -100,8 +102,8 @@ class Server:
         return self._door.open()
 
     def stop(self) -> None:
-        """First call: take nothing new, let running foreground jobs end and their clients read, then leave, at the
-        latest after `stop_grace_s`. Second call: leave at once."""
+        """First call: take nothing new, let running jobs end and their clients read, then leave, at the latest
+        after `stop_grace_s`. Second call: leave at once."""
         if self._stop_timer:
             log.warning("stopping at once")
             self._loop.stop()
@@ -111,14 +113,16 @@ class Server:
         self._stop_timer = self._loop.call_in(self.config.stop_grace_s, self._stop_late)
         log.log(
             NOTICE,
-            "stopping: clients wait for %d running jobs; leaving in %gs at the latest",
-            self._awaited(),
+            "stopping: waiting for %d running jobs; leaving in %gs at the latest",
+            self._running(),
             self.config.stop_grace_s,
         )
 
-    def _awaited(self) -> int:
-        """How many jobs run for which a client waits."""
-        return sum(bool(job.watchers) for peer in self._broker.peers.values() for job in peer.holds.values())
+    def _running(self) -> int:
+        """How many jobs run that somebody wants. Background jobs too, though they are kept: one that is cut off runs
+        again from its beginning, and what it had done already is done twice."""
+        held = (job for peer in self._broker.peers.values() for job in peer.holds.values())
+        return sum(job.background or bool(job.watchers) for job in held)
 
     def drain(self) -> None:
         """Listen no more, but serve those who are connected until the last job has ended: gearmand's SIGUSR1. Unlike
@@ -133,8 +137,8 @@ class Server:
         self._loop.stop()
 
     def _stopped(self) -> bool:
-        """Whether nobody waits any more for a running job or for the rest of an answer."""
-        if self._awaited():
+        """Whether no job runs any more that is wanted, and nobody waits for the rest of an answer."""
+        if self._running():
             return False
         return not any(
             connection.out_size or connection.peer.id in self._promises for connection in self._connections.values()
@@ -316,6 +320,7 @@ class Server:
             for note in effects.notes:
                 _log(note)
         self._schedule_tick()
+        self._backlog.look(len(self._broker.jobs))
         if (self._stop_timer and self._stopped()) or (self._draining and not self._broker.busy()):
             self._loop.stop()
 

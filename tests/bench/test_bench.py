@@ -75,7 +75,7 @@ def test_a_server_that_errs_fails_the_load(program: Path, server: Server) -> Non
     argv = load.pipe(10)
     server.process.kill()
     server.process.wait()
-    server.cpu_s = lambda: 0.0  # type: ignore[method-assign]
+    server.cpu_s = server.waited_s = lambda: 0.0  # type: ignore[method-assign]
     with pytest.raises(AssertionError, match="connect"):
         load.measure(program, server, argv)
 

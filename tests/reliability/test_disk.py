@@ -197,6 +197,7 @@ def test_when_even_the_ballast_is_too_little_the_server_stops(disk: SmallDisk) -
         disk.fill(leave=2 * RESERVE)
         client.raw(req(p.SUBMIT_JOB_BG, b"f", b"", bytes(2 * RESERVE + BALLAST_SIZE)))
         ended = server.wait()
+        client.expect_error(b"QUEUE_ERROR")
         client.expect_end()
         other.expect_end()
     assert ended.status == EXIT_CANNOT_CREATE
@@ -233,6 +234,8 @@ def test_without_the_ballast_they_could_not_end(disk: SmallDisk) -> None:
     with connected(server) as client:
         submit_all(client, 10)
         disk.fill()
-        with pytest.raises(AssertionError, match="closed the connection"):
+        # The worker hears that the end is not kept, or, if it is sending just then, only that the server has gone.
+        words = "server stops|closed the connection|reset by peer|Broken pipe"
+        with pytest.raises((AssertionError, ConnectionError), match=words):
             finish_all(server)
     assert server.wait().status == EXIT_CANNOT_CREATE
