@@ -157,7 +157,9 @@ def reading(directory: str, *, although_damaged: bool = False) -> Iterator[sqlit
     must_be_there(directory)
     path = os.path.abspath(os.path.join(directory, FILE))
     with _said(directory):
-        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))  # for the system's words; SQLite's say less
+        # SQLite's words say less. Not by opening it: see SqliteStore._create.
+        if not os.access(path, os.R_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         database = sqlite3.connect(
             f"file:{quote(os.fsencode(path))}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
         )

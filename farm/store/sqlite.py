@@ -124,6 +124,7 @@ class SqliteStore(Store):
                 )
             make_private(self.directory)
             self._check_log()
+            self._create()
             self._writer = self._open_writer()
             self._reader = self._connect()
             self._log = LogIndex(self._path)
@@ -155,6 +156,14 @@ class SqliteStore(Store):
                 self._path,
             )
 
+    def _create(self) -> None:
+        """Else SQLite would make it as readable as the umask says; its other files follow its mode.
+
+        Before the first connection and never beside one: POSIX takes all of a process's locks on a file when it closes
+        any descriptor of it. SQLite would not know; another program that opened the store and left it would then think
+        itself the last, and remove the log that jobs are still written to."""
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
     def _open_writer(self) -> sqlite3.Connection:
         """With the room that the ballast holds where it is needed: the server before may have died of a full disk."""
         try:
@@ -166,8 +175,6 @@ class SqliteStore(Store):
         return self._connect(self._prepare)
 
     def _connect(self, prepare: Callable[[sqlite3.Connection], None] | None = None) -> sqlite3.Connection:
-        # Created here, for SQLite would make it as readable as the umask says; its other files follow its mode.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         database = sqlite3.connect(
             self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=32
         )
@@ -257,6 +264,10 @@ class SqliteStore(Store):
             except sqlite3.Error as again:
                 raise self._failed(again) from again
         self._open_changes = []
+        if self._log and not self._log.is_there():
+            raise StoreError(
+                f"somebody has removed {self._path}-wal or {self._path}-shm: what is written there is lost"
+            )
         self._shorten_log(database)
 
     def _shorten_log(self, database: sqlite3.Connection) -> None:

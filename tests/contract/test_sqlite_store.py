@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,9 @@ from typing import Any
 import pytest
 
 from farm.broker.effects import Expire, Finish, Save
+from farm.store.check import check
 from farm.store.contract import StoreError
+from farm.store.index import LogIndex
 from farm.store.sqlite import CACHE_SIZE, EXPIRED_AT_ONCE_MAX, WAL_PAGES_MAX, SqliteStore
 
 LARGE = 64 << 20
@@ -95,3 +100,63 @@ def test_a_transaction_that_is_done_again_counts_once(store: SqliteStore) -> Non
     store.apply([Expire(2.0, 0, now=3.0)])
     assert store.ended(1) is None
     assert not store.keeps()
+
+
+def use_as_another_program(path: Path) -> None:
+    """Open the store's file to read and write, look at it, and leave: what any tool of SQLite's does."""
+    look = "import sqlite3, sys; d = sqlite3.connect(sys.argv[1]); d.execute('SELECT * FROM job').fetchall(); d.close()"
+    subprocess.run([sys.executable, "-c", look, path / "jobs.db"], check=True)
+
+
+def acknowledged_and_left(path: Path) -> tuple[set[int], set[int]]:
+    """Jobs saved around such a visit, and those that are there after a kill."""
+    store = SqliteStore(str(path), reserve=0)
+    store.open()
+    store.apply([Save(1, b"f", b"", 1, b"")])
+    use_as_another_program(path)
+    store.apply([Save(2, b"f", b"", 1, b"")])
+    copy = path.parent / "as a kill leaves it"
+    shutil.copytree(path, copy)
+    store.close()
+    after = SqliteStore(str(copy), reserve=0)
+    after.open()
+    left = {save.id for save in after.load()}
+    after.close()
+    return {1, 2}, left
+
+
+def test_another_program_may_open_the_store_and_leave(tmp_path: Path) -> None:
+    acknowledged, left = acknowledged_and_left(tmp_path / "store")
+    assert left == acknowledged
+
+
+def opens_the_file_beside_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutant: the process closes the file once more, and its locks are gone."""
+    connect = SqliteStore._connect
+
+    def broken(self: SqliteStore, *args: Any) -> sqlite3.Connection:
+        self._create()
+        return connect(self, *args)
+
+    monkeypatch.setattr(SqliteStore, "_connect", broken)
+
+
+def test_without_its_locks_what_it_acknowledged_would_be_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opens_the_file_beside_a_connection(monkeypatch)
+    monkeypatch.setattr(LogIndex, "is_there", lambda self: True)
+    acknowledged, left = acknowledged_and_left(tmp_path / "store")
+    assert left < acknowledged
+
+
+def test_nothing_is_acknowledged_once_the_log_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has removed it."""
+    opens_the_file_beside_a_connection(monkeypatch)
+    with pytest.raises(StoreError, match=r"removed .*jobs\.db-wal"):
+        acknowledged_and_left(tmp_path / "store")
+
+
+def test_a_look_at_the_store_from_the_same_process_leaves_its_locks(store: SqliteStore, tmp_path: Path) -> None:
+    check(str(tmp_path / "store"))
+    use_as_another_program(tmp_path / "store")
+    assert (tmp_path / "store" / "jobs.db-wal").exists()
+    store.apply([Save(1, b"f", b"", 1, b"")])
