@@ -52,9 +52,9 @@ _FINISH = """INSERT INTO ended
     (id, function, unique_key, priority, created, outcome, started, ended, worker, exit_code, cut, size, crc, payload,
      log, result)
     SELECT id, function, unique_key, priority, created, ?1, ?2, ?3, ?4, ?5, ?6,
-        CASE ?1 WHEN 'done' THEN ?7 ELSE ?7 + length(payload) END, ?8,
-        CASE ?1 WHEN 'done' THEN NULL ELSE payload END, ?9, ?10
-    FROM job WHERE id = ?11 ON CONFLICT DO NOTHING"""
+        CASE WHEN ?12 THEN ?7 + length(payload) ELSE ?7 END, ?8,
+        CASE WHEN ?12 THEN payload END, ?9, ?10
+    FROM job WHERE id = ?11 ON CONFLICT DO NOTHING"""  # ?12: whether the payload is kept
 _LOAD = "SELECT id, function, unique_key, priority, payload, reducer, due, created, crc FROM job ORDER BY id"
 _LOAD_ONE = _LOAD.replace("ORDER BY id", "WHERE id = ?")
 _ENDED = """SELECT id, CAST(outcome AS BLOB), started, ended, worker, exit_code, result, log, cut, crc
@@ -72,7 +72,8 @@ class Source(NamedTuple):
 class SqliteStore(Store):
     """A Store in a directory. reserve: bytes that must be free on its disk, or no new job is taken.
 
-    While the ballast is given up, nothing of what jobs wrote is kept: they can end, however much that is.
+    While the ballast is given up, nothing of what jobs wrote is kept, nor the payload of those that failed: they can
+    end, however much that is.
     """
 
     def __init__(self, directory: str, reserve: int = DISK_RESERVE) -> None:
@@ -197,6 +198,8 @@ class SqliteStore(Store):
                 raise StoreError(f"{self._path}: SQLite does not take {pragma} = {value}; it says {found}")
         database.execute("PRAGMA wal_autocheckpoint = 0")  # see _shorten_log
         database.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_MAX}")
+        # Where it is on, as in Debian's build, a job that ends writes zeros over all of its payload first.
+        database.execute("PRAGMA secure_delete = OFF")
         bring_up_to_date(database, self._path)
         faults = [words for (words,) in database.execute("PRAGMA quick_check(3)")]
         if faults != ["ok"]:
@@ -303,18 +306,17 @@ class SqliteStore(Store):
                 expire = change
             else:
                 if isinstance(change, Finish):
+                    keeps_payload = change.outcome != DONE and self._room.has_ballast
                     if not self._room.has_ballast:
-                        change = change._replace(
-                            result=b"", log=b"", cut=change.cut or bool(change.result + change.log)
-                        )
+                        lost = change.outcome != DONE or bool(change.result + change.log)
+                        change = change._replace(result=b"", log=b"", cut=change.cut or lost)
                     size = change.size
-                    if change.outcome == DONE:
-                        self._ended_size += size
-                    else:
+                    if keeps_payload:
                         with_payload.append(change.id)
-                    ends.append(
-                        (*change[1:6], change.cut, size, checksum_of_end(change), change.log, change.result, change.id)
-                    )
+                    else:
+                        self._ended_size += size
+                    end = (*change[1:6], change.cut, size, checksum_of_end(change), change.log, change.result)
+                    ends.append((*end, change.id, keeps_payload))
                 gone.append((change.id,))
                 seen.add(change.id)
         self._execute(database, saves, ends, gone)
@@ -325,8 +327,8 @@ class SqliteStore(Store):
             self._expire(database, expire)
 
     def _begin(self, database: sqlite3.Connection) -> None:
+        self._ended_size_before = self._ended_size  # first, for there may be no room even to begin
         database.execute("BEGIN IMMEDIATE")
-        self._ended_size_before = self._ended_size
         (shard,) = database.execute("SELECT shard FROM owner").fetchone()
         if shard != self._shard:
             database.execute("ROLLBACK")

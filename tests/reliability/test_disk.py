@@ -133,8 +133,8 @@ def submit_all(client: Wire, count: int) -> dict[bytes, bytes]:
     return dict(zip(handles, payloads, strict=True))
 
 
-def finish_all(server: Running, result: bytes = bytes(20_000)) -> dict[bytes, bytes]:
-    """Do every job there is, each end durable before the next begins; returns them."""
+def finish_all(server: Running, result: bytes = bytes(20_000), *, failed: bool = False) -> dict[bytes, bytes]:
+    """Do every job there is, each end durable before the next begins; returns them. failed: with no success."""
     done = {}
     with connected(server) as worker:
         worker.send(p.OPTION_REQ, b"farm-sync")
@@ -142,7 +142,7 @@ def finish_all(server: Running, result: bytes = bytes(20_000)) -> dict[bytes, by
         worker.send(p.CAN_DO, b"f")
         while body := worker.grab():
             handle, _, payload = body.split(b"\0", 2)
-            worker.send(p.WORK_COMPLETE, handle, result)
+            worker.send(*(p.WORK_FAIL, handle) if failed else (p.WORK_COMPLETE, handle, result))
             worker.send(p.ECHO_REQ, handle)
             worker.expect(p.ECHO_RES, handle)
             done[handle] = payload
@@ -188,6 +188,22 @@ def test_a_nearly_full_disk_is_enough_to_be_careful(disk: SmallDisk) -> None:
         assert client.packet()[0] == p.JOB_CREATED
     assert "no new background jobs: " in server.err()
     assert "ballast" not in server.err()
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_job_with_a_payload_larger_than_the_ballast_can_end(disk: SmallDisk, failed: bool) -> None:
+    """In either way: nothing of it may be written again when it does."""
+    server = disk.server()
+    with connected(server) as client:
+        assert submit(client, os.urandom(BALLAST_SIZE + RESERVE))
+    server.kill()
+    server = disk.server()  # its log begins at nothing
+    disk.fill()
+    assert len(finish_all(server, failed=failed)) == 1
+    with connected(server) as client:
+        assert not submit(client, b"no room")
+    server.kill()
+    assert not finish_all(disk.server()), "what had ended came back"
 
 
 def test_when_even_the_ballast_is_too_little_the_server_stops(disk: SmallDisk) -> None:
