@@ -413,7 +413,9 @@ class SqliteStore(Store):
     def low(self) -> str:
         """See Store."""
         self.pressed = False
-        return self._room.low()
+        why = self._room.low()
+        self.room = self._room.left
+        return why
 
     def _drop_ballast(self) -> None:
         self.pressed = True
