@@ -18,6 +18,7 @@ from typing import NamedTuple
 from farm.broker.effects import Change, Expire, Finish, Save
 from farm.broker.job import DONE, SEQUENCE_BITS, first_id, handle_of
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
+from farm.store.check import quick_faults
 from farm.store.contract import SHARD_START_MAX, Fenced, Store, StoreError
 from farm.store.index import LogIndex
 from farm.store.place import (
@@ -44,6 +45,7 @@ WAL_KEPT_MAX = 16 * 1024 * 1024  # what is left of the log's file after a large 
 CACHE_SIZE = 16 * 1024 * 1024
 BOUND_MAX = 1024 * 1024  # of a payload: SQLite keeps what was bound last to a statement; more than this is let go of
 EXPIRED_AT_ONCE_MAX = 2000  # rows: a longer transaction would be felt
+COUNTED_AT_ONCE_MAX = 20_000  # rows: some 5 ms
 
 _SAVE = """INSERT INTO job (id, function, unique_key, priority, reducer, due, created, crc, payload)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
@@ -87,7 +89,9 @@ class SqliteStore(Store):
         self._open_changes: list[Change] = []  # of the open transaction, to do them again with more room
         self._room = Room(directory, reserve)
         self._ended_size = 0
-        self._ended_size_before = 0  # the open transaction
+        self._uncounted = 0  # rows of `ended` up to this `n` are not in that yet
+        self._ended_before = (0, 0)  # both, before the open transaction
+        self._looked_to = 0  # up to this `n` the last Expire found nothing more to drop, and did not come to an end
 
     def describe(self) -> str:
         """See Store."""
@@ -201,10 +205,8 @@ class SqliteStore(Store):
         # Where it is on, as in Debian's build, a job that ends writes zeros over all of its payload first.
         database.execute("PRAGMA secure_delete = OFF")
         bring_up_to_date(database, self._path)
-        faults = [words for (words,) in database.execute("PRAGMA quick_check(3)")]
-        if faults != ["ok"]:
-            words = " ".join("; ".join(faults).replace("*** in database main ***", "").split())
-            raise damaged(self.directory, words)
+        if faults := quick_faults(database, self._path):
+            raise damaged(self.directory, faults)
         # After an error of the disk the log may hold what the file does not: copying it writes and syncs it again.
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         database.execute("BEGIN IMMEDIATE")
@@ -212,7 +214,9 @@ class SqliteStore(Store):
         database.execute("INSERT INTO owner VALUES (1, ?) ON CONFLICT DO UPDATE SET shard = shard + 1", (start + 1,))
         (self._shard,) = database.execute("SELECT shard FROM owner").fetchone()
         database.execute("COMMIT")
-        (self._ended_size,) = database.execute("SELECT ifnull(sum(size), 0) FROM ended").fetchone()
+        (self._uncounted,) = database.execute("SELECT ifnull(max(n), 0) FROM ended").fetchone()
+        self._ended_size = 0
+        self._count_ended(database)
 
     def load(self) -> Iterator[Save]:
         """See Store. A row whose checksum is wrong is put aside, with an error in the log, and not run."""
@@ -327,7 +331,7 @@ class SqliteStore(Store):
             self._expire(database, expire)
 
     def _begin(self, database: sqlite3.Connection) -> None:
-        self._ended_size_before = self._ended_size  # first, for there may be no room even to begin
+        self._ended_before = (self._ended_size, self._uncounted)  # first, for there may be no room even to begin
         database.execute("BEGIN IMMEDIATE")
         (shard,) = database.execute("SELECT shard FROM owner").fetchone()
         if shard != self._shard:
@@ -352,19 +356,39 @@ class SqliteStore(Store):
             database.executemany(_FORGET, gone)
 
     def _expire(self, database: sqlite3.Connection, expire: Expire) -> None:
+        if self._uncounted:
+            self._count_ended(database)
+        start = 0 if self._ended_size > expire.size_max else self._looked_to
         rows = database.execute(
-            "SELECT n, ended, size FROM ended ORDER BY n LIMIT ?", (EXPIRED_AT_ONCE_MAX,)
+            "SELECT n, ended, size FROM ended WHERE n > ? ORDER BY n LIMIT ?", (start, EXPIRED_AT_ONCE_MAX)
         ).fetchall()
         gone = []
+        is_last = len(rows) < EXPIRED_AT_ONCE_MAX
         for n, ended, size in rows:
             if expire.drops(ended) or self._ended_size > expire.size_max:
                 gone.append((n,))
-                self._ended_size -= size
+                self._ended_size -= size if n > self._uncounted else 0
             elif expire.stops_at(ended):
+                is_last = True
                 break
         if gone:
             database.executemany("DELETE FROM ended WHERE n = ?", gone)
-        self.overdue = len(gone) == EXPIRED_AT_ONCE_MAX
+            if self._uncounted:  # the next row comes after the newest that is left, and is counted when it does
+                (newest,) = database.execute("SELECT ifnull(max(n), 0) FROM ended").fetchone()
+                self._uncounted = min(self._uncounted, newest)
+        self._looked_to = 0 if is_last else rows[-1][0]
+        self.overdue = not is_last or self._uncounted > 0
+
+    def _count_ended(self, database: sqlite3.Connection) -> None:
+        """Go on with adding up what was kept before this was opened, newest first: of millions of rows, all at once
+        would hold the start up."""
+        rows, oldest, size = database.execute(
+            """SELECT count(*), min(n), ifnull(sum(size), 0)
+            FROM (SELECT n, size FROM ended WHERE n <= ? ORDER BY n DESC LIMIT ?)""",
+            (self._uncounted, COUNTED_AT_ONCE_MAX),
+        ).fetchone()
+        self._ended_size += size
+        self._uncounted = oldest - 1 if rows == COUNTED_AT_ONCE_MAX else 0
 
     def adopt(self, jobs: Iterable[tuple[Save, Finish | None]], source: Source | None = None) -> int:
         """Take in jobs from elsewhere, ended ones with their end: all of them or none, durable when this returns.
@@ -431,7 +455,7 @@ class SqliteStore(Store):
             self._drop_ballast()
             if database.in_transaction:
                 database.execute("ROLLBACK")
-            self._ended_size = self._ended_size_before
+            self._ended_size, self._uncounted = self._ended_before
             self._put(changes)
         except OSError as again:
             raise StoreError(f"cannot write to {self.directory}: {again.strerror}") from again
@@ -455,7 +479,7 @@ class SqliteStore(Store):
 
     def keeps(self) -> bool:
         """See Store."""
-        return self._ended_size > 0
+        return self._ended_size > 0 or self._uncounted > 0
 
     def ended(self, id: int) -> Finish | None:
         """See Store."""
