@@ -72,8 +72,9 @@ def make_private(directory: str) -> None:
     """What others may read or write of a store that was there already is this user's alone from now on; of the
     directory it is only said, for somebody may have wanted it."""
     mode = os.stat(directory).st_mode
-    if mode & 0o022:
-        log.warning("others may write to the directory %s (mode %o)", directory, mode & 0o777)
+    if mode & 0o077:
+        what = "write to" if mode & 0o022 else "look into"
+        log.warning("others may %s the directory %s (mode %o)", what, directory, mode & 0o777)
     for name in (FILE, f"{FILE}-wal", f"{FILE}-shm"):
         with contextlib.suppress(FileNotFoundError):
             there = os.stat(os.path.join(directory, name))
