@@ -202,6 +202,8 @@ def _said(directory: str) -> Iterator[None]:
     """Errors of the system and of SQLite as StoreError."""
     try:
         yield
+    except BrokenPipeError:  # who reads what is printed has gone, and that is nothing about the store
+        raise
     except OSError as error:
         status = EXIT_CANNOT_CREATE if error.errno == errno.EROFS else EXIT_NO_INPUT
         raise StoreError(f"{error.filename or directory}: {(error.strerror or '').lower()}", "", status) from error

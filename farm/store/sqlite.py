@@ -41,6 +41,7 @@ NOTICE = 25  # as in farm/server/logs.py
 NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # the second when its shared memory does not fit either
 SQLITE_MIN = (3, 37, 0)  # STRICT tables
 WAL_PAGES_MAX = 1000  # 4 MB: then the write-ahead log is copied into the file; more would need more room on a full disk
+WAL_PAGES_WARNED = 16 * WAL_PAGES_MAX
 WAL_KEPT_MAX = 16 * 1024 * 1024  # what is left of the log's file after a large transaction
 CACHE_SIZE = 16 * 1024 * 1024
 BOUND_MAX = 1024 * 1024  # of a payload: SQLite keeps what was bound last to a statement; more than this is let go of
@@ -86,6 +87,7 @@ class SqliteStore(Store):
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._log: LogIndex | None = None
+        self._log_is_long = False  # said so: one line each time, not one for each commit
         self._open_changes: list[Change] = []  # of the open transaction, to do them again with more room
         self._room = Room(directory, reserve)
         self._ended_size = 0
@@ -283,11 +285,18 @@ class SqliteStore(Store):
         assert self._log
         try:
             if self._log.pages() >= WAL_PAGES_MAX:
-                database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                _, pages, copied = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                self._warn_of_log(pages - copied)
         except sqlite3.Error as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise self._failed(error) from error
             self.pressed = True
+
+    def _warn_of_log(self, pages: int) -> None:
+        """pages: that could not be copied, for somebody reads the file as it was before they were written."""
+        if pages >= WAL_PAGES_WARNED and not self._log_is_long:
+            log.warning("%s-wal grows: something has been reading the store for long", self._path)
+        self._log_is_long = pages >= WAL_PAGES_WARNED
 
     def _put(self, changes: Iterable[Change]) -> None:
         database = self._opened()

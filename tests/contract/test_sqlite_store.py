@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 
-from farm.broker.effects import Expire, Finish, Save
+from farm.broker.effects import Expire, Finish, Forget, Save
 from farm.store import check as checks
 from farm.store import sqlite as sqlite_store
 from farm.store.check import check
 from farm.store.contract import StoreError
 from farm.store.index import LogIndex
+from farm.store.place import reading
 from farm.store.sqlite import CACHE_SIZE, EXPIRED_AT_ONCE_MAX, WAL_PAGES_MAX, SqliteStore
+from tests.cli.rig import FARM
 
 LARGE = 64 << 20
 
@@ -268,3 +270,48 @@ def lose_a_row(path: Path, root: int) -> None:
         rows = int.from_bytes(file.read(2), "big")
         file.seek((leaf - 1) * 4096 + 3)
         file.write((rows - 1).to_bytes(2, "big"))
+
+
+def write_and_forget(store: SqliteStore, path: Path) -> int:
+    """Far more than the log may hold; returns its size afterwards."""
+    for number in range(10_000, 10_060):
+        store.apply([Save(number, b"f", b"", 1, bytes(200_000))])
+        store.apply([Forget(number)])
+    return (path / "jobs.db-wal").stat().st_size
+
+
+def test_an_export_that_nobody_reads_holds_up_no_log(store: SqliteStore, tmp_path: Path) -> None:
+    store.apply([Save(id, b"f", b"", 1, b"x" * 1000) for id in range(1, 3001)])
+    command = [FARM, "store", "export", str(tmp_path / "store")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as export:
+        assert export.stdout
+        first = export.stdout.readline()  # it has begun, and now it waits: a pipe holds a few of these lines
+        assert write_and_forget(store, tmp_path / "store") < 2 * WAL_PAGES_MAX * 4096
+        assert len([first, *export.stdout]) == 3000
+    assert export.returncode == 0
+
+
+def test_a_log_that_somebody_holds_up_is_said_once(
+    store: SqliteStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_store, "WAL_PAGES_WARNED", WAL_PAGES_MAX)
+    with reading(str(tmp_path / "store")) as database:
+        database.execute("BEGIN")
+        database.execute("SELECT count(*) FROM job").fetchone()
+        assert write_and_forget(store, tmp_path / "store") > 2 * WAL_PAGES_MAX * 4096
+        assert [record.getMessage() for record in caplog.records] == [
+            f"{tmp_path}/store/jobs.db-wal grows: something has been reading the store for long"
+        ]
+    write_and_forget(store, tmp_path / "store")
+    assert len(caplog.records) == 1
+
+
+def test_who_reads_an_export_may_leave(store: SqliteStore, tmp_path: Path) -> None:
+    """As head(1) does: nothing is said of it."""
+    store.apply([Save(id, b"f", b"", 1, b"x" * 1000) for id in range(1, 3001)])
+    command = [FARM, "store", "export", str(tmp_path / "store")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as export:
+        assert export.stdout and export.stderr
+        export.stdout.readline()
+        export.stdout.close()
+        assert export.stderr.read() == b""
