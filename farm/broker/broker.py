@@ -6,6 +6,7 @@ waits, and nothing here knows a socket, a file or a clock: `now` is monotonic ti
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from farm.protocol.packets import response
 WAKE_PATIENCE_S = 0.5  # a woken worker that has not grabbed by then is busy or hung: the next sleeper is woken
 FUNCTIONS_MAX = 100_000  # functions stay once mentioned, so a client that makes up names must be stopped
 JOBS_MAX = 10_000_000  # about 5 GB of small jobs
+WRITTEN_TIMES = 2  # what a payload takes on the disk: in the store's log, and when that is copied into its file
 
 _NOOP = response(packets.NOOP)
 
@@ -80,6 +82,7 @@ class Broker:
         self.narrate = False  # whether anybody reads the notes
         self.stopping = False  # no new jobs, no more assignments
         self.no_room = ""  # why no new background job can be taken
+        self.room = math.inf  # bytes that new ones may still take on the disk, until the ring around looks again
         self.kept = 0  # how many ended jobs something was kept of
         self.payload_memory = 0  # bytes of background payloads
         self._next_id = first_id(shard)
@@ -308,6 +311,7 @@ class Broker:
 
     def _save(self, job: Job) -> None:
         self.effects.changes.append(keeping.row(job, self.wall_offset))
+        self.room -= WRITTEN_TIMES * job.payload_size
         self._hold_payload(job)
 
     def _hold_payload(self, job: Job) -> None:
@@ -325,6 +329,9 @@ class Broker:
         if size > STORED_PAYLOAD_MAX:
             words = b"Background payload of %d bytes: at most %d can be stored" % (size, STORED_PAYLOAD_MAX)
             raise PacketRefused(b"ARGUMENT_TOO_LARGE", words, close=False)
+        if WRITTEN_TIMES * size > self.room:
+            words = b"Disk nearly full: no room for a payload of %d bytes" % size
+            raise PacketRefused(b"QUEUE_ERROR", words, close=False)
 
     # -- watching
 

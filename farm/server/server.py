@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from logging import INFO, getLevelName, getLogger
 
 from farm.broker import dispatch
-from farm.broker.broker import About, Broker
+from farm.broker.broker import WRITTEN_TIMES, About, Broker
 from farm.broker.dispatch import receive
 from farm.broker.effects import Effects, Expire, Note
 from farm.errors import PacketRefused
@@ -45,7 +45,7 @@ log = getLogger("farm.server")
 CLOCK_CHECK_S = 1.0  # how soon a wall clock that was set forward is noticed while jobs wait for their time
 FLOOD_OVER = 0.9  # of the limit on connections: only with fewer, the next flood is a new one
 DISK_CHECK_S = (
-    1.0  # how often the room on the store's disk is looked at, while jobs come in or are refused for want of it
+    1.0  # how often the room on the store's disk is looked at, while packets come in or jobs are refused for want of it
 )
 EXPIRE_EVERY = 1000  # ended jobs, fewer than the store drops at once
 EXPIRE_EVERY_S = 60.0
@@ -66,6 +66,7 @@ class Server:
         self._journal = Journal(store, loop, self._keep_promises, self._fail)
         self._promises = Promises()
         self._look_at_disk_at = 0.0
+        self._look_at_room = 0.0  # when the broker has given out so much of it that no more than this is left
         self._disk_timer: Timer | None = None
         self._expired = 0  # the broker's `kept` when old results were last dropped
         self._expiring = False  # they were dropped a moment ago, and that may not have been all
@@ -231,6 +232,8 @@ class Server:
         audiences = self._pressure.audiences_before(connection)
         listed = 0
         connection.heard_at = now
+        if now >= self._look_at_disk_at:  # before anything is taken, for one job may be larger than what is left
+            self._look_at_disk()
         decoded = decoder.feed(chunk)
         for number, body in decoded:
             receive(broker, peer, number, body, now)
@@ -306,7 +309,7 @@ class Server:
                 self._read_payloads(effects)
             if effects.changes and not self.failure:
                 self._journal.keep(effects.changes)
-                if self._loop.now >= self._look_at_disk_at or self._store.pressed:
+                if self._store.pressed or self._broker.room < self._look_at_room:
                     self._look_at_disk()
             if not self.failure:
                 self._send(effects)
@@ -381,6 +384,11 @@ class Server:
         if bool(why) != bool(self._broker.no_room):
             log.log(NOTICE, "taking background jobs again") if not why else log.error("no new background jobs: %s", why)
         self._broker.no_room = why
+        room = self._store.room
+        if room < math.inf:
+            room -= WRITTEN_TIMES * self._journal.size_to_come(self._broker.effects.changes)
+        self._broker.room = max(0, room)
+        self._look_at_room = self._broker.room / 2 if room < math.inf else 0.0
         if self._disk_timer:
             self._disk_timer.cancel()
         self._disk_timer = self._loop.call_in(DISK_CHECK_S, self._look_at_disk) if why else None

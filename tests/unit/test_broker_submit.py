@@ -260,3 +260,17 @@ def test_limits_are_for_what_is_new() -> None:
     assert [worker.grab() for _ in range(3)] == [b"H:7:1", b"H:7:2", b"H:7:3"]
     client.send(request(p.SUBMIT_JOB, b"g", b"", b""))
     assert client.received() == [error(b"QUEUE_ERROR", b"Too many functions")]
+
+
+def test_no_job_is_taken_that_does_not_fit_on_the_disk(rig: Rig) -> None:
+    """Each takes room for its payload twice, until the server looks again; one that somebody waits for takes none."""
+    client = rig.client()
+    rig.broker.room = 25
+    client.submit(b"f", b"0123456789", b"1", p.SUBMIT_JOB_BG)
+    client.submit(b"f", b"0123456789", b"2", p.SUBMIT_JOB)
+    refusal = error(b"QUEUE_ERROR", b"Disk nearly full: no room for a payload of 10 bytes")
+    for unique in (b"2", b"3"):
+        client.send(request(p.SUBMIT_JOB_BG, b"f", unique, b"0123456789"))
+        assert client.received() == [refusal]
+    client.submit(b"f", b"01", b"4", p.SUBMIT_JOB_BG)
+    assert [save.unique for save in rig.changes] == [b"1", b"4"]
