@@ -19,6 +19,7 @@ from farm.worker.guard import Guard
 
 HOLD_S = 0.05  # a first piece of output waits so long for the command's end, unnoticeable to a person
 HOLD_MAX = 64 * 1024  # and no more of it than a pipe holds
+PIECE_MAX = 64 * 1024  # of a WORK_DATA: far below what any server refuses
 COLLECT_MAX = 256 * 1024 * 1024  # with `--collect`: held in memory until the command has ended
 
 
@@ -103,8 +104,8 @@ class Run:
         if not self._streaming and not self._silent:
             self._streaming = True
             self._begin()
-            if self._held:
-                self._packet(packets.WORK_DATA, bytes(self._held))
+            for start in range(0, len(self._held), PIECE_MAX):
+                self._packet(packets.WORK_DATA, bytes(self._held[start : start + PIECE_MAX]))
             self._held.clear()
 
     def _begin(self) -> None:
