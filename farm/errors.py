@@ -35,7 +35,7 @@ EXIT_MEANINGS = {
     EXIT_TRY_AGAIN: "try again: queue or disk is full, or the job was restarted after part of its output had gone out",
     EXIT_PROTOCOL: "the other side does not speak Gearman, or broke its rules",
     EXIT_NO_PERMISSION: "an address other than loopback without --insecure, or another user's store",
-    EXIT_WORKER_FAILED: "farm's worker could not run the job, or its result is larger than the server takes",
+    EXIT_WORKER_FAILED: "farm could not run the job, or its output is not whole (too large for the server, --linger)",
     EXIT_NOT_EXECUTABLE: "the worker's command is not executable",
     EXIT_NOT_FOUND: "the worker's command was not found",
     EXIT_SIGNAL_BASE: "plus N: ended by signal N (130: Ctrl-C, 141: the reader of the output left, 143: SIGTERM)",

@@ -136,6 +136,7 @@ class Slot:
             mark_begin=not link.extension,
             collect=config.collect,
             guard=self._worker.guard,
+            linger_s=config.linger_s,
         )
 
     def _ended(self, code: int) -> None:

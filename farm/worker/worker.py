@@ -23,6 +23,7 @@ from farm.loop import Loop
 from farm.net import resolve
 from farm.protocol.address import Address
 from farm.protocol.names import shown
+from farm.worker.child import LINGER_S
 from farm.worker.guard import Guard
 from farm.worker.slot import Slot
 
@@ -41,6 +42,7 @@ class WorkerConfig:
     slots: int = 1
     insecure: bool = False
     collect: bool = False
+    linger_s: float = LINGER_S  # how long what a command left behind may be silent
     verbose: bool = False
     quiet: bool = False
     name: str = ""
