@@ -20,7 +20,7 @@ from farm.protocol.address import Address
 from farm.protocol.decoder import Decoder
 from farm.protocol.limits import PAYLOAD_HEADER_MAX
 from farm.protocol.names import shown, words_of
-from farm.protocol.packets import KINDS, RESPONSE, request, split
+from farm.protocol.packets import KINDS, RESPONSE, TEXT, request, split
 from farm.worker.pulse import Pulse
 from farm.worker.run import Assignment
 
@@ -112,7 +112,8 @@ class Link:
         self._decoder = Decoder(RESPONSE, payload_max=PAYLOAD_HEADER_MAX)
         self._loop.watch(self._sock.fileno(), READ, self._ready)
         self._set_timer(ANSWER_TIMEOUT_S, lambda: self._failed("it does not answer"))
-        self.send((request(packets.OPTION_REQ, extension.OPTION),))
+        # A line of text goes first: what is no Gearman server may wait for the end of a line before it says so.
+        self.send((b"version\n", request(packets.OPTION_REQ, extension.OPTION)))
         self._slot.introduce(self)
 
     def _failed(self, words: str) -> None:
@@ -214,6 +215,8 @@ class Link:
         )
 
     def _handle(self, number: int, body: bytes) -> None:
+        if number == TEXT and self.state == GREETING and body.startswith(b"OK "):
+            return  # its version; what it can do says the answer to the option
         kind = KINDS.get(number)
         if kind is None:
             self._not_gearman(f"it said {shown(body[:40])!r}")

@@ -229,6 +229,15 @@ def test_an_http_server(rig: Rig) -> None:
         assert address in done.error
 
 
+def test_work_for_an_http_server(rig: Rig) -> None:
+    """It is told from a Gearman server that is slow: trying again cannot mend it."""
+    with http_server() as address:
+        done = rig.run("work", "f", "-s", address, "--", "cat")
+    assert done.status == 76
+    assert done.error.startswith(f"the server at {address} does not speak Gearman: it said ")
+    assert done.hint == "check the address: is another program listening there?"
+
+
 @pytest.mark.parametrize(
     "kind", ["text", "noise", "request magic", "unknown packet", "unexpected packet", "huge header"]
 )
