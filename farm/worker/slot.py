@@ -35,7 +35,7 @@ class Slot:
         self._stopping = False
         self._aborted = False
         self._poll: Timer | None = None
-        self.links = [Link(address, worker.config.insecure, self, loop) for address in worker.config.servers]
+        self.links = [Link(address, worker.lookups, self, loop) for address in worker.config.servers]
 
     def start(self) -> None:
         """Connect to every server."""

@@ -25,6 +25,7 @@ from farm.protocol.address import Address
 from farm.protocol.names import shown
 from farm.worker.child import LINGER_S
 from farm.worker.guard import Guard
+from farm.worker.lookup import Lookups
 from farm.worker.slot import Slot
 
 SLOTS_MAX = 1024
@@ -61,6 +62,7 @@ class Worker:
     def __init__(self, config: WorkerConfig, loop: Loop) -> None:
         self.config = config
         self._loop = loop
+        self.lookups = Lookups(loop, config.insecure)
         self._slots = [Slot(number + 1, self, loop) for number in range(config.slots)]
         self._stops = 0
         self._signal = 0
