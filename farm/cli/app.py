@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from farm import __version__
+from farm.cli import light
 from farm.cli.light import merge
 from farm.cli.main import cannot_write, run_command
 from farm.cli.options import COMMON, FLAG, GROUPS, Argument, Command, Option, Values, commands, complete
@@ -48,7 +51,9 @@ def build() -> typer.Typer:
         epilog = "Examples:\n\n" + "\n\n".join(command.examples.splitlines())
         function = _with_signature(_runner(command), command.options, command.arguments)
         group, _, name = command.name.rpartition(" ")
-        (groups[group] if group else app).command(name, help=command.help, epilog=epilog)(function)
+        (groups[group] if group else app).command(name, cls=_reader(command), help=command.help, epilog=epilog)(
+            function
+        )
     for group_app in groups.values():
         app.add_typer(group_app)
     return app
@@ -65,6 +70,18 @@ def _runner(command: Command) -> Callable[..., int]:
         return run_command(command.name, complete(command, merge(before, given), dict(os.environ)))
 
     return runner
+
+
+def _reader(command: Command) -> type[TyperCommand]:
+    """Typer takes options anywhere, also those of a command that `farm work` is given. The light parser does not."""
+
+    class Reader(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            with contextlib.suppress(light.Declined):
+                light.parse_rest(command, args)
+            return super().parse_args(ctx, args)
+
+    return Reader
 
 
 def _plain_usage(group: Any) -> None:
