@@ -158,3 +158,18 @@ def test_ctrl_c_while_it_starts_is_never_a_traceback(rig: Rig) -> None:
             early.signal(signal.SIGINT)
             done = early.wait()
             assert (done.status, done.err) == (-signal.SIGINT, "")
+
+
+def test_ctrl_c_before_all_is_sent_has_submitted_nothing(rig: Rig) -> None:
+    """There is nothing to say about a job that the server has not got."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        payload = rig.home / "large"
+        with payload.open("wb") as file:
+            file.truncate(64 << 20)
+        upload = rig.start("submit", "-f", str(payload), "-s", f"127.0.0.1:{listener.getsockname()[1]}", "f")
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(1)
+            upload.signal(signal.SIGINT)
+            done = upload.wait()
+    assert (done.status, done.err) == (-signal.SIGINT, "")
