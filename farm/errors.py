@@ -41,6 +41,8 @@ EXIT_MEANINGS = {
     EXIT_SIGNAL_BASE: "plus N: ended by signal N (130: Ctrl-C, 141: the reader of the output left, 143: SIGTERM)",
 }
 
+NO_SERVER_HINT = "start one with `farm server`, or name another with --server or FARM_SERVER"
+
 
 class FarmError(Exception):
     """Something a person has to know. `hint` says what to do next; `status` is the process's exit status."""

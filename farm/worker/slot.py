@@ -83,7 +83,7 @@ class Slot:
         """ERROR: the server did not like something, such as the report on a job that it has given up."""
         code, text = args
         if code != b"JOB_NOT_FOUND":
-            self._worker.say(f"the server at {link.address} says: {words_of(text)} ({words_of(code)})")
+            self._worker.complain(f"the server at {link.address} says: {words_of(text)} ({words_of(code)})")
 
     def cancel(self, link: Link, handle: bytes) -> None:
         """The server says that nobody wants the job any more."""

@@ -15,6 +15,7 @@ from farm.errors import (
     EXIT_NOT_FOUND,
     EXIT_OK,
     EXIT_SIGNAL_BASE,
+    NO_SERVER_HINT,
     FarmError,
     Unavailable,
     UsageError,
@@ -145,14 +146,20 @@ class Worker:
     def server_down(self, address: Address, words: str) -> None:
         """Said once until it is back, however often it is tried."""
         if self._up.get(address, True):
+            hint = "" if address in self._up else NO_SERVER_HINT
             self._up[address] = False
-            self.say(f"no server at {address}: {words}; trying again until there is one")
+            self.complain(f"no server at {address}: {words}; trying again until there is one", hint)
 
     def say(self, message: str) -> None:
         """One line on stderr, unless it was told to be quiet."""
         if not self.config.quiet:
-            with contextlib.suppress(OSError):  # nobody reads it, or its disk is full: the work goes on
-                os.write(2, f"farm: {message}\n".encode(errors="backslashreplace"))
+            self.complain(message)
+
+    def complain(self, message: str, hint: str = "") -> None:
+        """What somebody has to mend is said in any case."""
+        text = f"farm: {message}\n" + (f"hint: {hint}\n" if hint else "")
+        with contextlib.suppress(OSError):  # nobody reads it, or its disk is full: the work goes on
+            os.write(2, text.encode(errors="backslashreplace"))
 
     def trace(self, message: str) -> None:
         """One line on stderr if it was told to be verbose."""
