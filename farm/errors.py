@@ -35,11 +35,13 @@ EXIT_MEANINGS = {
     EXIT_TRY_AGAIN: "try again: queue or disk is full, or the job was restarted after part of its output had gone out",
     EXIT_PROTOCOL: "the other side does not speak Gearman, or broke its rules",
     EXIT_NO_PERMISSION: "an address other than loopback without --insecure, or another user's store",
-    EXIT_WORKER_FAILED: "farm's worker could not run the job",
+    EXIT_WORKER_FAILED: "farm could not run the job, or its output is not whole (too large for the server, --linger)",
     EXIT_NOT_EXECUTABLE: "the worker's command is not executable",
     EXIT_NOT_FOUND: "the worker's command was not found",
     EXIT_SIGNAL_BASE: "plus N: ended by signal N (130: Ctrl-C, 141: the reader of the output left, 143: SIGTERM)",
 }
+
+NO_SERVER_HINT = "start one with `farm server`, or name another with --server or FARM_SERVER"
 
 
 class FarmError(Exception):
@@ -158,3 +160,13 @@ class PacketRefused(Exception):
         self.code = code
         self.text = text
         self.close = close
+
+
+class PacketTooLarge(PacketRefused):
+    """A packet is longer than it may be. number: its type; begin: of its body, as much as had come, but no more than a
+    job's handle needs."""
+
+    def __init__(self, text: bytes, number: int, begin: bytes) -> None:
+        super().__init__(b"ARGUMENT_TOO_LARGE", text)
+        self.number = number
+        self.begin = begin

@@ -149,6 +149,14 @@ WORK = Command(
     (
         Option("cmd", "--cmd", "A shell line (run by sh -c) instead of COMMAND.", metavar="LINE"),
         Option("jobs", "--jobs -j", "Run so many jobs at once.", COUNT, metavar="N", default="1"),
+        Option(
+            "linger",
+            "--linger",
+            "After the command's end, wait so long in silence for what it left running with its output open.",
+            SECONDS,
+            metavar="TIME",
+            default="10s",
+        ),
         Option("collect", "--collect", "Send each result in one piece, for clients that ignore partial data.", FLAG),
         Option(
             "name", "--name", "What the server's list of workers shows; default: host and process id.", metavar="NAME"

@@ -6,6 +6,7 @@ import os
 import sys
 
 from farm.broker.broker import Rules
+from farm.cli.main import say
 from farm.cli.options import Values
 from farm.errors import EXIT_OK, UsageError
 from farm.protocol.address import parse_addresses
@@ -34,7 +35,7 @@ def run(values: Values) -> int:
             resolve(address, config.insecure, listening=True)
         sys.stdout.write(shown(values))
         return EXIT_OK
-    return serve(
+    status = serve(
         config,
         _store(values),
         logs=LogConfig(
@@ -46,6 +47,9 @@ def run(values: Values) -> int:
         pid_file=_path(values["pid_file"]),
         detach=bool(values["detach"]),
     )
+    if values["detach"] and status == EXIT_OK and not (values["log_file"] or values["syslog"]):
+        say("the server runs; its log goes nowhere from here on", "keep it with --log-file FILE or --syslog")
+    return status
 
 
 def _config(values: Values) -> ServerConfig:

@@ -143,12 +143,12 @@ class Foreground:
     def run(self) -> int:
         """Submit, and wait for the end. Raises FarmError, BrokenPipeError when the reader of the output has left, and
         whatever a signal handler raises; in each case `cancel` says what becomes of the job."""
-        self._sent = True
         self.connection.send(
             request(packets.OPTION_REQ, extension.OPTION),
             request(packets.OPTION_REQ, b"exceptions"),
             *self._wanted.pieces(background=False),
         )
+        self._sent = True  # a part of it submits nothing
         looked = False
         while self._exit is None:
             if not self.handle:

@@ -19,7 +19,7 @@ from farm.broker import dispatch
 from farm.broker.broker import WRITTEN_TIMES, About, Broker
 from farm.broker.dispatch import receive
 from farm.broker.effects import Effects, Expire, Note
-from farm.errors import PacketRefused
+from farm.errors import PacketRefused, PacketTooLarge
 from farm.loop import READ, WRITE, Loop, Timer
 from farm.net import tune
 from farm.protocol import packets
@@ -246,6 +246,8 @@ class Server:
                     break
         if decoder.failed:
             log.info("peer %d at %s: %s", peer.id, peer.address, decoder.failed)
+            if isinstance(decoder.failed, PacketTooLarge):
+                dispatch.fail_for_size(broker, peer, decoder.failed, now)
             dispatch.refuse(broker, peer, decoder.failed)
         self._watchdog.came(connection, bool(decoded))
         sent = sends[before:]
