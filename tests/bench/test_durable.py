@@ -30,8 +30,9 @@ def test_fifty_times_gearmands_rate(program: Path) -> None:
     """64 clients that pipeline, or as much as the server's processor allows.
 
     gearmand's rate is that of the disk's syncs, 100 to 1,400 a second as measured; farm's is not, for one sync is for
-    some thousand jobs. On a quick disk fifty times as much is more than a processor can do in Python (15 to 22 us a job); there farm must at least be held up by nothing else. What it waits for a processor
-    that others have is not its own.
+    some thousand jobs. On a quick disk fifty times as much is more than a processor can do in Python (15 to 22 us a
+    job); there farm must at least be held up by nothing else. What it waits for a processor that others have is not its
+    own.
     """
     need("gearmand")
     directory = CHECKOUT / ".cache"
