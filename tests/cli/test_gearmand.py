@@ -307,3 +307,28 @@ def test_it_becomes_a_user(lone_rig: Rig) -> None:
     running, _ = start(lone_rig, "-u", "nobody")
     status = Path(f"/proc/{running.pid}/status")
     wait_until(lambda: "Uid:\t65534\t65534" in status.read_text(), what="it is nobody")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody")
+def test_the_log_of_a_user_is_reopened(lone_rig: Rig) -> None:
+    """It is that user's, for logrotate keeps the owner; where the user may not begin a new one the old one goes on."""
+    log = lone_rig.home / "log"
+    lone_rig.home.chmod(0o755)  # as /var/log is: the file may be written, and no other be made
+    running, port = start(lone_rig, "-u", "nobody", "-l", str(log))
+    wait_until(lambda: "store: " in log.read_text(), what="it logs")
+    assert log.stat().st_uid == 65534
+    old = log.rename(lone_rig.home / "old")
+    running.signal(signal.SIGHUP)
+    wait_until(lambda: "cannot reopen the log" in old.read_text(), what="it says so in the old one")
+    assert answers(port)
+    assert running.terminate().status == 0
+    assert "stopped" in old.read_text()
+    assert not log.exists()
+
+
+def test_no_log_is_not_given_away(lone_rig: Rig) -> None:
+    """/dev/null stays root's."""
+    owner = Path("/dev/null").stat().st_uid
+    options = ("-u", "nobody") if os.geteuid() == 0 else ()
+    start(lone_rig, *options, "-l", "none")
+    assert Path("/dev/null").stat().st_uid == owner
