@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from farm import __version__
 from farm.broker.job import ABANDONED
 from farm.errors import PacketRefused
+from farm.protocol.limits import NUMBER_MAX
 from farm.protocol.names import one_word
 
 if TYPE_CHECKING:
@@ -150,10 +151,18 @@ def _maxqueue(broker: Broker, words: Words, now: float) -> bytes:
         return _incomplete(b"maxqueue")
     function = broker.functions.get(words[1])
     if function is not None:
-        limits = [min(max(int(word), 0), _LIMIT_MAX) for word in words[2:]] or [0]
+        limits = [_limit(word) for word in words[2:]] or [0]
         high, normal, low = limits * 3 if len(limits) == 1 else limits
         function.limits = (high, normal, low)
     return _OK
+
+
+def _limit(word: bytes) -> int:
+    """Digits may be so many that `int` refuses them: a line is as long as --max-line allows."""
+    if word.startswith(b"-"):
+        return 0
+    digits = word.lstrip(b"0")
+    return _LIMIT_MAX if len(digits) > NUMBER_MAX else min(int(digits or b"0"), _LIMIT_MAX)
 
 
 def _cancel(broker: Broker, words: Words, now: float) -> bytes:

@@ -233,7 +233,7 @@ def test_another_program(lone_rig: Rig) -> None:
     assert "another program" in done.hint
 
 
-@pytest.mark.parametrize("row", [b"f\t1\t1", b"f\tx\t1\t1", b"no tabs"])
+@pytest.mark.parametrize("row", [b"f\t1\t1", b"f\tx\t1\t1", b"no tabs", b"f\t" + b"1" * 5000 + b"\t1\t1"])
 def test_a_strange_status_line(lone_rig: Rig, row: bytes) -> None:
     def talk(caller: Caller) -> None:
         caller.until(b"version\n")
