@@ -249,6 +249,10 @@ class ServerProcess:
         """SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
 
+    def drain(self) -> None:
+        """SIGUSR1."""
+        self.process.send_signal(signal.SIGUSR1)
+
     def wait(self, timeout_s: float = PATIENCE_S) -> int:
         """Its exit status."""
         return self.process.wait(timeout_s)

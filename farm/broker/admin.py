@@ -134,9 +134,7 @@ def _drop(broker: Broker, words: Words, now: float) -> bytes:
     if len(words) != 3 or words[1].lower() != b"function":
         return _incomplete(b"drop")
     name = words[2]
-    function = broker.functions.get(name) or next(
-        (function for function in broker.functions.values() if function.name.lower() == name.lower()), None
-    )
+    function = broker.functions.get(name) or broker.spellings.first(name.lower())
     if function is None:
         return b"ERR function not found\r\n"
     if not broker.drop_function(function):

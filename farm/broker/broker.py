@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from farm.broker import invariants, keeping
 from farm.broker.deadlines import Deadlines
+from farm.broker.earliest import Earliest
 from farm.broker.effects import Effects, Note, Save
 from farm.broker.function import Function
 from farm.broker.job import ABANDONED, CANCELLED, DELAYED, ENDED, QUEUED, RUNNING, Job, Key, first_id
@@ -72,7 +73,9 @@ class Broker:
         self.peers: dict[int, Peer] = {}
         self.beating: dict[int, Peer] = {}  # those that asked for heartbeats, which the ring around sends
         self.functions: dict[bytes, Function] = {}
+        self.spellings: Earliest[Function] = Earliest(lambda function: function.number)  # by name in lower case
         self.jobs: dict[bytes, Job] = {}
+        self.uniques: Earliest[Job] = Earliest(lambda job: job.function.number)  # that may be joined, by unique
         self.wall_offset = 0.0  # wall clock minus monotonic clock, kept up to date by the ring around
         self.delayed = Deadlines()  # by the wall clock
         self.timeouts = Deadlines()  # of running jobs, by the monotonic clock
@@ -83,6 +86,7 @@ class Broker:
         self.kept = 0  # how many ended jobs something was kept of
         self.payload_memory = 0  # bytes of background payloads
         self._next_id = first_id(shard)
+        self._next_function = 0
         self.woken: deque[tuple[float, Function, Peer]] = deque()  # (deadline, ...), in order: the patience is constant
 
     # -- connections
@@ -117,7 +121,9 @@ class Broker:
         return function
 
     def _add_function(self, name: bytes) -> Function:
-        function = self.functions[name] = Function(name)
+        self._next_function += 1
+        function = self.functions[name] = Function(name, self._next_function)
+        self.spellings.add(name.lower(), function)
         return function
 
     def can_do(self, peer: Peer, name: bytes, timeout_s: float, now: float) -> None:
@@ -251,8 +257,7 @@ class Broker:
         assert job.handle not in self.jobs
         self.jobs[job.handle] = job
         if key is not None:
-            job.key = key
-            function.coalescing[key] = job
+            self._start_coalescing(job, key)
         if background:
             self._save(job)
             self.effects.promise(peer.id, response(packets.JOB_CREATED, job.handle))
@@ -299,9 +304,9 @@ class Broker:
             job.queued_at = saved.created - self.wall_offset
         assert job.handle not in self.jobs
         self.jobs[job.handle] = job
-        job.key = _coalescing_key(saved.unique, saved.payload)
-        if job.key is not None:
-            function.coalescing.setdefault(job.key, job)
+        key = _coalescing_key(saved.unique, saved.payload)
+        if key is not None:
+            self._start_coalescing(job, key)
         job.reducer, job.due = saved.reducer, saved.due or 0.0  # the one 0.0, not a float for each of a million jobs
         self._hold_payload(job)
         self._line_up(job, now)
@@ -389,6 +394,7 @@ class Broker:
         if function.workers or function.jobs:
             return False
         del self.functions[function.name]
+        self.spellings.drop(function.name.lower(), function)
         return True
 
     # -- running
@@ -514,9 +520,16 @@ class Broker:
         if self.narrate:
             self.effects.notes.append(Note(event, job.handle, job.function.name, detail))
 
+    def _start_coalescing(self, job: Job, key: Key) -> None:
+        job.key = key
+        if job.function.coalescing.setdefault(key, job) is job and isinstance(key, bytes):
+            self.uniques.add(key, job)
+
     def _stop_coalescing(self, job: Job) -> None:
         if job.key is not None and job.function.coalescing.get(job.key) is job:
             del job.function.coalescing[job.key]
+            if isinstance(job.key, bytes):
+                self.uniques.drop(job.key, job)
             if not job.function.coalescing:
                 job.function.coalescing.clear()  # gives back its room
 

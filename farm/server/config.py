@@ -20,6 +20,7 @@ from farm.protocol.limits import (
 
 FD_RESERVE = 64  # descriptors kept for listeners, the log, the store and what libraries open
 LISTED_MAX = 4 * 1024 * 1024  # of listings that one segment may ask for: `status` is 7 bytes, its answer megabytes
+TURN_S = 0.02  # of taking packets in one turn; what one connection sends at once may be work for seconds
 FD_SHARE = 0.8  # of what is left may be connections
 # How long a connection may say nothing and still count as one that is about to. After that it gives its place to a new
 # one when there is no other, so that a crowd of mute connections cannot lock the others out.
@@ -77,6 +78,7 @@ class ServerConfig:
             "jobs_max": self.rules.jobs_max,
             "worker_losses_max": self.rules.losses_max,
             "listings_at_once_bytes_max": LISTED_MAX,
+            "turn_s": TURN_S,
             "output_high_bytes": self.out_high,
             "output_low_bytes": self.out_low,
             "output_stall_s": self.out_stall_s,

@@ -229,14 +229,14 @@ def _unwatch_background_too(broker: Broker, job: Job, peer: Peer, now: float) ->
 def _unwatch_and_stay_open(broker: Broker, job: Job, peer: Peer, now: float) -> bytes:
     outcome = _unwatch(broker, job, peer, now)
     if job.state == ABANDONED and job.key is not None:
-        job.function.coalescing[job.key] = job
+        broker._start_coalescing(job, job.key)
     return outcome
 
 
 def _restore_without_key(broker: Broker, saved: Any, now: float) -> None:
     _restore(broker, saved, now)
-    for function in broker.functions.values():
-        function.coalescing.clear()
+    for job in broker.jobs.values():
+        broker._stop_coalescing(job)
 
 
 # -- time
@@ -372,7 +372,7 @@ def _cancel_and_stay_open(broker: Broker, handle: bytes, now: float) -> bool:
     job = broker.jobs.get(handle)
     done = _cancel_by_admin(broker, handle, now)
     if job is not None and job.state == ABANDONED and job.key is not None:
-        job.function.coalescing.setdefault(job.key, job)
+        broker._start_coalescing(job, job.key)
         job.payload = job.payload or b""
     return done
 
