@@ -63,7 +63,8 @@ def run(values: Values) -> int:
 
 
 def _with_config_file(values: Values) -> Values:
-    """The file's words, below the command line's. A missing file is an error only if it was named."""
+    """The file's words, below the command line's and the environment's. A missing file is an error only if it was
+    named."""
     path = _text(values, "config_file") or DEFAULT_CONFIG
     try:
         with open(path) as file:
@@ -79,11 +80,9 @@ def _with_config_file(values: Values) -> Values:
     except light.Declined as declined:
         raise UsageError(f"{path}: these are not gearmand's options", "farm gearmand --help lists them") from declined
     from_file = complete(GEARMAND, given, {})
-    said = {option.name: option.default or None for option in GEARMAND.options}
-    return {
-        name: from_file[name] if name in said and value in (None, False, said[name]) else value
-        for name, value in values.items()
-    }
+    sources = values["sources"]  # not the values: `-p 4730` was said, though it is the default
+    assert isinstance(sources, dict)
+    return {name: from_file[name] if sources.get(name) == "default" else value for name, value in values.items()}
 
 
 def _refuse(values: Values) -> None:

@@ -314,7 +314,7 @@ def complete(command: Command, given: Values, environment: dict[str, str]) -> Va
     command that has one), else the default; checked.
 
     given: strings as typed, lists of them for repeatable options, True for flags; None, [] or False where not given.
-    With a configuration file "sources" says where each value came from. Raises UsageError and InputError.
+    "sources" says where each value came from. Raises UsageError and InputError.
     """
     values: Values = {argument.name: given.get(argument.name) for argument in command.arguments}
     for argument in command.arguments:
@@ -322,13 +322,13 @@ def complete(command: Command, given: Values, environment: dict[str, str]) -> Va
             values[argument.name] = environment.get(argument.env)
     file: Values = {}
     sources: dict[str, str] = {}
+    values["sources"] = sources
     if CONFIG in command.options:
         path = given.get("config") or environment.get(CONFIG.env)
         if path:
             from farm.cli.config import read
 
             file = read(str(path), command)
-        values["sources"] = sources
     for option in command.options:
         value = given.get(option.name)
         source = option.flags[0]

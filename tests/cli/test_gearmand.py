@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from farm.cli import gearmand, light
+from farm.cli.gearmand_options import GEARMAND
+from farm.cli.options import complete
 from farm.protocol import packets as p
 from tests.cli.rig import Rig, Running, alive, free_port
 from tests.interop.ends import need
@@ -292,6 +295,24 @@ def test_a_config_file(lone_rig: Rig) -> None:
     assert lone_rig.run("gearmand", "--config-file", "missing", "--check-args").status != 0
     bad = lone_rig.write("bad.conf", "--ssl")
     assert lone_rig.run("gearmand", "--config-file", bad, "--check-args").status == 64
+
+
+def test_what_is_said_on_the_command_line_counts_though_it_is_the_default(lone_rig: Rig) -> None:
+    """-w 1, --verbose ERROR, -j 0 and the port, above a file that says otherwise; and the environment's port."""
+    port, other = free_port(), free_port()
+    words = f"--port {other} -w 0 -j 7 --verbose DEBUG"
+    path = lone_rig.write("gearmand.conf", words)
+    given = complete(
+        GEARMAND, light.parse(["gearmand", "-p", "4730", "-w", "1", "-j", "0", "--verbose", "ERROR"])[1], {}
+    )
+    values = gearmand._with_config_file(given | {"config_file": path})
+    names = ("port", "worker_wakeup", "job_retries", "verbose")
+    assert [values[name] for name in names] == ["4730", "1", "0", "ERROR"]
+    values = gearmand._with_config_file(complete(GEARMAND, {"config_file": path}, {}))
+    assert [values[name] for name in names] == [str(other), "0", "7", "DEBUG"]
+    running = lone_rig.start("gearmand", "-L", "127.0.0.1", "--config-file", path, env={"GEARMAND_PORT": str(port)})
+    wait_until(lambda: answers(port) or running.ended)
+    assert running.terminate().status == 0
 
 
 def test_a_user_that_is_not_there(lone_rig: Rig) -> None:
