@@ -25,6 +25,8 @@ from farm.protocol.packets import response
 WAKE_PATIENCE_S = 0.5  # a woken worker that has not grabbed by then is busy or hung: the next sleeper is woken
 FUNCTIONS_MAX = 100_000  # functions stay once mentioned, so a client that makes up names must be stopped
 JOBS_MAX = 10_000_000  # about 5 GB of small jobs
+# Of payloads: more than one of the largest that are taken, and less than what a small machine has.
+MEMORY_MAX = 2 * 1024 * 1024 * 1024
 
 _NOOP = response(packets.NOOP)
 
@@ -35,6 +37,7 @@ class Rules(NamedTuple):
     exceptions: every client gets WORK_EXCEPTION, asked for or not. losses_max: after how many lost workers a job fails
     (gearmand's --job-retries); 0: never. result_max: bytes kept of what a background job wrote, 0: nothing is kept.
     payload_memory_max: bytes of background payloads held in memory, the rest is only in the store; 0: all are.
+    memory_max: bytes of payloads in memory, of all jobs; with more, those that the store cannot keep are refused.
     functions_max, jobs_max: no more of them."""
 
     by_registration: bool = False
@@ -43,6 +46,7 @@ class Rules(NamedTuple):
     losses_max: int = 0
     result_max: int = 0
     payload_memory_max: int = 0
+    memory_max: int = MEMORY_MAX
     functions_max: int = FUNCTIONS_MAX
     jobs_max: int = JOBS_MAX
 
@@ -85,6 +89,7 @@ class Broker:
         self.no_room = ""  # why no new background job can be taken
         self.kept = 0  # how many ended jobs something was kept of
         self.payload_memory = 0  # bytes of background payloads
+        self.memory = 0  # and of all payloads
         self._next_id = first_id(shard)
         self._next_function = 0
         self.woken: deque[tuple[float, Function, Peer]] = deque()  # (deadline, ...), in order: the patience is constant
@@ -249,6 +254,8 @@ class Broker:
         limit = function.limits[priority]
         if len(self.jobs) >= self.rules.jobs_max or (limit and function.jobs >= limit):
             raise PacketRefused(b"QUEUE_ERROR", b"Job queue is full", close=False)
+        if self.memory + len(payload) > self.rules.memory_max and not (background and self.rules.payload_memory_max):
+            raise PacketRefused(b"QUEUE_ERROR", b"Job queue is full: no memory for the payload", close=False)
         if background:
             self._must_have_room(len(payload))
         job = Job(self._next_id, function, unique, priority, background, payload, now)
@@ -256,6 +263,7 @@ class Broker:
         self._next_id += 1
         assert job.handle not in self.jobs
         self.jobs[job.handle] = job
+        self.memory += job.payload_size
         if key is not None:
             self._start_coalescing(job, key)
         if background:
@@ -307,6 +315,7 @@ class Broker:
         key = _coalescing_key(saved.unique, saved.payload)
         if key is not None:
             self._start_coalescing(job, key)
+        self.memory += job.payload_size
         job.reducer, job.due = saved.reducer, saved.due or 0.0  # the one 0.0, not a float for each of a million jobs
         self._hold_payload(job)
         self._line_up(job, now)
@@ -318,8 +327,9 @@ class Broker:
     def _hold_payload(self, job: Job) -> None:
         """Keep the payload of a background job in memory while there is room for it; the store has it in any case."""
         most = self.rules.payload_memory_max
-        if most and self.payload_memory + job.payload_size > most:
+        if most and (self.payload_memory + job.payload_size > most or self.memory > self.rules.memory_max):
             job.payload = None
+            self.memory -= job.payload_size
         else:
             self.payload_memory += job.payload_size
 
@@ -497,6 +507,8 @@ class Broker:
         """Forget a job that has ended."""
         assert job.state in ENDED
         del self.jobs[job.handle]
+        if job.payload is not None:
+            self.memory -= job.payload_size
         if not self.jobs:
             self.jobs.clear()  # a dict stays as large as it once was: 40 MB after a million jobs
         if job.key is not None:

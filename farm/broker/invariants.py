@@ -22,6 +22,8 @@ def check(broker: Broker) -> None:
     assert queued <= set(map(id, broker.jobs.values())), "a job is queued that nobody knows"
     held = sum(job.payload_size for job in broker.jobs.values() if job.background and job.payload is not None)
     assert broker.payload_memory == held, f"{held} bytes of stored payloads are held, {broker.payload_memory} counted"
+    held = sum(job.payload_size for job in broker.jobs.values() if job.payload is not None)
+    assert broker.memory == held, f"{held} bytes of payloads are held, {broker.memory} counted"
     _check_functions(broker)
     _check_peers(broker)
 

@@ -71,6 +71,7 @@ class ServerConfig:
             "results_kept_s": self.keep_results_s,
             "results_kept_bytes_max": self.keep_results_size,
             "payload_memory_bytes_max": self.rules.payload_memory_max,
+            "memory_bytes_max": self.rules.memory_max,
             "text_line_bytes_max": self.line_max,
             "function_name_bytes_max": FUNCTION_NAME_MAX,
             "unique_bytes_max": UNIQUE_MAX,
