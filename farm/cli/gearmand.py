@@ -140,7 +140,7 @@ def _config(values: Values) -> ServerConfig:
     return ServerConfig(
         listen=addresses,
         insecure=True,
-        remote_admin=True,  # gearmand takes them from anywhere
+        remote_admin=bool(values["remote_admin"]),  # gearmand takes them from anybody
         rules=Rules(
             by_registration=not values["round_robin"],
             wake_all=_number(values, "worker_wakeup") == 0,

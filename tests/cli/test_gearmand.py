@@ -156,6 +156,17 @@ def test_other_addresses_work_with_a_warning(lone_rig: Rig) -> None:
         assert "warning: listening on 0.0.0.0" in done.err
 
 
+@pytest.mark.parametrize(("options", "allowed"), [((), False), (("--remote-admin",), True)])
+def test_changes_come_from_this_machine(lone_rig: Rig, options: tuple[str, ...], allowed: bool) -> None:
+    """Unlike in gearmand, unless it is said; loopback's other names are this machine too."""
+    values = complete(GEARMAND, light.parse(["gearmand", "-L", "127.0.0.1", *options])[1], {})
+    assert gearmand._config(values).remote_admin == allowed
+    _, port = start(lone_rig, *options)
+    with Wire(("127.0.0.1", port)) as wire:
+        wire.raw(b"create function f\n")
+        assert wire.line() == b"OK\r\n"
+
+
 def test_the_port_of_the_environment(lone_rig: Rig) -> None:
     """GEARMAND_PORT, below -p."""
     port = str(free_port())

@@ -242,3 +242,15 @@ def test_admin_commands_that_change_something_come_from_this_machine(
             )
             got = ask(machines, "a", "127.0.0.1", port, [b"create function g\n", *CHANGES, b"drop function g\n"])
             assert got == b"OK\r\n" + DONE + b"OK\r\n"
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_the_same_holds_behind_gearmand_s_command_line(machines: Machines, tmp_path: Path, allowed: bool) -> None:
+    """Which listens everywhere by default."""
+    host, port = machines.address["a"], PORT + 4 + allowed
+    argv = [FARM_BIN, "gearmand", "-p", str(port), "--verbose", "NOTICE", *(["--remote-admin"] if allowed else [])]
+    with ends_in(tmp_path) as ends:
+        ends.start("server", machines.on("a", *argv)).says(b"store: ")
+        wanted = DONE if allowed else DENIED * 4
+        assert ask(machines, "b", host, port, [*CHANGES, b"status\n"]) == wanted + b".\n"
+        assert ask(machines, "a", "127.0.0.1", port, CHANGES) == DONE
