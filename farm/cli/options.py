@@ -189,7 +189,7 @@ LIMITS = (
         "256M",
     ),
     _limit("disk_reserve", "Take no new background jobs while less is free on the store's disk.", SIZE, "64M"),
-    _limit("max_connections", "Refuse more; default: what the limit of open files allows.", COUNT, ""),
+    _limit("max_connections", "Refuse more; default, and at most: what the limit of open files allows.", COUNT, ""),
     _limit("backlog", "Connections that may wait to be accepted.", COUNT, "1024"),
     _limit("first_packet", "Close a connection that says nothing at all for so long; 0: never.", SECONDS_OR_0, "0"),
     _limit("stall", "Close a connection that sends nothing for so long in the middle of a packet.", SECONDS, "30s"),

@@ -32,7 +32,7 @@ def run(values: Values) -> int:
 
         for address in config.listen:
             resolve(address, config.insecure, listening=True)
-        sys.stdout.write(shown(values))
+        sys.stdout.write(shown(values, _notes(values, config)))
         return EXIT_OK
     return serve(
         config,
@@ -46,6 +46,14 @@ def run(values: Values) -> int:
         pid_file=_path(values["pid_file"]),
         detach=bool(values["detach"]),
     )
+
+
+def _notes(values: Values, config: ServerConfig) -> dict[str, str]:
+    """Where a setting does not do what it says."""
+    notes = {"max_connections": config.connections_note()}
+    if values["store"] == MEMORY:
+        notes |= dict.fromkeys(("payload_memory", "disk_reserve", "result_max"), "not with the store memory")
+    return notes
 
 
 def _config(values: Values) -> ServerConfig:

@@ -98,6 +98,8 @@ class Server:
 
     def listen(self) -> list[str]:
         """Open every configured address; returns them as they turned out (port 0 has become a number)."""
+        if note := self.config.connections_note():
+            log.warning("--max-connections %d: %s", self.config.connections_max, note)
         return self._door.open()
 
     def stop(self) -> None:
