@@ -101,6 +101,11 @@ def _can_do_silently(broker: Broker, peer: Peer, name: bytes, timeout_s: float, 
         function.sleepers[peer] = None
 
 
+def _wake_as_many_as_needed(broker: Broker, function: Function, now: float) -> None:
+    with patch.object(broker, "rules", broker.rules._replace(wake_all=False)):
+        _wake(broker, function, now)
+
+
 def _awake_for_nobody(broker: Broker, peer: Peer) -> None:
     _awake(broker, peer)
 
@@ -541,6 +546,8 @@ MUTANTS = (
     ),
     Mutant("a function registered anew keeps its place", ((Broker, "can_do", _can_do_in_place),)),
     Mutant("the first registered function first", ((Broker, "_take_by_registration", _take_in_order),)),
+    Mutant("functions do not take turns", ((Peer, "rotate", lambda *_: None),)),
+    Mutant("a job wakes one sleeper where it is to wake all", ((Broker, "_wake", _wake_as_many_as_needed),)),
     Mutant("a job never fails for its lost workers", ((Broker, "_lose", _lose_patiently),)),
     *(Mutant(name, patches) for name, patches in KEEPING),
 )
