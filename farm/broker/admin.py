@@ -72,10 +72,10 @@ def _priority_status(broker: Broker, words: Words, now: float) -> bytes:
 
 
 def _workers(broker: Broker, words: Words, now: float) -> bytes:
-    """One line a connection: file descriptor, address, client id, and what it can do."""
+    """One line a connection: file descriptor, address, client id, and what it can do, newest first as in gearmand."""
     rows = []
     for peer in broker.peers.values():
-        abilities = b"".join(b" " + one_word(function.name) for function in peer.can_do)
+        abilities = b"".join(b" " + one_word(function.name) for function in reversed(peer.can_do))
         rows.append(b"%d %s %s :%s\n" % (peer.fd, peer.address.encode(), peer.client_id, abilities))
     return b"".join(rows) + b".\n"
 

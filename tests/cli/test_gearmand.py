@@ -57,6 +57,7 @@ TAKEN = [
     ("-f", "256"),
     ("--file-descriptors", "256"),
     ("-j", "3"),
+    ("-j", "256"),
     ("--job-retries=3",),
     ("-R",),
     ("--round-robin",),
@@ -132,9 +133,7 @@ def test_every_option_of_gearmand_is_known(lone_rig: Rig) -> None:
     assert theirs - ours == set()
 
 
-@pytest.mark.parametrize(
-    "options", [("-p", "65536"), ("-p", "x"), ("-j", "256"), ("--verbose", "LOUD"), ("--nonsense",)]
-)
+@pytest.mark.parametrize("options", [("-p", "65536"), ("-p", "x"), ("-j", "x"), ("--verbose", "LOUD"), ("--nonsense",)])
 def test_what_is_wrong(lone_rig: Rig, options: tuple[str, ...]) -> None:
     """A usage error."""
     assert lone_rig.run("gearmand", "-L", "127.0.0.1", "--check-args", *options).status == 64
@@ -193,6 +192,17 @@ def test_detached_with_a_pid_file_and_a_log(lone_rig: Rig) -> None:
     assert not pid_file.exists()
     assert "stopped" in log.read_text()
     assert "stopped" not in (lone_rig.home / "old").read_text()
+
+
+def test_detached_where_the_usual_log_cannot_be_written(lone_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on without one, and says so."""
+    said: list[str] = []
+    monkeypatch.setattr(gearmand, "say", lambda *words: said.append(words[0]))
+    monkeypatch.setattr(gearmand, "DEFAULT_LOG", str(lone_rig.home / "no/such/directory/log"))
+    assert gearmand._default_log() == "stderr"
+    assert "warning: no log" in said[0]
+    monkeypatch.setattr(gearmand, "DEFAULT_LOG", str(lone_rig.home / "log"))
+    assert gearmand._default_log() == str(lone_rig.home / "log")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
