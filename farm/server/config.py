@@ -102,7 +102,9 @@ class ServerConfig:
         """How many connections may be open at once: fewer than was asked for where there are not the descriptors, for
         the one after the last must still be told."""
         room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FD_RESERVE
-        return max(CONNECTIONS_MIN, min(self.connections_max, room) if self.connections_max else int(room * FD_SHARE))
+        if self.connections_max:
+            return min(self.connections_max, max(CONNECTIONS_MIN, room))
+        return max(CONNECTIONS_MIN, int(room * FD_SHARE))
 
     def connections_note(self) -> str:
         """What to say where that is fewer than was asked for; else ""."""
