@@ -4,9 +4,28 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from farm.broker.effects import Change, Expire, Finish, Forget, Save
+from farm.broker.effects import (
+    FINISH_OVERHEAD,
+    Attempt,
+    Change,
+    CronGone,
+    CronRow,
+    Expire,
+    Finish,
+    Forget,
+    Known,
+    Past,
+    Progress,
+    Purge,
+    Revive,
+    Save,
+    Setting,
+    UniqueUntil,
+)
+from farm.broker.job import DONE
 from farm.store.contract import SHARD_START_MAX, Fenced, Store, StoreError
 
 
@@ -16,9 +35,28 @@ class MemoryJournal:
     def __init__(self) -> None:
         self.jobs: dict[int, Save] = {}
         self.ended: dict[int, Finish] = {}  # in order of their end
-        self.ended_size = 0  # bytes
+        self.was: dict[int, tuple[int, Save]] = {}  # of those: a number that grows, and the job
+        self.ends = 0  # how many there ever were
+        self.sizes: dict[int, int] = {}  # of those: bytes
+        self.ended_size = 0  # all of them
+        self.progress: dict[int, Progress] = {}
+        self.attempts: dict[int, dict[int, Attempt]] = {}
+        self.settings: dict[bytes, Setting] = {}
+        self.keys: dict[tuple[bytes, bytes], UniqueUntil] = {}
+        self.cron: dict[bytes, CronRow] = {}
         # A random start keeps the handles of two lives of a server apart: nothing of the first is left to count from.
         self.shard = random.SystemRandom().randrange(SHARD_START_MAX)
+
+    def grow(self, id: int, size: int) -> None:
+        """So much more is kept of an ended job."""
+        self.sizes[id] = self.sizes.get(id, 0) + size
+        self.ended_size += size
+
+    def drop(self, id: int) -> None:
+        """What is kept of the end of a job."""
+        del self.ended[id]
+        self.was.pop(id, None)
+        self.ended_size -= self.sizes.pop(id, 0)
 
 
 class MemoryStore(Store):
@@ -46,6 +84,15 @@ class MemoryStore(Store):
         self._must_own()
         return iter([self._journal.jobs[id] for id in sorted(self._journal.jobs)])
 
+    def known(self) -> Iterator[Known]:
+        """See Store."""
+        self._must_own()
+        journal = self._journal
+        tables: tuple[dict[Any, Any], ...] = (journal.progress, journal.settings, journal.keys, journal.cron)
+        return iter([table[key] for table in tables for key in sorted(table)])
+
+    # -- writing
+
     def write(self, changes: Sequence[Change]) -> None:
         """See Store."""
         self._must_own()
@@ -54,28 +101,95 @@ class MemoryStore(Store):
     def commit(self) -> None:
         """See Store."""
         self._must_own()
-        journal = self._journal
         while self._written:
             change = self._written.popleft()
-            if isinstance(change, Save):
-                journal.jobs.setdefault(change.id, change)
-            elif isinstance(change, Forget):
-                journal.jobs.pop(change.id, None)
-            elif isinstance(change, Finish):
-                if journal.jobs.pop(change.id, None):
-                    journal.ended[change.id] = change
-                    journal.ended_size += change.size
-            else:
-                self._expire(change)
+            _PUT[type(change)](self, change)
+
+    def _save(self, change: Save) -> None:
+        self._journal.jobs.setdefault(change.id, change)
+
+    def _forget(self, change: Forget) -> None:
+        journal = self._journal
+        journal.jobs.pop(change.id, None)
+        journal.progress.pop(change.id, None)
+        if change.id not in journal.ended:
+            journal.attempts.pop(change.id, None)
+
+    def _finish(self, change: Finish) -> None:
+        journal = self._journal
+        save = journal.jobs.pop(change.id, None)
+        journal.progress.pop(change.id, None)
+        if save:
+            journal.ends += 1
+            journal.was[change.id] = journal.ends, save
+            journal.ended[change.id] = change
+            kept = len(save.terms) + (0 if change.outcome == DONE else len(save.payload))
+            journal.grow(change.id, change.size + kept + sum(map(_size, journal.attempts.get(change.id, {}).values())))
+
+    def _progress(self, change: Progress) -> None:
+        if change.id in self._journal.jobs:
+            self._journal.progress[change.id] = change
+
+    def _attempt(self, change: Attempt) -> None:
+        journal = self._journal
+        is_over = change.id in journal.ended
+        if is_over or change.id in journal.jobs:
+            there = journal.attempts.setdefault(change.id, {})
+            if is_over and change.number not in there:
+                journal.grow(change.id, _size(change))
+            there.setdefault(change.number, change)
+
+    def _revive(self, change: Revive) -> None:
+        journal = self._journal
+        end = journal.ended.get(change.id)
+        if end and end.outcome != DONE:
+            _, save = journal.was[change.id]
+            journal.drop(change.id)
+            journal.jobs[change.id] = save._replace(due=0.0)
+
+    def _purge(self, change: Purge) -> None:
+        if change.id in self._journal.ended:
+            self._drop(change.id)
+
+    def _setting(self, change: Setting) -> None:
+        self._journal.settings[change.function] = change
+        if not change.words:
+            del self._journal.settings[change.function]
+
+    def _unique_until(self, change: UniqueUntil) -> None:
+        self._journal.keys[change.function, change.unique] = change
+
+    def _cron_row(self, change: CronRow) -> None:
+        if change.payload is None and (old := self._journal.cron.get(change.name)):
+            change = change._replace(payload=old.payload)
+        if change.payload is not None:
+            self._journal.cron[change.name] = change
+
+    def _cron_gone(self, change: CronGone) -> None:
+        self._journal.cron.pop(change.name, None)
 
     def _expire(self, change: Expire) -> None:
+        """First what is too old, then what its own time is over of, then the oldest of what is too much."""
         journal = self._journal
         for oldest in list(journal.ended.values()):
-            if change.drops(oldest.ended) or journal.ended_size > change.size_max:
-                del journal.ended[oldest.id]
-                journal.ended_size -= oldest.size
+            if oldest.keep_s >= 0:
+                continue
+            if change.drops(oldest.ended):
+                self._drop(oldest.id)
             elif change.stops_at(oldest.ended):
-                return
+                break
+        for end in [end for end in journal.ended.values() if end.keep_s >= 0]:
+            if end.ended + end.keep_s < change.now:
+                self._drop(end.id)
+        while journal.ended and journal.ended_size > change.size_max:
+            self._drop(next(iter(journal.ended)))
+        journal.keys = {key: row for key, row in journal.keys.items() if row.until >= change.now}
+
+    def _drop(self, id: int) -> None:
+        self._journal.drop(id)
+        self._journal.attempts.pop(id, None)
+
+    # -- reading
 
     def payload(self, id: int) -> bytes:
         """See Store."""
@@ -87,12 +201,46 @@ class MemoryStore(Store):
 
     def keeps(self) -> bool:
         """See Store."""
-        return bool(self._journal.ended)
+        return bool(self._journal.ended or self._journal.keys)
 
     def ended(self, id: int) -> Finish | None:
         """See Store."""
         self._must_own()
         return self._journal.ended.get(id)
+
+    def past(
+        self, limit: int, before: int = 0, function: bytes = b"", outcomes: Sequence[str] = (), since: float = 0.0
+    ) -> list[Past]:
+        """See Store."""
+        found: list[Past] = []
+        for id in reversed(self._journal.ended):
+            one = self.about(id)
+            if not one or (before and one.n >= before) or (function and one.function != function):
+                continue
+            if one.created >= since and (not outcomes or one.outcome in outcomes) and len(found) < limit:
+                found.append(one)
+        return found
+
+    def about(self, id: int) -> Past | None:
+        """See Store."""
+        self._must_own()
+        end = self._journal.ended.get(id)
+        if not end:
+            return None
+        n, save = self._journal.was[id]
+        sizes = len(end.result), len(end.log), -1 if end.outcome == DONE else len(save.payload)
+        job = save.function, save.unique, save.priority, save.created, save.terms
+        return Past._make((n, id, *job, *end[1:6], end.cut, *end[9:15], *sizes))
+
+    def attempts(self, id: int) -> list[Attempt]:
+        """See Store."""
+        self._must_own()
+        return [attempt for _, attempt in sorted(self._journal.attempts.get(id, {}).items())]
+
+    def ended_ids(self, first: int, last: int, limit: int) -> list[int]:
+        """See Store."""
+        self._must_own()
+        return sorted((id for id in self._journal.ended if first <= id <= last), reverse=True)[:limit]
 
     def close(self) -> None:
         """See Store."""
@@ -104,3 +252,23 @@ class MemoryStore(Store):
             raise StoreError("the store is not open")
         if self._shard != self._journal.shard:
             raise Fenced("another server has taken the store over")
+
+
+def _size(attempt: Attempt) -> int:
+    return FINISH_OVERHEAD + len(attempt.log)
+
+
+_PUT: dict[type, Callable[[MemoryStore, Any], None]] = {
+    Save: MemoryStore._save,
+    Forget: MemoryStore._forget,
+    Finish: MemoryStore._finish,
+    Expire: lambda store, change: store._expire(change),  # a test's own store may do it in its own way
+    Progress: MemoryStore._progress,
+    Attempt: MemoryStore._attempt,
+    Revive: MemoryStore._revive,
+    Purge: MemoryStore._purge,
+    Setting: MemoryStore._setting,
+    UniqueUntil: MemoryStore._unique_until,
+    CronRow: MemoryStore._cron_row,
+    CronGone: MemoryStore._cron_gone,
+}

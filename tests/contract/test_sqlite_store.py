@@ -12,7 +12,8 @@ import pytest
 
 from farm.broker.effects import Expire, Finish, Save
 from farm.store.contract import StoreError
-from farm.store.sqlite import CACHE_SIZE, EXPIRED_AT_ONCE_MAX, WAL_PAGES_MAX, SqliteStore
+from farm.store.sqlite import CACHE_SIZE, WAL_PAGES_MAX, SqliteStore
+from farm.store.tables import EXPIRED_AT_ONCE_MAX
 
 LARGE = 64 << 20
 

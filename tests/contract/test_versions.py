@@ -10,12 +10,18 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from farm.broker.effects import Revive, Save
 from farm.store import schema
+from farm.store.backup import backup
+from farm.store.check import check, sound_ends, sound_jobs
 from farm.store.contract import StoreError
+from farm.store.place import reading
+from farm.store.repair import repair
 from farm.store.sqlite import SqliteStore
 from tests.contract.stores import make
 from tests.support import CHECKOUT
@@ -31,6 +37,16 @@ def opened(directory: Path, file: Path) -> SqliteStore:
     store = SqliteStore(str(directory))
     store.open()
     return store
+
+
+def is_of_3(file: Path) -> bool:
+    """Or newer: it has rows of every table of version 3."""
+    return int(file.stem.partition("-")[2]) >= 3
+
+
+def queued_in(file: Path) -> list[Save]:
+    """The jobs of a file, in order."""
+    return sorted([*make.QUEUED, *(make.ALSO_QUEUED if is_of_3(file) else [])])
 
 
 def version(directory: Path) -> int:
@@ -50,16 +66,72 @@ def test_there_is_a_file_of_each_version() -> None:
 def test_it_opens_and_is_exact(file: Path, tmp_path: Path) -> None:
     """Queued, delayed, unique, binary and ended jobs, and the next handles are new."""
     store = opened(tmp_path / "s", file)
-    assert list(store.load()) == make.QUEUED
+    queued = queued_in(file)
+    assert list(store.known()) == (make.KNOWN if is_of_3(file) else [])
+    assert list(store.load()) == queued
     assert [store.ended(end.id) for _, end in make.ENDED] == [end for _, end in make.ENDED]
+    for save, end in make.ALSO_ENDED if is_of_3(file) else []:
+        assert store.ended(end.id) == end
+        assert [store.attempts(save.id) for save in make.ALSO_QUEUED[:1]] == [make.ATTEMPTS[:1]]
+        assert store.attempts(end.id) == make.ATTEMPTS[1:]
+    assert [past.id for past in store.past(10, outcomes=("failed",))][-1] == make.ENDED[1][1].id
     shard = store._shard
     assert shard not in {save.id >> 40 for save in make.QUEUED}
     store.close()
     assert version(tmp_path / "s") == schema.VERSION
     again = SqliteStore(str(tmp_path / "s"))
     assert again.open() == shard + 1
-    assert list(again.load()) == make.QUEUED
+    assert list(again.load()) == queued
     again.close()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_what_ended_in_an_older_version_can_be_run_again(file: Path, tmp_path: Path) -> None:
+    store = opened(tmp_path / "s", file)
+    save, end = make.ENDED[1]
+    store.apply([Revive(end.id)])
+    assert save in list(store.load())
+    store.close()
+    assert check(str(tmp_path / "s")).sound
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_it_is_read_as_it_is(file: Path, tmp_path: Path) -> None:
+    """A check, an export and a backup look at a store that no server of this version has opened, and leave it so."""
+    directory = tmp_path / "s"
+    directory.mkdir()
+    shutil.copyfile(file, directory / "jobs.db")
+    report = check(str(directory))
+    assert report.sound, report
+    assert report.jobs == len(queued_in(file))
+    with reading(str(directory)) as database:
+        assert list(sound_jobs(database, [])) == queued_in(file)
+        assert [end for _, end in sound_ends(database, [])][:3] == [end for _, end in make.ENDED]
+    assert backup(str(directory), str(tmp_path / "copy")).jobs == report.jobs
+    assert version(directory) == int(file.stem.partition("-")[2])
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_damaged_one_is_repaired(file: Path, tmp_path: Path) -> None:
+    """What can be read of it is in a file of this version."""
+    directory = tmp_path / "s"
+    directory.mkdir()
+    shutil.copyfile(file, directory / "jobs.db")
+    with closing(sqlite3.connect(directory / "jobs.db")) as database:
+        query = "SELECT rootpage FROM sqlite_schema WHERE name LIKE 'sqlite_autoindex_ended%'"
+        (page,) = database.execute(query).fetchone()
+    content = bytearray((directory / "jobs.db").read_bytes())
+    content[(page - 1) * 4096 + 8 : page * 4096] = bytes(4096 - 8)
+    (directory / "jobs.db").write_bytes(content)
+    done, report = repair(str(directory))
+    assert done.kept_as
+    assert report.sound
+    store = SqliteStore(str(directory))
+    store.open()
+    assert list(store.known()) == (make.KNOWN if is_of_3(file) else [])
+    assert list(store.load()) == queued_in(file)
+    assert [store.ended(end.id) for _, end in make.ENDED] == [end for _, end in make.ENDED]
+    store.close()
 
 
 def test_a_newer_store_is_refused_and_not_touched(tmp_path: Path) -> None:
@@ -84,7 +156,10 @@ def test_a_newer_store_is_refused_and_not_touched(tmp_path: Path) -> None:
 # A process that migrates a store of version N and dies of SIGKILL at the n-th write or sync of the migration.
 _MIGRATE = """
 import sys
+from farm.broker.effects import Revive, Save
 from farm.store import schema
+from farm.store.backup import backup
+from farm.store.check import check, sound_ends, sound_jobs
 from farm.store.sqlite import SqliteStore
 schema.MIGRATIONS = (*schema.MIGRATIONS, {step!r})
 schema.VERSION = len(schema.MIGRATIONS)
@@ -122,8 +197,6 @@ def migrate(directory: Path, kill_after_s: float) -> tuple[bool, float]:
 @pytest.mark.parametrize("old", [0, schema.VERSION])
 def test_killed_in_a_migration(old: int, tmp_path: Path) -> None:
     """Of a new file, and of a full one: afterwards it is whole, of the one version or of the other."""
-    from farm.broker.effects import Save
-
     jobs = [Save(1 << 40 | n, b"f", b"", 1, b"%05d" % n * 100) for n in range(1, 4001)] if old else []
 
     def prepared(name: str) -> Path:
