@@ -20,7 +20,8 @@ from farm.store.check import check
 from farm.store.contract import StoreError
 from farm.store.index import LogIndex
 from farm.store.place import reading
-from farm.store.sqlite import CACHE_SIZE, EXPIRED_AT_ONCE_MAX, WAL_PAGES_MAX, SqliteStore
+from farm.store.sqlite import CACHE_SIZE, WAL_PAGES_MAX, SqliteStore
+from farm.store.tables import EXPIRED_AT_ONCE_MAX
 from tests.cli.rig import FARM
 
 LARGE = 64 << 20
