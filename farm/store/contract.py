@@ -79,9 +79,9 @@ class Store(ABC):
 
     @abstractmethod
     def payload(self, id: int) -> bytes:
-        """The payload of a saved job that has not ended, or of one that has, where it is kept: it may be asked for before
-        its Revive is committed. Never while another thread writes or commits for the first time what is asked for: ask
-        only for what was committed. Raises StoreError."""
+        """The payload of a saved job that has not ended, or of one that has, where it is kept: it may be asked for
+        before its Revive is committed. Never while another thread writes or commits for the first time what is asked
+        for: ask only for what was committed. Raises StoreError."""
 
     @abstractmethod
     def ended(self, id: int) -> Finish | None:
