@@ -176,7 +176,9 @@ class CronGone(NamedTuple):
 
 
 Known = Progress | Setting | UniqueUntil | CronRow  # what a store tells at its start besides jobs
-Change = Save | Forget | Finish | Expire | Progress | Attempt | Revive | Purge | Setting | UniqueUntil | CronRow | CronGone
+Change = (
+    Save | Forget | Finish | Expire | Progress | Attempt | Revive | Purge | Setting | UniqueUntil | CronRow | CronGone
+)
 
 
 class Past(NamedTuple):
