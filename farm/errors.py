@@ -18,6 +18,7 @@ EXIT_CANNOT_CREATE = 73
 EXIT_TRY_AGAIN = 75
 EXIT_PROTOCOL = 76
 EXIT_NO_PERMISSION = 77
+EXIT_TIMEOUT = 124  # as timeout(1)
 EXIT_WORKER_FAILED = 125
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
@@ -35,6 +36,7 @@ EXIT_MEANINGS = {
     EXIT_TRY_AGAIN: "try again: queue or disk is full, or the job was restarted after part of its output had gone out",
     EXIT_PROTOCOL: "the other side does not speak Gearman, or broke its rules",
     EXIT_NO_PERMISSION: "an address other than loopback without --insecure, or another user's store",
+    EXIT_TIMEOUT: "a run, the wait for one, or the wait for its end took longer than it may",
     EXIT_WORKER_FAILED: "farm's worker could not run the job",
     EXIT_NOT_EXECUTABLE: "the worker's command is not executable",
     EXIT_NOT_FOUND: "the worker's command was not found",

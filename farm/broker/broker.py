@@ -9,13 +9,30 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from farm.broker import invariants, keeping
+from farm.broker import functions, invariants, keeping, tries, waiting
+from farm.broker.course import course_of
 from farm.broker.deadlines import Deadlines
-from farm.broker.effects import Effects, Note, Save
+from farm.broker.effects import CronRow, Effects, Known, Note, Past, Progress, Revive, Save, Setting, UniqueUntil
 from farm.broker.function import Function
-from farm.broker.job import ABANDONED, CANCELLED, DELAYED, ENDED, QUEUED, RUNNING, Job, Key, first_id
+from farm.broker.history import History, NoHistory
+from farm.broker.job import (
+    ABANDONED,
+    CANCELLED,
+    DELAYED,
+    ENDED,
+    EXPIRED,
+    QUEUED,
+    RUNNING,
+    WAITING,
+    Job,
+    Key,
+    first_id,
+    handle_of,
+)
 from farm.broker.peer import Peer
-from farm.errors import PacketRefused
+from farm.broker.retry import TIMEOUT, Failure
+from farm.broker.terms import NOTHING, Terms, parse, parse_after
+from farm.errors import EXIT_TIMEOUT, EXIT_WORKER_FAILED, PacketRefused
 from farm.protocol import extension, packets
 from farm.protocol.limits import STORED_PAYLOAD_MAX, UNIQUE_MAX
 from farm.protocol.names import refuse_bad_function, shown
@@ -75,13 +92,21 @@ class Broker:
         self.jobs: dict[bytes, Job] = {}
         self.wall_offset = 0.0  # wall clock minus monotonic clock, kept up to date by the ring around
         self.delayed = Deadlines()  # by the wall clock
+        self.expiring = Deadlines()  # jobs that must not wait for longer, by the wall clock
         self.timeouts = Deadlines()  # of running jobs, by the monotonic clock
+        self.young: deque[tuple[float, bytes]] = deque()  # (when it counts as a long one, handle) of new attempts
+        self.dependents: dict[int, dict[Job, None]] = {}  # id -> the jobs that wait for that one to end
+        self.settling: deque[tuple[int, str]] = deque()  # ended jobs (id, outcome) whose dependents are being told
+        self.history: History = NoHistory()
+        self.later: list[tuple[int, int, bytes]] = []  # (peer's id, number, body): packets that wait for the journal
+        self._progress: dict[int, Progress] = {}  # of stored jobs that are not here yet
         self.about = About(0, "", {})
         self.narrate = False  # whether anybody reads the notes
         self.stopping = False  # no new jobs, no more assignments
         self.no_room = ""  # why no new background job can be taken
         self.kept = 0  # how many ended jobs something was kept of
         self.payload_memory = 0  # bytes of background payloads
+        self.shard = shard
         self._next_id = first_id(shard)
         self.woken: deque[tuple[float, Function, Peer]] = deque()  # (deadline, ...), in order: the patience is constant
 
@@ -97,6 +122,7 @@ class Broker:
         """A connection is gone: its jobs go back, its foreground jobs that nobody else watches end."""
         del self.peers[peer.id]
         self.beating.pop(peer.id, None)
+        waiting.leave(peer)
         for job in list(peer.watches.values()):
             self._unwatch(job, peer, now)
         self.reset_abilities(peer, now)
@@ -151,7 +177,7 @@ class Broker:
     def pre_sleep(self, peer: Peer, now: float) -> None:
         """The worker goes to sleep, unless there is a job for it: then it is woken at once."""
         woken_for = self._awake(peer)
-        if not self.stopping and any(function.queued for function in peer.can_do):
+        if not self.stopping and any(function.ready for function in peer.can_do):
             self.effects.send(peer.id, _NOOP)
         else:
             peer.sleep()
@@ -163,7 +189,7 @@ class Broker:
         would make most come in vain."""
         if self.stopping:
             return
-        while function.sleepers and (function.wakes < function.queued or (self.rules.wake_all and function.queued)):
+        while function.sleepers and (function.wakes < function.ready or (self.rules.wake_all and function.ready)):
             peer = next(iter(function.sleepers))
             peer.wake(function, now + WAKE_PATIENCE_S)
             self.woken.append((now + WAKE_PATIENCE_S, function, peer))
@@ -185,7 +211,11 @@ class Broker:
             job.move("due")
             job.function.delayed -= 1
             job.function.enqueue(job)
+            tries.limit_waiting(self, job)
             self._wake(job.function, now)
+        while (job := self.expiring.pop(now + self.wall_offset)) is not None:
+            self._expire(job, now)
+        tries.count_young(self, now)
         late = []
         while (job := self.timeouts.pop(now)) is not None:
             late.append(job)
@@ -199,13 +229,19 @@ class Broker:
 
     def busy(self) -> bool:
         """Whether any job runs or could be run now."""
-        return len(self.jobs) > len(self.delayed)
+        return len(self.jobs) > len(self.delayed) + sum(function.waiting for function in self.functions.values())
 
     def next_deadline(self) -> float | None:
         """When `tick` has to be called next; None: never."""
         while self.woken and self.woken[0][2].expected != self.woken[0][0]:
             self.woken.popleft()
+        while self.young and tries.young_job(self, *self.young[0]) is None:
+            self.young.popleft()
         times = [self.woken[0][0]] if self.woken else []
+        if self.young:
+            times.append(self.young[0][0])
+        if (expires := self.expiring.next()) is not None:
+            times.append(expires - self.wall_offset)
         if (timeout := self.timeouts.next()) is not None:
             times.append(timeout)
         if (due := self.delayed.next()) is not None:
@@ -225,10 +261,14 @@ class Broker:
         now: float,
         reducer: bytes = b"",
         due: float = 0.0,
-    ) -> Job:
-        """A new job, or the live one with the same key: the first submission's payload, priority and time win.
+        terms: Terms = NOTHING,
+        unique_for_s: float = 0.0,
+    ) -> Job | None:
+        """A new job, or the live one with the same key: the first submission's payload, priority, time and terms win.
+        None: a background job joins one that has ended, and whose key counts for a while longer.
 
-        due: wall-clock seconds before which it must not run. Raises PacketRefused.
+        due: wall-clock seconds before which it must not run. Raises PacketRefused, and NotYet where `terms` name a job
+        of which it is not known yet how it ended.
         """
         if self.stopping:
             raise PacketRefused(b"SHUTDOWN", b"Server is shutting down", close=False)
@@ -240,6 +280,10 @@ class Broker:
         if job is not None:
             self._join(job, peer, background, now)
             return job
+        if background and function.uniques and (id := waiting.holder(function, unique, now + self.wall_offset)):
+            self.effects.promise(peer.id, response(packets.JOB_CREATED, handle_of(id)))
+            return None
+        outcomes = waiting.outcomes(self, terms.after) if terms.after else {}
         limit = function.limits[priority]
         if len(self.jobs) >= self.rules.jobs_max or (limit and function.jobs >= limit):
             raise PacketRefused(b"QUEUE_ERROR", b"Job queue is full", close=False)
@@ -247,6 +291,8 @@ class Broker:
             self._must_have_room(len(payload))
         job = Job(self._next_id, function, unique, priority, background, payload, now)
         job.reducer, job.due = reducer, due
+        if terms is not NOTHING:
+            course_of(job).terms = terms
         self._next_id += 1
         assert job.handle not in self.jobs
         self.jobs[job.handle] = job
@@ -259,17 +305,27 @@ class Broker:
         else:
             self._watch(job, peer)
             self.effects.send(peer.id, response(packets.JOB_CREATED, job.handle))
+        if unique_for_s and isinstance(key, bytes):
+            waiting.hold(self, job, now + self.wall_offset + unique_for_s)
+        never = waiting.begin(self, job, terms.after, outcomes) if outcomes else b""
         self._line_up(job, now)
+        if never:
+            self.drop(job, never, now)
         return job
 
     def _line_up(self, job: Job, now: float) -> None:
-        """Queue a new job, or put it aside until its time has come."""
-        if job.due > now + self.wall_offset:
+        """Queue a new job, or put it aside until its time has come, or others have ended."""
+        if job.course is not None and job.course.after:
+            job.state = WAITING
+            job.function.waiting += 1
+        elif job.due > now + self.wall_offset:
             job.state = DELAYED
             job.function.delayed += 1
             self.delayed.set(job, job.due)
         else:
             job.function.enqueue(job)
+        tries.limit_waiting(self, job)
+        if job.state == QUEUED:
             self._wake(job.function, now)
 
     def _join(self, job: Job, peer: Peer, background: bool, now: float) -> None:
@@ -303,7 +359,71 @@ class Broker:
         if job.key is not None:
             function.coalescing.setdefault(job.key, job)
         job.reducer, job.due = saved.reducer, saved.due or 0.0  # the one 0.0, not a float for each of a million jobs
+        if saved.terms:
+            course_of(job).terms = parse(saved.terms)
         self._hold_payload(job)
+        progress = self._progress.pop(job.id, None)
+        if progress is not None:
+            self._resume(job, progress)
+        after = parse_after(progress.after) if progress is not None else job.course.terms.after if job.course else ()
+        if after:
+            waiting.begin(self, job, after, dict.fromkeys((handle for _, handle in after), ""))
+        if progress is not None and progress.running and 0 < self.rules.losses_max <= job.losses:
+            self._poison(job, now)
+            return
+        self._line_up(job, now)
+
+    def _resume(self, job: Job, progress: Progress) -> None:
+        """It had come so far before the restart; what ran then, and was not handed back, was lost with the server."""
+        course = course_of(job)
+        course.failures = progress.failures
+        course.before = max(0, progress.attempts - progress.failures - progress.losses - progress.running)
+        job.losses = progress.losses + progress.running
+        job.due = progress.due
+
+    def know(self, known: Known) -> None:
+        """What a store knows besides jobs; before `restore`."""
+        if isinstance(known, Progress):
+            self._progress[known.id] = known
+            return
+        if isinstance(known, CronRow):
+            return
+        function = self.functions.get(known.function) or self._add_function(known.function)
+        if isinstance(known, UniqueUntil):
+            function.uniques[known.unique] = (known.until, known.id)
+        else:
+            functions.apply(function, known.words)
+
+    def restored(self, now: float) -> None:
+        """All that a store knows is here."""
+        self._progress.clear()
+        waiting.restored(self, now)
+
+    def hand_back(self) -> None:
+        """The server leaves in good order: what still runs is not the fault of any job."""
+        for peer in self.peers.values():
+            for job in peer.holds.values():
+                if job.background and job.course is not None and job.course.counted:
+                    tries.hand_back(self, job)
+
+    def revive(self, past: Past, payload: bytes, now: float) -> None:
+        """A job that has ended badly is run again, under its handle."""
+        function = self.function(past.function)
+        job = Job(past.id, function, past.unique, past.priority, True, payload, now)
+        job.queued_at = past.created - self.wall_offset
+        if past.terms or past.failures or past.losses:
+            course = course_of(job)
+            course.terms = parse(past.terms)._replace(after=(), expires_at=None)
+            course.before = max(past.number, past.failures + past.losses)
+        self.jobs[job.handle] = job
+        key = _coalescing_key(past.unique, payload)
+        if key is not None and key not in function.coalescing:
+            job.key = key
+            function.coalescing[key] = job
+        self._hold_payload(job)
+        self.effects.changes.append(Revive(job.id))
+        tries.save_progress(self, job)
+        self._note("run again", job, "")
         self._line_up(job, now)
 
     def _save(self, job: Job) -> None:
@@ -348,14 +468,45 @@ class Broker:
         job.move("abandon")
         self._stop_coalescing(job)  # nobody may join a job that is being given up
         if before != RUNNING:
-            if before == QUEUED:
-                job.function.discard(job)
-            else:
-                job.function.delayed -= 1
-                self.delayed.drop(job)
+            self._stop_waiting(job, before)
             self._remove(job, now, "cancelled")
             return extension.CANCEL_DROPPED
         return self._tell_worker(job)
+
+    def _stop_waiting(self, job: Job, before: str) -> None:
+        """It has left one of the states in which jobs wait, without having been run."""
+        if before == QUEUED:
+            job.function.discard(job)
+        elif before == DELAYED:
+            job.function.delayed -= 1
+            self.delayed.drop(job)
+        else:
+            job.function.waiting -= 1
+
+    def _expire(self, job: Job, now: float) -> None:
+        """It has waited too long."""
+        before = job.state
+        job.move("expire")
+        course_of(job).reason = b"waited too long"
+        self._stop_waiting(job, before)
+        tries.tell_failed(self, job, b"the job has waited too long and has expired", EXIT_TIMEOUT)
+        self._remove(job, now, EXPIRED)
+
+    def drop(self, job: Job, reason: bytes, now: float) -> bytes:
+        """End a job, whoever waits for it: they hear that it failed. Returns a CANCEL_ word of the extension."""
+        course = course_of(job)
+        course.reason = reason
+        words = b"the job was cancelled" + (b": " + reason if reason else b"")
+        tries.tell_failed(self, job, words, tries.EXIT_CANCELLED)
+        for watcher in job.watchers:
+            del watcher.watches[job.handle]
+        job.watchers.clear()
+        if job.state == RUNNING:  # it is not to be run again, even if its worker never answers
+            if job.background:
+                self._end(job, CANCELLED, now)
+                job.background = False
+            waiting.conclude(self, job, CANCELLED, now)
+        return self._give_up(job, now)
 
     def _tell_worker(self, job: Job) -> bytes:
         assert job.worker is not None
@@ -374,14 +525,7 @@ class Broker:
         job = self.jobs.get(handle)
         if job is None or job.state == ABANDONED:
             return False
-        for watcher in job.watchers:
-            self.effects.send(watcher.id, response(packets.WORK_FAIL, handle))
-            del watcher.watches[handle]
-        job.watchers.clear()
-        if job.background and job.state == RUNNING:  # it is not to be run again, even if its worker never answers
-            self._end(job, CANCELLED, now)
-            job.background = False
-        self._give_up(job, now)
+        self.drop(job, b"", now)
         return True
 
     def drop_function(self, function: Function) -> bool:
@@ -389,6 +533,8 @@ class Broker:
         if function.workers or function.jobs:
             return False
         del self.functions[function.name]
+        if function.paused or function.settings is not NOTHING:
+            self.effects.changes.append(Setting(function.name, b""))
         return True
 
     # -- running
@@ -407,7 +553,7 @@ class Broker:
         job.worker_name = peer.client_id
         job.function.running += 1
         peer.holds[job.handle] = job
-        timeout_s = peer.can_do.get(job.function, 0.0)
+        timeout_s = tries.begun(self, job, now)
         if timeout_s:
             self.timeouts.set(job, now + timeout_s)
         if self.narrate:
@@ -419,7 +565,7 @@ class Broker:
             return self._take_by_registration(peer)
         for priority in (0, 1, 2):
             for function in peer.can_do:
-                if function.queued and function.queues[priority].live:
+                if function.ready and function.queues[priority].live:
                     if len(peer.can_do) > 1:
                         peer.rotate(function)
                     return function.take(priority)
@@ -428,7 +574,7 @@ class Broker:
     def _take_by_registration(self, peer: Peer) -> Job | None:
         for function in reversed(peer.can_do):  # gearmand puts what was registered last first
             for priority in (0, 1, 2):
-                if function.queued and function.queues[priority].live:
+                if function.ready and function.queues[priority].live:
                     return function.take(priority)
         return None
 
@@ -441,6 +587,10 @@ class Broker:
         for watcher in job.watchers:
             self.effects.send_pieces(watcher.id, pieces)
 
+    def try_again(self, job: Job, now: float) -> bool:
+        """The worker reported that it failed. Whether it runs again: then nobody hears of this failure."""
+        return job.state == RUNNING and tries.again(self, job, tries.failure(job), now)
+
     def finish(self, job: Job, completed: bool, now: float) -> None:
         """The worker reported the job's end."""
         job.move("complete" if completed else "fail")
@@ -449,27 +599,34 @@ class Broker:
 
     def _lose(self, job: Job, now: float) -> None:
         """The job's worker is gone: back to the front of its queue, or dropped if nobody wants it any more."""
+        if job.state == RUNNING and 0 < self.rules.losses_max <= job.losses + 1:
+            self._release(job)
+            job.losses += 1
+            self._poison(job, now)
+            return
+        if job.state == RUNNING:
+            tries.note_attempt(self, job, tries.LOST, b"worker lost", now)
         self._release(job)
         job.losses += 1
-        if job.state == RUNNING and 0 < self.rules.losses_max <= job.losses:
-            self.relay(job, (response(packets.WORK_FAIL, job.handle),))
-            job.move("fail")
-            self._remove(job, now, "failed: too many workers lost")
-            return
         job.move("lose")
         if job.state != QUEUED:
             self._remove(job, now, "cancelled")
             return
-        job.numerator = job.denominator = b"0"
-        job.report = None
-        if job.streamed:
-            job.streamed = False
-            for watcher in job.watchers:
-                if watcher.extension:
-                    self.effects.send(watcher.id, response(packets.FARM_JOB_RESTARTED, job.handle))
+        tries.restart_output(self, job, b"its worker was lost")
         self._note("worker lost", job, f"{job.losses} times")
+        if job.background:
+            tries.save_progress(self, job)
         job.function.requeue(job)
+        tries.limit_waiting(self, job)
         self._wake(job.function, now)
+
+    def _poison(self, job: Job, now: float) -> None:
+        """It has taken too many workers along."""
+        course_of(job).reason = tries.POISON
+        tries.tell_failed(self, job, b"the job has taken %d workers along" % job.losses, EXIT_WORKER_FAILED)
+        job.state = RUNNING
+        job.move("fail")
+        self._remove(job, now, "failed: too many workers lost")
 
     def _time_out(self, job: Job, now: float) -> None:
         """The worker took longer than it said it may (CAN_DO_TIMEOUT): the job goes to another one, as in gearmand."""
@@ -478,7 +635,12 @@ class Broker:
         if job.state == RUNNING:  # or its worker was told already that nobody wants it
             self._tell_worker(job)
         job.worker.expect_late(job.handle)
-        self._lose(job, now)
+        limit_s = tries.time_limit(job)
+        if job.state != RUNNING or not limit_s or now < job.started_at + limit_s:
+            self._lose(job, now)
+        elif not tries.again(self, job, Failure(TIMEOUT, EXIT_TIMEOUT), now):
+            tries.tell_failed(self, job, b"the job took longer than %gs" % limit_s, EXIT_TIMEOUT)
+            self.finish(job, False, now)
 
     def _release(self, job: Job) -> None:
         assert job.worker is not None
@@ -498,8 +660,12 @@ class Broker:
         for watcher in job.watchers:
             del watcher.watches[job.handle]
         job.watchers.clear()
+        if self.expiring:
+            self.expiring.drop(job)
         if job.background:
             self._end(job, job.state, now)
+        if job.id in self.dependents or (job.course is not None and not job.course.ended):
+            waiting.conclude(self, job, job.state, now)
         if self.narrate:
             self._note(outcome, job, f"{now - job.started_at:.3f}s" if job.started_at else "never ran")
 

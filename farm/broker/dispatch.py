@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from farm.broker import admin
+from farm.broker import admin, asks, record, waiting
 from farm.broker.broker import Broker
-from farm.broker.job import HIGH, LOW, NORMAL, Job
+from farm.broker.course import course_of
+from farm.broker.function import Function
+from farm.broker.history import NotYet
+from farm.broker.job import HIGH, LOW, NORMAL, Job, handle_of
 from farm.broker.keeping import Report
 from farm.broker.peer import Peer
+from farm.broker.terms import ATTACH, REPLACE, Submission, parse, parse_submission
 from farm.errors import PacketRefused
 from farm.protocol import extension, packets
+from farm.protocol.extension import parse_exit_trailer
 from farm.protocol.limits import CLIENT_ID_MAX, JOIN_MAX, NUMBER_MAX, UNIQUE_MAX
 from farm.protocol.names import one_word
 from farm.protocol.packets import KINDS, RESPONSE, response, split, with_data
 
 Handler = Callable[[Broker, Peer, list[bytes], float], None]
+
+TERMS_MAX = 1000  # functions for which a worker may say what holds
+MEASURE_MAX = 2.0**62  # what the journal can keep of a number
 
 TIMEOUT_MIN_MS = 1000  # gearmand raises a CAN_DO_TIMEOUT below a second to a second
 
@@ -38,6 +46,8 @@ def receive(broker: Broker, peer: Peer, number: int, body: bytes, now: float) ->
             raise PacketRefused(b"INVALID_COMMAND", b"Command not expected", close=False)
     except PacketRefused as refused:
         refuse(broker, peer, refused)
+    except NotYet:
+        broker.later.append((peer.id, number, body))
 
 
 def refuse(broker: Broker, peer: Peer, refused: PacketRefused) -> None:
@@ -88,6 +98,60 @@ def _submit_epoch(broker: Broker, peer: Peer, args: list[bytes], now: float) -> 
     broker.submit(peer, function, unique, NORMAL, True, payload, now, due=due)
 
 
+def _submit_with_terms(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    """A job with terms, and what to do when there is one of its key."""
+    _must_know_extension(peer)
+    name, unique, words, payload = args
+    wanted = parse_submission(words, now + broker.wall_offset)
+    if unique and unique != b"-" and not _may_submit(broker, peer, broker.function(name), unique, wanted, now):
+        return
+    broker.submit(
+        peer,
+        name,
+        unique,
+        wanted.priority,
+        wanted.background,
+        payload,
+        now,
+        due=wanted.due,
+        terms=wanted.terms,
+        unique_for_s=wanted.unique_for_s,
+    )
+
+
+def _may_submit(broker: Broker, peer: Peer, function: Function, unique: bytes, wanted: Submission, now: float) -> bool:
+    """Whether a job of this key is to be submitted, or joined; else its client was told of the one that there is."""
+    live = function.coalescing.get(unique)
+    id = live.id if live else waiting.holder(function, unique, now + broker.wall_offset)
+    if not id or (live and wanted.if_exists == ATTACH):
+        return True
+    if wanted.if_exists == REPLACE:
+        if live:
+            broker.drop(live, b"replaced by another job with its key", now)
+        else:
+            function.uniques.pop(unique, None)
+        return True
+    state = record.shown_state(live.state) if live else _state_of_past(broker, id)
+    broker.effects.promise(peer.id, response(packets.FARM_EXISTS, handle_of(id), state.encode()))
+    return False
+
+
+def _state_of_past(broker: Broker, id: int) -> str:
+    past = broker.history.about(id)
+    return record.shown_state(past.outcome) if past else "ended"
+
+
+def _ask(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    _must_know_extension(peer)
+    verb, request, payload = args
+    asks.answer(broker, peer, verb, request, payload, now)
+
+
+def _must_know_extension(peer: Peer) -> None:
+    if not peer.extension:
+        raise PacketRefused(b"INVALID_COMMAND", b"Command not expected", close=False)
+
+
 def _get_status_unique(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
     """Of all functions, as in gearmand: where two use the same key, the function that was mentioned first wins."""
     (unique,) = args
@@ -113,8 +177,7 @@ def _get_status(broker: Broker, peer: Peer, args: list[bytes], now: float) -> No
 
 
 def _cancel(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
-    if not peer.extension:
-        raise PacketRefused(b"INVALID_COMMAND", b"Command not expected", close=False)
+    _must_know_extension(peer)
     (handle,) = args
     outcome = broker.cancel(peer, handle, now)
     broker.effects.send(peer.id, response(packets.FARM_CANCEL_RES, handle, outcome))
@@ -181,6 +244,37 @@ def _can_do_timeout(broker: Broker, peer: Peer, args: list[bytes], now: float) -
     broker.can_do(peer, function, max(timeout_ms, TIMEOUT_MIN_MS) / 1000 if timeout_ms else 0.0, now)
 
 
+def _worker_terms(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    """What holds for jobs that this worker runs and that do not say otherwise."""
+    _must_know_extension(peer)
+    name, words = args
+    terms = parse(words)._replace(after=(), expires_at=None)
+    if len(peer.terms) >= TERMS_MAX and name not in peer.terms:
+        raise PacketRefused(b"QUEUE_ERROR", b"Terms for too many functions", close=False)
+    broker.function(name)
+    peer.terms[name] = terms
+
+
+def _usage(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
+    """What the command of a job used."""
+    _must_know_extension(peer)
+    handle, cpu, peak = args
+    job = broker.held(peer, handle)
+    if job is None:
+        return  # it was taken from the worker, which does not know that yet
+    course = course_of(job)
+    course.cpu_s = _measure(cpu)
+    course.peak = int(_measure(peak))
+
+
+def _measure(text: bytes) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        return -1.0
+    return value if 0 <= value <= MEASURE_MAX else -1.0
+
+
 def _cannot_do(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
     broker.cannot_do(peer, args[0], now)
 
@@ -242,28 +336,35 @@ def _relayed(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -
     if end < 0 and len(kind.args) > 1:
         split(kind, body)  # raises, for an argument is missing
     handle = body[:end] if end >= 0 else body  # some workers end a lone handle with NUL
-    if end < 0 and kind.data:
-        body += b"\0"  # Perl's worker leaves it out where the data is empty, and clients count on it
+    body += b"\0" * (end < 0 and kind.data)  # Perl's worker leaves it out where the data is empty; clients count on it
     job = broker.held(peer, handle)
     if job is None:
-        if _absorbed(peer, number, handle):
-            return
-        raise PacketRefused(b"JOB_NOT_FOUND", _RELAYED[number], close=False)
+        _report_on_no_job(peer, number, handle)
+        return
     if number == packets.WORK_EXCEPTION:
         _exception(broker, peer, job, body, now)
         return
-    if number == packets.WORK_STATUS:
-        _remember_progress(job, split(kind, body))
-    elif number == packets.WORK_FAIL:
+    if number == packets.WORK_FAIL:
+        if broker.try_again(job, now):
+            return
         body = handle
+    elif number == packets.WORK_STATUS:
+        _remember_progress(job, split(kind, body))
     elif len(body) > len(handle) + 1:
         job.streamed = True
+        if number == packets.WORK_WARNING:
+            _remember_exit(job, body[len(handle) + 1 :])
     if job.watchers:
         broker.relay(job, _packet(number, body))
     if job.background and broker.rules.result_max:
         _remember(broker, job, number, body[len(handle) + 1 :])
     if number == packets.WORK_COMPLETE or number == packets.WORK_FAIL:
         broker.finish(job, number == packets.WORK_COMPLETE, now)
+
+
+def _report_on_no_job(peer: Peer, number: int, handle: bytes) -> None:
+    if not _absorbed(peer, number, handle):
+        raise PacketRefused(b"JOB_NOT_FOUND", _RELAYED[number], close=False)
 
 
 def _absorbed(peer: Peer, number: int, handle: bytes) -> bool:
@@ -288,15 +389,17 @@ def _packet(number: int, body: bytes) -> tuple[bytes, ...]:
 
 
 def _exception(broker: Broker, peer: Peer, job: Job, body: bytes, now: float) -> None:
-    """It ends the job. A client that did not ask for exceptions gets WORK_FAIL, with the bare handle: with gearmand's
-    trailing NUL, libgearman's clients wait for ever."""
+    """It ends the attempt. A client that did not ask for exceptions gets WORK_FAIL, with the bare handle: with
+    gearmand's trailing NUL, libgearman's clients wait for ever."""
+    if job.background and broker.rules.result_max:
+        _remember(broker, job, packets.WORK_EXCEPTION, body[len(job.handle) + 1 :])
+    peer.ended = job.handle
+    if broker.try_again(job, now):
+        return
     whole, failed = _packet(packets.WORK_EXCEPTION, body), response(packets.WORK_FAIL, job.handle)
     for watcher in job.watchers:
         broker.effects.send_pieces(watcher.id, whole if watcher.exceptions or broker.rules.exceptions else (failed,))
-    if job.background and broker.rules.result_max:
-        _remember(broker, job, packets.WORK_EXCEPTION, body[len(job.handle) + 1 :])
     broker.finish(job, False, now)
-    peer.ended = job.handle
 
 
 def _remember(broker: Broker, job: Job, number: int, data: bytes) -> None:
@@ -305,6 +408,15 @@ def _remember(broker: Broker, job: Job, number: int, data: bytes) -> None:
     if job.report is None:
         job.report = Report(broker.rules.result_max)
     job.report.take(number, data)
+    if job.course and job.course.readers:
+        waiting.tell_readers(broker, job)
+
+
+def _remember_exit(job: Job, warning: bytes) -> None:
+    """Keep the exit code, if this is the trailer that tells it."""
+    if trailer := parse_exit_trailer(warning):
+        course = course_of(job)
+        course.exit_code, course.exit_is_farms = trailer[0], trailer[1] == extension.ORIGIN_FARM
 
 
 def _remember_progress(job: Job, args: list[bytes]) -> None:
@@ -322,6 +434,10 @@ _HANDLERS: dict[int, Handler] = {
     packets.GET_STATUS: _get_status,
     packets.GET_STATUS_UNIQUE: _get_status_unique,
     packets.FARM_CANCEL: _cancel,
+    packets.FARM_SUBMIT: _submit_with_terms,
+    packets.FARM_ASK: _ask,
+    packets.FARM_TERMS: _worker_terms,
+    packets.FARM_USAGE: _usage,
     packets.ECHO_REQ: _echo,
     packets.OPTION_REQ: _option,
     packets.SET_CLIENT_ID: _set_client_id,

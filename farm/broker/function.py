@@ -6,10 +6,12 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from farm.broker.job import QUEUED
+from farm.broker.terms import NOTHING
 
 if TYPE_CHECKING:
     from farm.broker.job import Job, Key
     from farm.broker.peer import Peer
+    from farm.broker.terms import Terms
 
 COMPACT_MIN = 64  # tombstones that are not worth clearing away
 
@@ -64,8 +66,11 @@ class JobQueue:
 class Function:
     """A name that jobs are submitted to and workers register for. It stays once it was mentioned, as in gearmand.
 
-    queued, running, delayed: counts of jobs. wakes: how many workers have been woken for it and are still expected.
-    limits: how many jobs there may be before one more of each priority is refused; 0: any number.
+    queued, running, delayed, waiting: counts of jobs. wakes: how many workers have been woken for it and are still
+    expected. limits: how many jobs there may be before one more of each priority is refused; 0: any number. paused: its
+    jobs are not given to workers; ready: how many could be, all that are queued or none. settings: terms of jobs that
+    do not say. uniques: keys that count until a time (wall-clock seconds) as the job's of that id, also when it has
+    ended.
     """
 
     __slots__ = (
@@ -73,10 +78,15 @@ class Function:
         "delayed",
         "limits",
         "name",
+        "paused",
         "queued",
         "queues",
+        "ready",
         "running",
+        "settings",
         "sleepers",
+        "uniques",
+        "waiting",
         "wakes",
         "workers",
     )
@@ -87,6 +97,11 @@ class Function:
         self.queued = 0
         self.running = 0
         self.delayed = 0
+        self.waiting = 0
+        self.ready = 0
+        self.paused = False
+        self.settings: Terms = NOTHING
+        self.uniques: dict[bytes, tuple[float, int]] = {}
         self.limits = (0, 0, 0)
         self.wakes = 0
         self.coalescing: dict[Key, Job] = {}
@@ -99,25 +114,35 @@ class Function:
 
     @property
     def jobs(self) -> int:
-        """All of its jobs: queued, running and delayed."""
-        return self.queued + self.running + self.delayed
+        """All of its jobs, in whatever state."""
+        return self.queued + self.running + self.delayed + self.waiting
 
     def enqueue(self, job: Job) -> None:
         """A new job: last in line within its priority."""
         self.queues[job.priority].push(job)
-        self.queued += 1
+        self._count(1)
 
     def requeue(self, job: Job) -> None:
         """A job whose worker was lost: first in line within its priority."""
         self.queues[job.priority].push_front(job)
-        self.queued += 1
+        self._count(1)
 
     def take(self, priority: int) -> Job:
         """The next job of this priority; there must be one."""
-        self.queued -= 1
+        self._count(-1)
         return self.queues[priority].pop()
 
     def discard(self, job: Job) -> None:
         """Take out a job that has just left the state QUEUED without being assigned."""
         self.queues[job.priority].discard(job)
-        self.queued -= 1
+        self._count(-1)
+
+    def _count(self, change: int) -> None:
+        self.queued += change
+        if not self.paused:
+            self.ready = self.queued
+
+    def pause(self, paused: bool) -> None:
+        """Give none of its jobs to workers, or do so again."""
+        self.paused = paused
+        self.ready = 0 if paused else self.queued

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from farm.broker.job import ABANDONED, DELAYED, QUEUED, RUNNING
+from farm.broker.job import ABANDONED, DELAYED, QUEUED, RUNNING, WAITING
 
 if TYPE_CHECKING:
     from farm.broker.broker import Broker
@@ -24,14 +24,34 @@ def check(broker: Broker) -> None:
     assert broker.payload_memory == held, f"{held} bytes of stored payloads are held, {broker.payload_memory} counted"
     _check_functions(broker)
     _check_peers(broker)
+    _check_course(broker)
+
+
+def _check_course(broker: Broker) -> None:
+    assert not broker.settling
+    for id, jobs in broker.dependents.items():
+        assert jobs, f"nobody waits for {id}"
+        for job in jobs:
+            assert broker.jobs.get(job.handle) is job and job.course and id in job.course.after
+    for job in broker.jobs.values():
+        for peer in job.course.waiters if job.course else ():
+            assert broker.peers.get(peer.id) is peer and peer.waits.get(job.handle) is job
+    for peer in broker.peers.values():
+        for handle, job in peer.waits.items():
+            assert broker.jobs.get(handle) is job and job.course and not job.course.ended
 
 
 def _check_job(broker: Broker, job: Job, queued: bool) -> None:
-    assert job.state in (DELAYED, QUEUED, RUNNING, ABANDONED), f"{job} has ended and is still known"
+    assert job.state in (WAITING, DELAYED, QUEUED, RUNNING, ABANDONED), f"{job} has ended and is still known"
+    waits = bool(job.course and job.course.after)
+    assert waits == (job.state == WAITING), f"{job} waits wrongly for other jobs"
+    for id in job.course.after if job.course else ():
+        assert job in broker.dependents[id], f"{job} would not hear of an end that it waits for"
+    assert job not in broker.expiring or job.state in (WAITING, DELAYED, QUEUED), f"{job} can expire without waiting"
     assert (job in broker.delayed) == (job.state == DELAYED), f"{job} waits wrongly for its time"
     assert job not in broker.timeouts or job.worker is not None, f"{job} can time out without running"
     assert queued == (job.state == QUEUED), f"{job} queued: {queued}"
-    assert (job.worker is None) == (job.state in (QUEUED, DELAYED)), f"{job} worker: {job.worker}"
+    assert (job.worker is None) == (job.state in (QUEUED, DELAYED, WAITING)), f"{job} worker: {job.worker}"
     if job.worker is not None:
         assert broker.peers.get(job.worker.id) is job.worker, f"{job} runs at a worker that has gone"
         assert job.worker.holds.get(job.handle) is job, f"{job} is not held by its worker"
@@ -52,6 +72,9 @@ def _check_functions(broker: Broker) -> None:
         delayed = [job for job in broker.jobs.values() if job.function is function and job.state == DELAYED]
         assert function.delayed == len(delayed), f"{function} counts its delayed jobs wrongly"
         assert function.queued == sum(map(len, function.queues))
+        others = [job for job in broker.jobs.values() if job.function is function and job.state == WAITING]
+        assert function.waiting == len(others), f"{function} counts its waiting jobs wrongly"
+        assert function.ready == (0 if function.paused else function.queued), f"{function} gives out the wrong jobs"
         for queue in function.queues:
             assert len(queue) == len(queue.waiting()), f"{function} counts its queued jobs wrongly"
         for key, job in function.coalescing.items():
@@ -63,7 +86,7 @@ def _check_functions(broker: Broker) -> None:
         expected = [peer for peer in broker.peers.values() if peer.expected and peer.woken_for is function]
         assert function.wakes == len(expected), f"{function} counts the workers it expects wrongly"
         if function.sleepers and not broker.stopping:
-            assert function.wakes >= function.queued, f"{function}: a job waits, a worker sleeps, nobody was woken"
+            assert function.wakes >= function.ready, f"{function}: a job waits, a worker sleeps, nobody was woken"
 
 
 def _check_peers(broker: Broker) -> None:

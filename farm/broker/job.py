@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from farm.broker.course import Course
     from farm.broker.function import Function
     from farm.broker.keeping import Report
     from farm.broker.peer import Peer
@@ -12,23 +13,32 @@ if TYPE_CHECKING:
 HIGH, NORMAL, LOW = 0, 1, 2
 PRIORITY_NAMES = ("high", "normal", "low")
 
-DELAYED = "delayed"  # not to be run before its time
+WAITING = "waiting"  # for other jobs to end
+DELAYED = "delayed"  # not to be run before its time, the first time or again
 QUEUED = "queued"
 RUNNING = "running"
 ABANDONED = "abandoned"  # running, but nobody wants the result any more; its worker has been told if it can be
 DONE = "done"
-FAILED = "failed"
+FAILED = "failed"  # people are shown `dead`: it is kept, and can be run again
 CANCELLED = "cancelled"
+EXPIRED = "expired"  # it has waited too long
 
-ENDED = frozenset((DONE, FAILED, CANCELLED))
+ENDED = frozenset((DONE, FAILED, CANCELLED, EXPIRED))
 
 # (state, event) -> next state. A missing key is a bug in the broker, never bad input.
 MOVES = {
+    (WAITING, "release"): QUEUED,
+    (WAITING, "delay"): DELAYED,
+    (WAITING, "abandon"): CANCELLED,
+    (WAITING, "expire"): EXPIRED,
     (DELAYED, "due"): QUEUED,
     (DELAYED, "abandon"): CANCELLED,
+    (DELAYED, "expire"): EXPIRED,
     (QUEUED, "assign"): RUNNING,
     (QUEUED, "abandon"): CANCELLED,
+    (QUEUED, "expire"): EXPIRED,
     (RUNNING, "lose"): QUEUED,
+    (RUNNING, "retry"): DELAYED,
     (RUNNING, "complete"): DONE,
     (RUNNING, "fail"): FAILED,
     (RUNNING, "abandon"): ABANDONED,
@@ -55,17 +65,30 @@ def handle_of(id: int) -> bytes:
     return b"H:%x:%d" % (id >> SEQUENCE_BITS, id & (1 << SEQUENCE_BITS) - 1)
 
 
+def id_of(handle: bytes) -> int:
+    """The id of the job of this handle; 0: it cannot be one."""
+    parts = handle.split(b":")
+    try:
+        shard, sequence = int(parts[1], 16), int(parts[2])
+    except (IndexError, ValueError):
+        return 0
+    id = shard << SEQUENCE_BITS | sequence
+    return id if 0 < sequence < 1 << SEQUENCE_BITS and 0 < id < 1 << 63 and handle_of(id) == handle else 0
+
+
 class Job:
     """One job. Mutable, owned by the broker; a million of them must fit in memory, hence plain slots.
 
     id: grows with each job of a server's life and never repeats; the handle is the same in readable form.
     priority: HIGH, NORMAL or LOW. watchers: the peers that wait for its packets (foreground submitters).
     reducer: of a reduce job, else empty. due: wall-clock seconds before which it must not run, 0: none.
-    streamed: part of this attempt's output has gone by. losses: how many workers were lost on it.
+    streamed: part of this attempt's output has gone by. losses: how many workers were lost on it. course: what most
+    jobs do not have; None: that.
     """
 
     __slots__ = (
         "background",
+        "course",
         "denominator",
         "due",
         "function",
@@ -121,9 +144,21 @@ class Job:
         self.losses = 0
         self.report: Report | None = None  # what it has said, where that is kept
         self.worker_name = b""  # of the last worker that took it
+        self.course: Course | None = None
 
     def __repr__(self) -> str:  # never the payload
         return f"<Job {self.handle.decode()} {self.function.name!r} {self.state}>"
+
+    @property
+    def tried(self) -> int:
+        """How many attempts have ended and did not end it."""
+        course = self.course
+        return self.losses + course.before + course.failures if course else self.losses
+
+    @property
+    def attempts(self) -> int:
+        """How many have begun."""
+        return self.tried + (self.worker is not None)
 
     def move(self, event: str) -> None:
         """Go to the state that the table gives for `event`."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from farm.broker.effects import Finish, Forget, Save
-from farm.broker.job import DONE
+from farm.broker.course import own_terms, terms_of
+from farm.broker.effects import Attempt, Finish, Forget, Save
+from farm.broker.job import DONE, FAILED
+from farm.broker.terms import encode
 from farm.protocol import packets
 from farm.protocol.extension import parse_exit_trailer
 from farm.protocol.names import one_word
@@ -13,26 +15,26 @@ from farm.protocol.names import one_word
 if TYPE_CHECKING:
     from farm.broker.job import Job
 
+ATTEMPT_LOG_MAX = 16 * 1024  # bytes of its stderr that are kept of an attempt that was not the last
+
 
 class Report:
     """What a running background job has said so far, up to `size_max` bytes of it. cut: that is not all."""
 
-    __slots__ = ("cut", "exit_code", "log", "result", "size", "size_max")
+    __slots__ = ("cut", "log", "result", "size", "size_max")
 
     def __init__(self, size_max: int, cut: bool = False) -> None:
         self.result: list[bytes] = []
         self.log: list[bytes] = []
         self.size = 0
         self.size_max = size_max
-        self.exit_code = -1
         self.cut = cut
 
     def take(self, number: int, data: bytes) -> None:
         """The data of a WORK_DATA, WORK_WARNING, WORK_COMPLETE or WORK_EXCEPTION."""
         if not data:
             return
-        if number == packets.WORK_WARNING and (trailer := parse_exit_trailer(data)):
-            self.exit_code = trailer[0]
+        if number == packets.WORK_WARNING and parse_exit_trailer(data):
             return
         room = self.size_max - self.size
         if len(data) > room:
@@ -54,6 +56,7 @@ def row(job: Job, wall_offset: float) -> Save:
         job.reducer,
         job.due,
         job.queued_at + wall_offset,
+        encode(own_terms(job)),
     )
 
 
@@ -61,15 +64,55 @@ def end(job: Job, outcome: str, result_max: int, now: float, wall_offset: float)
     """What becomes of the row of a background job that has ended."""
     if not result_max:
         return Forget(job.id)
-    report = job.report
+    report, course, keep_s = job.report, job.course, terms_of(job).keep_s
     return Finish(
         job.id,
         outcome,
         job.started_at + wall_offset if job.started_at else 0.0,
         now + wall_offset,
         one_word(job.worker_name),
-        0 if outcome == DONE else report.exit_code if report else -1,
+        0 if outcome == DONE else _exit_code(job),
         b"".join(report.result) if report else b"",
         b"".join(report.log) if report else b"",
         report.cut if report else False,
+        course.reason if course else b"",
+        _number(job, outcome),
+        course.failures if course else 0,
+        job.losses,
+        course.cpu_s if course else -1.0,
+        course.peak if course else -1,
+        -1.0 if keep_s is None else keep_s,
+    )
+
+
+def _number(job: Job, outcome: str) -> int:
+    """Which attempt its end describes. A failure or loss that ended it is counted already."""
+    if outcome == DONE:
+        return job.tried + 1
+    if outcome == FAILED:
+        return job.tried
+    return job.attempts if job.worker is not None else 0
+
+
+def _exit_code(job: Job) -> int:
+    return job.course.exit_code if job.course else -1
+
+
+def attempt(job: Job, outcome: str, reason: bytes, now: float, wall_offset: float) -> Attempt:
+    """The running attempt, which has ended and was not the job's last. Of what it wrote to stderr the end is kept:
+    there it says what went wrong."""
+    course = job.course
+    log = b"".join(job.report.log) if job.report else b""
+    return Attempt(
+        job.id,
+        job.attempts,
+        job.started_at + wall_offset,
+        now + wall_offset,
+        outcome,
+        reason,
+        one_word(job.worker_name),
+        _exit_code(job),
+        course.cpu_s if course else -1.0,
+        course.peak if course else -1,
+        log[-ATTEMPT_LOG_MAX:],
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from farm.broker.function import Function
     from farm.broker.job import Job
+    from farm.broker.terms import Terms
 
 LATE_MAX = 1000  # a worker runs a few jobs at a time; this is room for a long row of too slow ones, some 100 KB
 
@@ -41,6 +42,8 @@ class Peer:
         "may_stop",
         "refused",
         "sync",
+        "terms",
+        "waits",
         "watches",
         "woken_for",
     )
@@ -59,6 +62,8 @@ class Peer:
         self.expected = 0.0
         self.holds: dict[bytes, Job] = {}  # jobs it runs, by handle
         self.watches: dict[bytes, Job] = {}  # jobs it waits for, by handle
+        self.waits: dict[bytes, Job] = {}  # jobs of which it wants to hear the end or more output, by handle
+        self.terms: dict[bytes, Terms] = {}  # of jobs that do not say otherwise, by function (FARM_TERMS)
         self.ended = b""
         self.late: dict[bytes, None] = {}
         self.refused = False

@@ -12,9 +12,54 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 
-from farm.broker.effects import Change, Save
+from farm.broker import effects
+from farm.broker.effects import Attempt, Change, Finish, Forget, Purge, Revive, Save
+from farm.broker.history import NotYet
 from farm.loop import READ, Loop
 from farm.store.contract import Store, StoreError
+
+_OF_ENDS = (Finish, Forget, Purge, Revive)
+
+
+class Past:
+    """The rules' History: what a store keeps of ended jobs, once it does."""
+
+    def __init__(self, store: Store, journal: Journal) -> None:
+        self._store = store
+        self._journal = journal
+
+    def ended(self, id: int) -> Finish | None:
+        """See History."""
+        self._must_be_settled(id)
+        return self._store.ended(id)
+
+    def about(self, id: int) -> effects.Past | None:
+        """See History."""
+        self._must_be_settled(id)
+        return self._store.about(id)
+
+    def attempts(self, id: int) -> list[Attempt]:
+        """See History. Of a job that has not ended those are missing that are on their way."""
+        return self._store.attempts(id)
+
+    def past(
+        self, limit: int, before: int = 0, function: bytes = b"", outcomes: Sequence[str] = (), since: float = 0.0
+    ) -> list[effects.Past]:
+        """See History."""
+        return self._store.past(limit, before, function, outcomes, since)
+
+    def ended_ids(self, first: int, last: int, limit: int) -> list[int]:
+        """See History."""
+        return self._store.ended_ids(first, last, limit)
+
+    def payload(self, id: int) -> bytes:
+        """See History."""
+        self._must_be_settled(id)
+        return self._store.payload(id)
+
+    def _must_be_settled(self, id: int) -> None:
+        if self._journal.settles(id):
+            raise NotYet
 
 
 class Journal:
@@ -71,6 +116,12 @@ class Journal:
             if isinstance(change, Save) and change.id == id:
                 return change.payload
         return self._store.payload(id)
+
+    def settles(self, id: int) -> bool:
+        """Whether changes of this job are on their way that are not durable yet, so that the store does not know how it
+        has ended, or whether."""
+        pending = (*self._under_way, *self._waiting)
+        return any(isinstance(change, _OF_ENDS) and change.id == id for change in pending)
 
     def close(self) -> None:
         """Make durable what is not yet, unless the store has failed, and end the thread. Raises StoreError."""

@@ -12,10 +12,11 @@ import math
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Sequence
 from logging import INFO, getLevelName, getLogger
 
-from farm.broker import dispatch
+from farm.broker import dispatch, waiting
 from farm.broker.broker import About, Broker
 from farm.broker.dispatch import receive
 from farm.broker.effects import Effects, Expire, Note
@@ -32,7 +33,7 @@ from farm.server.config import LISTED_MAX, ServerConfig
 from farm.server.connection import Connection
 from farm.server.door import Door
 from farm.server.heartbeat import Heartbeats
-from farm.server.journal import Journal
+from farm.server.journal import Journal, Past
 from farm.server.logs import NOTICE
 from farm.server.pressure import Pressure
 from farm.server.promises import Promises, Send
@@ -74,8 +75,13 @@ class Server:
         level = getLevelName(log.getEffectiveLevel())
         self._broker.about = About(os.getpid(), level, config.limits(), heartbeat_ms)
         self._broker.narrate = log.isEnabledFor(INFO)
+        self._broker.history = Past(store, self._journal)
+        for known in store.known():
+            self._broker.know(known)
         for saved in store.load():
             self._broker.restore(saved, loop.now)
+        self._broker.restored(loop.now)
+        self._later: deque[tuple[int, int, int, bytes]] = deque()  # (batch, peer's id, number, body)
         self._door = Door(config, loop, self._connect)
         self._connections: dict[int, Connection] = {}
         self._next_peer = 1
@@ -148,6 +154,7 @@ class Server:
         for connection in list(self._connections.values()):
             connection.close()
         self._connections.clear()
+        self._hand_back()
         try:
             self._journal.close()
         except StoreError as error:
@@ -159,6 +166,13 @@ class Server:
         elif left and not self._store.waits:
             log.warning("%d jobs had not ended; the memory store does not keep them", left)
         self._store.close()
+
+    def _hand_back(self) -> None:
+        """What runs at the workers goes on at the next start, and nobody is to blame for that."""
+        self._broker.hand_back()
+        changes, self._broker.effects.changes = self._broker.effects.changes, []
+        if changes and not self.failure:
+            self._journal.keep(changes)
 
     # -- connections
 
@@ -294,6 +308,7 @@ class Server:
         self._receive_from_workers()
         self._read_clocks()
         self._broker.tick(self._loop.now)
+        self._put_again()
         if self._broker.kept - self._expired >= EXPIRE_EVERY:
             self._expire_results()
         while self._touched or self._broker.effects:  # closing a connection may be news for the rules
@@ -309,6 +324,7 @@ class Server:
             if self.failure:
                 self._break_promises(effects)
                 return
+            self._put_off()
             if effects.shutdown == "now":
                 self.stop()
             elif effects.shutdown:
@@ -358,6 +374,23 @@ class Server:
             self._look_at_disk()
         self._deliver(self._promises.release(self._journal.durable))
 
+    def _put_off(self) -> None:
+        """Packets that cannot be answered yet wait for what has been decided so far to be durable."""
+        if self._broker.later:
+            later, self._broker.later = self._broker.later, []
+            self._later.extend((self._journal.written, *packet) for packet in later)
+            if not self._journal.behind:
+                self._loop.call_in(0.0, lambda: None)  # another turn
+
+    def _put_again(self) -> None:
+        """Those for which that is so now."""
+        for _ in range(len(self._later)):
+            batch, id, number, body = self._later.popleft()
+            if batch > self._journal.durable:
+                self._later.append((batch, id, number, body))
+            elif id in self._broker.peers:
+                receive(self._broker, self._broker.peers[id], number, body, self._loop.now)
+
     def _read_payloads(self, effects: Effects) -> None:
         """Put the payloads that only the store has into what is sent: before this turn's changes are kept, for a job
         may be given to a worker and end in the same turn, and then its row goes."""
@@ -384,6 +417,7 @@ class Server:
         """Drop the oldest of what is kept of jobs that have ended."""
         self._expired = self._broker.kept
         now = time.time()
+        waiting.drop_old_keys(self._broker, now)
         self._broker.effects.changes.append(
             Expire(now - self.config.keep_results_s, self.config.keep_results_size, now)
         )
@@ -449,7 +483,7 @@ class Server:
     def _schedule_tick(self) -> None:
         self._heartbeats.schedule()
         deadline = self._broker.next_deadline()
-        if self._broker.delayed and deadline is not None:
+        if (self._broker.delayed or self._broker.expiring) and deadline is not None:
             deadline = min(deadline, self._loop.now + CLOCK_CHECK_S)
         if self._due and (deadline is None or self._due.due != deadline):
             self._due.cancel()

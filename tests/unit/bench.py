@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from farm.broker import dispatch
 from farm.broker.broker import DEFAULT, Broker, Rules
-from farm.broker.effects import Change, Effects
+from farm.broker.effects import Attempt, Change, Effects, Progress
 from farm.broker.peer import Peer
 from farm.protocol import packets as p
 from farm.protocol.decoder import Decoder
@@ -21,13 +21,18 @@ SLEEP = request(p.PRE_SLEEP)
 
 
 class Rig:
-    """changes: what was to be stored, in order."""
+    """changes: what was to be stored, in order; rows: without how far jobs have come."""
 
     def __init__(self, shard: int = 1, rules: Rules = DEFAULT) -> None:
         self.broker = Broker(shard, rules)
         self.now = 100.0
         self.changes: list[Change] = []
         self.wires: dict[int, Wire] = {}
+
+    @property
+    def rows(self) -> list[Change]:
+        """The changes but for Progress and Attempt."""
+        return [change for change in self.changes if not isinstance(change, Progress | Attempt)]
 
     def connect(self, *sends: bytes) -> Wire:
         """A new connection that sends this first."""

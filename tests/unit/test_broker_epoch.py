@@ -147,7 +147,7 @@ def test_it_survives_a_restart(rig: Rig, sleeping: bool) -> None:
     assert worker.grab() == b"H:7:3"
     rig.wait(5.0)
     assert worker.grab() == b"H:7:1"
-    assert rig.changes == []
+    assert rig.rows == []
 
 
 def test_a_wall_clock_set_forward_makes_it_due(rig: Rig) -> None:

@@ -14,18 +14,20 @@ from farm.broker.job import (
     DELAYED,
     DONE,
     ENDED,
+    EXPIRED,
     FAILED,
     MOVES,
     NORMAL,
     QUEUED,
     RUNNING,
+    WAITING,
     Job,
     first_id,
     handle_of,
 )
 
-STATES = (DELAYED, QUEUED, RUNNING, ABANDONED, DONE, FAILED, CANCELLED)
-EVENTS = ("due", "assign", "lose", "complete", "fail", "abandon")
+STATES = (WAITING, DELAYED, QUEUED, RUNNING, ABANDONED, DONE, FAILED, CANCELLED, EXPIRED)
+EVENTS = ("release", "delay", "due", "assign", "lose", "retry", "complete", "fail", "abandon", "expire")
 
 
 def make(number: int = 1) -> Job:

@@ -130,7 +130,7 @@ def test_a_requeued_job_can_be_joined_and_is_stored_once(rig: Rig) -> None:
     worker.grab()
     worker.leave()
     assert client.submit(b"f", unique=b"key") == handle
-    assert len(rig.changes) == 1
+    assert len(rig.rows) == 1
 
 
 def test_the_former_worker_is_a_stranger(rig: Rig) -> None:
@@ -150,7 +150,7 @@ def test_a_farm_client_is_told_when_output_that_it_has_seen_starts_anew(rig: Rig
     stock.submit(b"f", unique=b"key")
     worker.send(GRAB, request(p.WORK_DATA, handle, piece))
     worker.leave()
-    restarted = [response(p.FARM_JOB_RESTARTED, handle)] if told else []
+    restarted = [response(p.FARM_JOB_RESTARTED, handle, b"its worker was lost")] if told else []
     assert client.received()[1:] == restarted
     assert len(stock.received()) == 1
     other = rig.worker(b"f")

@@ -144,7 +144,7 @@ def test_a_timed_out_job_is_first_in_line_with_its_progress_forgotten(rig: Rig) 
     slow.send(request(p.WORK_STATUS, first, b"1", b"2"), request(p.WORK_DATA, first, b"half"))
     client.received()
     rig.wait(2.0)
-    assert client.received() == [response(p.FARM_JOB_RESTARTED, first)]
+    assert client.received() == [response(p.FARM_JOB_RESTARTED, first, b"its worker was lost")]
     client.send(request(p.GET_STATUS, first))
     assert client.received() == [response(p.STATUS_RES, first, b"1", b"0", b"0", b"0")]
     assert other.grab() == first
@@ -240,7 +240,7 @@ def test_a_background_job_that_times_out_stays_stored(rig: Rig) -> None:
     rig.client().submit(b"f", number=p.SUBMIT_JOB_BG)
     worker.grab()
     rig.wait(2.0)
-    assert rig.changes == [Save(first_id(1), b"f", b"", 1, b"", b"", 0.0, 100.0)]
+    assert rig.rows == [Save(first_id(1), b"f", b"", 1, b"", b"", 0.0, 100.0)]
 
 
 @pytest.mark.parametrize("by_timeout", [True, False], ids=["timed out", "disconnected"])
@@ -258,7 +258,7 @@ def test_a_job_fails_after_so_many_lost_workers(by_timeout: bool) -> None:
         else:
             worker.leave()
         assert client.received() == heard
-    assert (rig.broker.jobs, [type(change).__name__ for change in rig.changes]) == ({}, ["Save", "Forget"])
+    assert (rig.broker.jobs, [type(change).__name__ for change in rig.rows]) == ({}, ["Save", "Forget"])
     assert client.submit(b"f", unique=b"key") != handle
 
 

@@ -23,7 +23,7 @@ def said(handle: bytes, number: int, *parts: bytes) -> bytes:
 
 def end_of(rig: Rig) -> Finish:
     """The only job's end."""
-    save, end = rig.changes
+    save, end = rig.rows
     assert isinstance(save, Save) and isinstance(end, Finish)
     return end
 
@@ -37,7 +37,9 @@ def test_output_errors_exit_code_and_worker(rig: Rig) -> None:
     rig.wait(2)
     worker.send(said(handle, p.WORK_DATA, b"out"), said(handle, p.WORK_WARNING, b"err"))
     worker.send(said(handle, p.WORK_WARNING, b"farm: exit 3\n"), said(handle, p.WORK_FAIL))
-    assert end_of(rig) == Finish(end_of(rig).id, "failed", 105.0, 107.0, b"w\\x201", 3, b"out", b"err", False)
+    assert end_of(rig) == Finish(
+        end_of(rig).id, "failed", 105.0, 107.0, b"w\\x201", 3, b"out", b"err", False, b"exit 3", failures=1
+    )
 
 
 @pytest.mark.parametrize(

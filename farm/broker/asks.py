@@ -1,0 +1,429 @@
+"""FARM_ASK: questions about jobs, and commands for them. A table of verbs (`farm/protocol/JOBS.md`), each of which
+checks the request, calls a rule or looks a job up, and answers in JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from farm.broker import explain, functions, record, waiting
+from farm.broker.course import Reader, course_of
+from farm.broker.effects import Past, Purge
+from farm.broker.job import DONE, ENDED, FAILED, SEQUENCE_BITS, handle_of, id_of
+from farm.errors import PacketRefused
+from farm.protocol import extension, packets
+from farm.protocol.names import shown
+from farm.protocol.packets import RESPONSE, response, with_data
+
+if TYPE_CHECKING:
+    from farm.broker.broker import Broker
+    from farm.broker.function import Function
+    from farm.broker.peer import Peer
+
+Json = dict[str, Any]
+IDS_MAX = 1000  # jobs that one ask may name
+PAGE_MAX = 1000  # jobs that one answer lists
+SCANNED_MAX = 20_000  # live jobs that are looked at for one answer: the next page goes on behind them
+FOUND_MAX = 10  # handles that a beginning may mean
+
+_SEQUENCES = (1 << SEQUENCE_BITS) - 1
+
+
+def answer(broker: Broker, peer: Peer, verb: bytes, text: bytes, payload: bytes, now: float) -> None:
+    """Answer one ask. Raises PacketRefused, and NotYet where it must be put again later."""
+    name = verb.decode(errors="replace")
+    handler = _QUESTIONS.get(name) or _COMMANDS.get(name)
+    if handler is None:
+        raise refused(f"Unknown verb: {shown(verb[:40])}")
+    if name in _COMMANDS and not peer.may_change:
+        raise PacketRefused(b"PERMISSION_DENIED", b"This is taken from the server's own machine only", close=False)
+    try:
+        request = json.loads(text) if text else {}
+    except ValueError:
+        raise refused("The request is not JSON") from None
+    except RecursionError:
+        raise refused("The request is nested too deeply") from None
+    if not isinstance(request, dict):
+        raise refused("The request is no object")
+    found = handler(broker, peer, Request(request, text, payload), now)
+    if found is not None:
+        data = record.dumps(found)
+        broker.effects.send_pieces(peer.id, with_data(RESPONSE, packets.FARM_ANSWER, (verb,), data))
+
+
+def refused(words: str) -> PacketRefused:
+    """The request is wrong."""
+    return PacketRefused(b"INVALID_REQUEST", words.encode(errors="replace"), close=False)
+
+
+class Request:
+    """The fields of a request, checked. text: as it came. payload: what came behind it."""
+
+    def __init__(self, fields: Json, text: bytes, payload: bytes) -> None:
+        self.text = text
+        self.payload = payload
+        self._fields = fields
+
+    def word(self, name: str, default: str | None = None) -> str:
+        """A text. Raises PacketRefused where it is missing and there is no default."""
+        value = self._fields.get(name, default)
+        if not isinstance(value, str):
+            raise refused(f"{name} is no text")
+        return value
+
+    def name(self, name: str) -> bytes:
+        """A name or a handle, as bytes."""
+        return self.word(name).encode(errors="surrogatepass")
+
+    def number(self, name: str, default: float, most: float = 2**53) -> float:
+        """A number from 0 to `most`."""
+        value = self._fields.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+            raise refused(f"{name} is no number from 0 to {most:g}")
+        return value
+
+    def words(self, name: str, most: int = IDS_MAX) -> list[str]:
+        """A list of texts; an absent one is empty."""
+        value = self._fields.get(name, [])
+        if not isinstance(value, list) or not all(isinstance(word, str) for word in value) or len(value) > most:
+            raise refused(f"{name} is no list of at most {most} texts")
+        return value
+
+    def handles(self) -> list[bytes]:
+        """The field `ids`."""
+        return [word.encode(errors="surrogatepass") for word in dict.fromkeys(self.words("ids"))]
+
+    def truth(self, name: str) -> bool:
+        """Yes or no; absent: no."""
+        value = self._fields.get(name, False)
+        if not isinstance(value, bool):
+            raise refused(f"{name} is neither true nor false")
+        return value
+
+    def object(self, name: str) -> Json | None:
+        """An object, None where it is absent."""
+        value = self._fields.get(name)
+        if value is not None and not isinstance(value, dict):
+            raise refused(f"{name} is no object")
+        return value
+
+
+# -- looking jobs up
+
+
+def _find(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
+    """A whole handle, its beginning (with or without `H:`), its last number, or `last`."""
+    text = request.name("text")
+    if text == b"last":
+        return {"ids": [shown(handle) for handle in _newest(broker)]}
+    whole = text if text.startswith(b"H:") else b"H:" + text
+    if waiting.live(broker, whole) is not None or (id_of(whole) and broker.history.about(id_of(whole)) is not None):
+        return {"ids": [shown(whole)]}
+    found = dict.fromkeys(islice(_matches(broker, text, whole), FOUND_MAX))
+    return {"ids": [shown(handle) for handle in found]}
+
+
+def _newest(broker: Broker) -> list[bytes]:
+    """The background job that was submitted last."""
+    ids = [job.id for job in islice((job for job in reversed(broker.jobs.values()) if job.background), 1)]
+    ids += broker.history.ended_ids(0, 1 << 62, 1)
+    return [handle_of(max(ids))] if ids else []
+
+
+def _matches(broker: Broker, text: bytes, whole: bytes) -> Iterator[bytes]:
+    ending = b":" + text if text.isdigit() else b"\0"
+    for handle in broker.jobs:
+        if handle.startswith(whole) or handle.endswith(ending):
+            yield handle
+    for first, last in _ranges(whole):
+        for id in broker.history.ended_ids(first, last, FOUND_MAX):
+            yield handle_of(id)
+    if text.isdigit() and len(text) < 12:
+        for shard in range(broker.shard, max(0, broker.shard - LIVES_LOOKED_AT), -1):
+            id = shard << SEQUENCE_BITS | int(text)
+            if broker.history.about(id) is not None:
+                yield handle_of(id)
+
+
+LIVES_LOOKED_AT = 20  # of this server, for an ended job of which only the last number is said
+
+
+def _ranges(whole: bytes) -> Iterator[tuple[int, int]]:
+    """The ids of the handles that begin so: handles are numbers in digits, so a beginning is a few ranges."""
+    _, _, rest = whole.partition(b":")
+    shard_text, colon, digits = rest.partition(b":")
+    try:
+        if not colon:
+            shard = int(shard_text, 16)
+            for places in range(7):
+                low = shard << 4 * places
+                if low >> 23:
+                    return
+                yield low << SEQUENCE_BITS, (low + (1 << 4 * places) << SEQUENCE_BITS) - 1
+            return
+        shard, start = int(shard_text, 16) << SEQUENCE_BITS, int(digits or b"0")
+    except ValueError:
+        return
+    if not digits:
+        yield shard, shard | _SEQUENCES
+        return
+    for places in range(12):
+        low = start * 10**places
+        if low > _SEQUENCES:
+            return
+        yield shard | low, shard | min(low + 10**places - 1, _SEQUENCES)
+
+
+def _jobs(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
+    """A page of a listing: live jobs first, the newest of them first, then ended ones, the newest end first."""
+    states = request.words("states", len(record.STATES))
+    if unknown := set(states) - set(record.STATES):
+        raise refused(f"There is no state {sorted(unknown)[0][:40]}")
+    name = request.word("function", "").encode(errors="surrogatepass")
+    since = request.number("since", 0.0)
+    limit = int(request.number("limit", PAGE_MAX, PAGE_MAX)) or 1
+    where, _, at = request.word("before", "live:").partition(":")
+    if where not in ("live", "ended") or not (at.isdecimal() or not at) or len(at) > 19:
+        raise refused("before is no cursor")
+    outcomes = [FAILED if state == record.DEAD else state for state in states]
+    if where == "live" and (not outcomes or set(outcomes) - ENDED):
+        listed, more = _live_page(broker, set(outcomes), name, since, limit, int(at or 0), now)
+        if more:
+            return {"jobs": listed, "more": more}
+        if len(listed) >= limit:
+            return {"jobs": listed, "more": "ended:"}
+        at = ""
+    else:
+        listed, at = [], at if where == "ended" else ""
+    if outcomes and not set(outcomes) & ENDED:
+        return {"jobs": listed, "more": None}
+    wanted = [outcome for outcome in outcomes if outcome in ENDED]
+    pasts = broker.history.past(limit - len(listed), int(at or 0), name, wanted, since)
+    cursor = f"ended:{pasts[-1].n}" if len(pasts) == limit - len(listed) else None
+    return {"jobs": listed + [record.of_past(past) for past in pasts], "more": cursor}
+
+
+def _live_page(
+    broker: Broker, states: set[str], name: bytes, since: float, limit: int, before: int, now: float
+) -> tuple[list[Json], str]:
+    """The jobs, and the cursor of the next page, empty: there is none."""
+    listed: list[Json] = []
+    created_min, scanned = since - broker.wall_offset, 0
+    for job in reversed(broker.jobs.values()):
+        if before and job.id >= before:
+            continue
+        scanned += 1
+        if (
+            (not states or job.state in states)
+            and (not name or job.function.name == name)
+            and job.queued_at >= created_min
+            and not (job.course and job.course.ended)
+        ):
+            listed.append(record.of_job(broker, job, now))
+        if len(listed) >= limit or scanned >= SCANNED_MAX:
+            return listed, f"live:{job.id}"
+    return listed, ""
+
+
+def _job(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
+    handle = request.name("id")
+    job = waiting.live(broker, handle)
+    if job is not None:
+        found = record.of_job(broker, job, now)
+        kept = broker.history.attempts(job.id) if job.background else []
+        found["attempts_list"] = record.attempts_of_job(broker, job, kept, now)
+        return {"job": found}
+    past = _past(broker, handle)
+    found = record.of_past(past)
+    end = broker.history.ended(past.id)
+    found["attempts_list"] = record.attempts_of_past(past, broker.history.attempts(past.id), end.log if end else b"")
+    return {"job": found}
+
+
+def _past(broker: Broker, handle: bytes) -> Past:
+    id = id_of(handle)
+    past = broker.history.about(id) if id else None
+    if past is None:
+        raise PacketRefused(b"JOB_NOT_FOUND", b"There is no job " + handle[:64], close=False)
+    return past
+
+
+def _output(broker: Broker, peer: Peer, request: Request, now: float) -> None:
+    """What it has written beyond what the peer has. With `wait`: once there is more, or it has ended."""
+    handle = request.name("id")
+    number = int(request.number("number", 0))
+    have = {stream: int(request.number(stream, 0)) for stream in ("result", "log")}
+    job = waiting.live(broker, handle)
+    if job is None:
+        past = _past(broker, handle)
+        end = broker.history.ended(past.id)
+        found = record.of_past(past)
+        streams = [end.result, end.log] if end else [b"", b""]
+    else:
+        found = record.of_job(broker, job, now)
+        streams = [b"".join(job.report.result), b"".join(job.report.log)] if job.report else [b"", b""]
+    if number == found["attempts"]:
+        streams = [stream[size:] for stream, size in zip(streams, have.values(), strict=True)]
+    elif job is not None and job.worker is None:
+        streams = [b"", b""]  # between two attempts: the earlier one's has been said, or does not count
+    if job is not None and request.truth("wait") and not any(streams):
+        course_of(job).readers.append(Reader(peer, b"output\0" + request.text + b"\0"))
+        peer.waits[job.handle] = job
+        return
+    for stream, data in zip((b"result", b"log"), streams, strict=True):
+        broker.effects.send_pieces(peer.id, with_data(RESPONSE, packets.FARM_OUTPUT, (handle, stream), data))
+    data = record.dumps({"job": found})
+    broker.effects.send_pieces(peer.id, with_data(RESPONSE, packets.FARM_ANSWER, (b"output",), data))
+
+
+def _wait(broker: Broker, peer: Peer, request: Request, now: float) -> None:
+    handles = request.handles()
+    pasts = {handle: _ended(broker, handle) for handle in handles}  # before anything is answered: it may be too early
+    unknown = [handle for handle, past in pasts.items() if past is None and waiting.live(broker, handle) is None]
+    data = record.dumps({"unknown": [shown(handle) for handle in unknown]})
+    broker.effects.send_pieces(peer.id, with_data(RESPONSE, packets.FARM_ANSWER, (b"wait",), data))
+    for handle, past in pasts.items():
+        job = waiting.live(broker, handle)
+        if job is not None:
+            if peer not in course_of(job).waiters:
+                course_of(job).waiters.append(peer)
+            peer.waits[handle] = job
+        elif past is not None:
+            end = record.end(past.outcome, past.reason, past.exit_code)
+            broker.effects.send(peer.id, response(packets.FARM_ENDED, handle, end))
+
+
+def _ended(broker: Broker, handle: bytes) -> Past | None:
+    if waiting.live(broker, handle) is not None or not id_of(handle):
+        return None
+    return broker.history.about(id_of(handle))
+
+
+def _explain(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
+    handle = request.name("id")
+    job = waiting.live(broker, handle)
+    if job is None:
+        past = _past(broker, handle)
+        return {"job": record.of_past(past), "reasons": explain.of_past(past)}
+    return {"job": record.of_job(broker, job, now), "reasons": explain.of_job(broker, job, now)}
+
+
+# -- changing jobs
+
+
+def _each(change: Callable[[Broker, bytes, Request, float], str]) -> Verb:
+    """A command for each of several jobs. What cannot be decided yet is found out before anything is changed."""
+
+    def changes(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
+        handles = request.handles()
+        for handle in handles:
+            _ended(broker, handle)
+        results = [{"id": shown(handle), "outcome": change(broker, handle, request, now)} for handle in handles]
+        return {"results": results}
+
+    return changes
+
+
+REASON_MAX = 200  # characters of why a job was cancelled
+
+
+def _cancel(broker: Broker, handle: bytes, request: Request, now: float) -> str:
+    job = waiting.live(broker, handle)
+    if job is None:
+        return "unknown" if _ended(broker, handle) is None else "ended"
+    reason = " ".join(request.word("reason", "").split())[:REASON_MAX]
+    outcome = broker.drop(job, reason.encode(errors="replace"), now)
+    return {extension.CANCEL_TOLD: "told", extension.CANCEL_UNHEARD: "unheard"}.get(outcome, "cancelled")
+
+
+def _retry(broker: Broker, handle: bytes, request: Request, now: float) -> str:
+    """Run a job that did not end well once more, under its handle, with all its retries."""
+    if waiting.live(broker, handle) is not None:
+        return "live"
+    past = _ended(broker, handle)
+    if past is None:
+        return "unknown"
+    if past.outcome == DONE:
+        return "done"
+    if past.payload_size < 0 or handle in broker.jobs:  # not kept; or its worker has not given it up yet
+        return "gone"
+    broker.revive(past, broker.history.payload(past.id), now)
+    return "queued"
+
+
+def _purge(broker: Broker, handle: bytes, request: Request, now: float) -> str:
+    if waiting.live(broker, handle) is not None:
+        return "live"
+    if _ended(broker, handle) is None:
+        return "unknown"
+    broker.effects.changes.append(Purge(id_of(handle)))
+    return "purged"
+
+
+# -- functions
+
+
+def _pause(paused: bool) -> Verb:
+    def pause(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
+        function = broker.function(request.name("function"))
+        functions.pause(broker, function, paused, now)
+        return {"function": _shown_function(function)}
+
+    return pause
+
+
+def _functions(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
+    return {"functions": [_shown_function(function) for function in broker.functions.values()]}
+
+
+def _function(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
+    name, settings = request.name("function"), request.object("set")
+    if settings is None:
+        known = broker.functions.get(name)
+        if known is None:
+            raise PacketRefused(b"UNKNOWN_FUNCTION", b"There is no function " + name[:64], close=False)
+        return {"function": _shown_function(known)}
+    if not peer.may_change:
+        raise PacketRefused(b"PERMISSION_DENIED", b"This is taken from the server's own machine only", close=False)
+    if not all(value is None or isinstance(value, str) for value in settings.values()):
+        raise refused("a setting is a text or null")
+    function = broker.function(name)
+    functions.change(broker, function, settings)
+    return {"function": _shown_function(function)}
+
+
+def _shown_function(function: Function) -> Json:
+    return {
+        "function": shown(function.name),
+        "queued": function.queued,
+        "running": function.running,
+        "delayed": function.delayed,
+        "waiting": function.waiting,
+        "workers": len(function.workers),
+        "paused": function.paused,
+        "settings": functions.settings(function),
+    }
+
+
+Verb = Callable[["Broker", "Peer", Request, float], "Json | None"]
+
+_QUESTIONS: dict[str, Verb] = {
+    "find": _find,
+    "jobs": _jobs,
+    "job": _job,
+    "output": _output,
+    "wait": _wait,
+    "explain": _explain,
+    "functions": _functions,
+    "function": _function,
+}
+_COMMANDS: dict[str, Verb] = {
+    "cancel": _each(_cancel),
+    "retry": _each(_retry),
+    "purge": _each(_purge),
+    "pause": _pause(True),
+    "resume": _pause(False),
+}
