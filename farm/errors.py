@@ -28,19 +28,24 @@ EXIT_MEANINGS = {
     EXIT_OK: "all went well",
     EXIT_JOB_FAILED: "the job failed at a stock Gearman worker, which gives no exit code",
     EXIT_USAGE: "wrong usage: unknown option, bad function name, missing argument",
-    EXIT_DATA: "a store is damaged, or it or an import is not what this version can read",
-    EXIT_NO_INPUT: "an input file cannot be read",
-    EXIT_UNAVAILABLE: "no server answers, the server went away, the address is taken, or no worker (--no-wait)",
+    EXIT_DATA: "a store is damaged, or it or an import is not what this version can read; or only a part of a"
+    " result was kept",
+    EXIT_NO_INPUT: "an input file cannot be read, or there is no such job",
+    EXIT_UNAVAILABLE: "no server answers, the server went away, the address is taken, no worker (--no-wait), or a stock"
+    " server was asked what only farm's own knows",
     EXIT_INTERNAL: "a bug in farm; FARM_DEBUG=1 shows where",
     EXIT_CANNOT_CREATE: "an output or log file or the store cannot be written",
-    EXIT_TRY_AGAIN: "try again: queue or disk is full, or the job was restarted after part of its output had gone out",
+    EXIT_TRY_AGAIN: "try again: queue or disk is full, the job was restarted after part of its output had gone out, or"
+    " a job is in a state in which this cannot be done (a result before the end, a cancelling after it)",
     EXIT_PROTOCOL: "the other side does not speak Gearman, or broke its rules",
-    EXIT_NO_PERMISSION: "an address other than loopback without --insecure, or another user's store",
-    EXIT_TIMEOUT: "a run, the wait for one, or the wait for its end took longer than it may",
-    EXIT_WORKER_FAILED: "farm's worker could not run the job",
+    EXIT_NO_PERMISSION: "an address other than loopback without --insecure, another user's store, or jobs were to be"
+    " changed from another machine without --remote-admin",
+    EXIT_TIMEOUT: "a job took longer than it may, or expired; or `farm wait --timeout` is over",
+    EXIT_WORKER_FAILED: "farm's worker could not run the job, or the job lost its worker too often",
     EXIT_NOT_EXECUTABLE: "the worker's command is not executable",
     EXIT_NOT_FOUND: "the worker's command was not found",
-    EXIT_SIGNAL_BASE: "plus N: ended by signal N (130: Ctrl-C, 141: the reader of the output left, 143: SIGTERM)",
+    EXIT_SIGNAL_BASE: "plus N: ended by signal N (130: Ctrl-C, or a job that was cancelled, 141: the reader of the"
+    " output left, 143: SIGTERM)",
 }
 
 
@@ -91,6 +96,12 @@ class NotPermitted(FarmError):
     """An address other than loopback was asked for without saying that this is meant."""
 
     status = EXIT_NO_PERMISSION
+
+
+class JobNotFound(FarmError):
+    """No server that was asked knows the job."""
+
+    status = EXIT_NO_INPUT
 
 
 class Timeout(FarmError):

@@ -95,8 +95,12 @@ def run_command(name: str, values: Values) -> int:
         from farm.cli.store import RUN
 
         run = RUN[name]
-    else:
+    elif name == "status":
         from farm.cli.status import run
+    else:
+        from farm.cli.job_commands import run_named
+
+        return run_named(name, values)
     return run(values)
 
 

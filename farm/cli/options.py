@@ -286,7 +286,10 @@ STATUS = Command(
 
 _COMMANDS = {command.name: command for command in (SERVE, WORK, SUBMIT, STATUS)}
 
-GROUPS = {"store": "Check, back up, shrink, export and import the jobs that farm server keeps on disk."}
+GROUPS = {
+    "function": "List functions, and set what holds for their jobs.",
+    "store": "Check, back up, shrink, export and import the jobs that farm server keeps on disk.",
+}
 
 
 def find(name: str) -> Command | None:
@@ -299,14 +302,19 @@ def find(name: str) -> Command | None:
         from farm.cli.store_options import STORE
 
         return STORE.get(name)
-    return _COMMANDS.get(name)
+    if name in _COMMANDS:
+        return _COMMANDS[name]
+    from farm.cli.job_options import JOB_COMMANDS
+
+    return JOB_COMMANDS.get(name)
 
 
 def commands() -> list[Command]:
     """All of them."""
+    from farm.cli.job_options import JOB_COMMANDS
     from farm.cli.store_options import STORE
 
-    return [command for name in (*_COMMANDS, *STORE, "gearmand") if (command := find(name))]
+    return [command for name in (*_COMMANDS, *JOB_COMMANDS, *STORE, "gearmand") if (command := find(name))]
 
 
 def complete(command: Command, given: Values, environment: dict[str, str]) -> Values:
@@ -345,7 +353,7 @@ def complete(command: Command, given: Values, environment: dict[str, str]) -> Va
         elif value:
             values[option.name] = value
         elif option.repeat:
-            values[option.name] = [option.default]
+            values[option.name] = [option.default] if option.default else []
         else:
             values[option.name] = _convert(option, source, option.default) if option.default else None
     return values

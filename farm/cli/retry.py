@@ -1,0 +1,22 @@
+"""`farm retry`: jobs that have failed run again."""
+
+from __future__ import annotations
+
+from farm.cli.changing import Change, change_meant
+from farm.cli.options import Values
+
+_RETRY = Change(
+    "retry",
+    ("queued",),
+    {
+        "live": "has not ended",
+        "done": "is done: there is nothing to repeat",
+        "gone": "cannot run again: its payload is not kept any more",
+    },
+    states=("dead",),
+)
+
+
+def run_retry(values: Values) -> int:
+    """Run them again."""
+    return change_meant(values, _RETRY)

@@ -1,0 +1,39 @@
+"""What a job has written, and what it goes on to write. A new attempt begins its output anew."""
+
+from __future__ import annotations
+
+from farm.client.ask import LOG, RESULT, JobServer
+from farm.client.records import Record, job_record
+
+Pieces = list[tuple[str, bytes]]  # stream (RESULT, LOG), bytes
+
+
+class JobOutput:
+    """The output of one job at a server, taken in turns. number: the attempt that it is of, 0: none has begun."""
+
+    def __init__(self, server: JobServer, id: str) -> None:
+        self.number = 0
+        self._server = server
+        self._id = id
+        self._have = {RESULT: 0, LOG: 0}
+
+    def skip(self, job: Record, stream: str) -> None:
+        """Of this attempt's output, that stream is not wanted."""
+        self.number = int(job["attempts"])
+        self._have[stream] = int(job[f"{stream}_bytes"] or 0)
+
+    def more(self, *, wait: bool, watch: int = -1) -> tuple[Record, Pieces]:
+        """The job as it is now, and what has come since the last call; everything, when another attempt has begun.
+        wait: until there is something, or it has ended. watch: as for Connection.receive."""
+        pieces: Pieces = []
+        asked = {"id": self._id, "number": self.number, **self._have, "wait": wait}
+        take = lambda stream, data: pieces.append((stream, data))  # noqa: E731
+        answer = self._server.ask("output", asked, take=take, for_ever=wait, watch=watch)
+        job = job_record(answer.get("job"), self._server.address)
+        if job["attempts"] != self.number:
+            self.number = int(job["attempts"])
+            self._have = {RESULT: 0, LOG: 0}
+        for stream, data in pieces:
+            if stream in self._have:
+                self._have[stream] += len(data)
+        return job, pieces

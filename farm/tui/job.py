@@ -1,0 +1,100 @@
+"""All about one job, for a person: its terms, what is kept of it, and its timeline. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.text import Text
+
+from farm.tui.jobs import state_of
+from farm.tui.values import local, size, span, text
+
+Job = dict[str, Any]
+
+
+def job_view(job: Job, attempts: list[Job], now: float, server: str = "") -> Text:
+    """The whole. attempts: in their order. server: its address, where there are several."""
+    view = Text.assemble((job["id"], "bold"), "  ", text(job["function"]), "  ", state_of(job))
+    if job["reason"]:
+        view.append(f": {text(job['reason'])}")
+    view.append("\n")
+    for name, words in _facts(job, server):
+        view.append(f"  {name:<10}", style="dim").append(f"{words}\n")
+    view.append("\n")
+    for moment, words, style in timeline(job, attempts, now):
+        view.append(f"  {local(moment)}  ", style="dim").append(words + "\n", style=style)
+    view.rstrip()
+    return view
+
+
+def _facts(job: Job, server: str) -> Iterator[tuple[str, str]]:
+    if server:
+        yield "server", server
+    if job["unique"]:
+        yield "unique", text(job["unique"])
+    yield "priority", f"{text(job['priority'] or 'normal')}, {'background' if job['background'] else 'foreground'}"
+    kept = f"result {size(job['result_bytes'] or 0)}, log {size(job['log_bytes'] or 0)}"
+    yield "payload", size(job["payload_bytes"] or 0)
+    yield "output", kept + (", of which only a part was kept" if job["cut"] else "")
+    if terms := ", ".join(_terms(job)):
+        yield "terms", terms
+    if job["ahead"] is not None:
+        yield "ahead", f"{job['ahead']:g} jobs"
+    if job["progress"]:
+        yield "progress", "/".join(text(part) for part in job["progress"])
+
+
+def _terms(job: Job) -> Iterator[str]:
+    if job["retries"]:
+        yield f"{job['retries']:g} retries"
+    if job["timeout_s"]:
+        yield f"timeout {span(job['timeout_s'])}"
+    if job["expires_at"] is not None:
+        yield f"expires {local(job['expires_at'])}"
+    if job["after"]:
+        after = job["after"]
+        yield "after " + text(", ".join(map(str, after)) if isinstance(after, list) else after)
+    if job["keep_s"] is not None:
+        yield f"kept for {span(job['keep_s'])}"
+
+
+def timeline(job: Job, attempts: list[Job], now: float) -> list[tuple[float, str, str]]:
+    """What happened when: time, words, style. In order of time."""
+    found: list[tuple[float, str, str]] = [(job["created_at"], "created", "")]
+    ready = job["created_at"]
+    if job["due_at"] is not None:
+        ready = max(ready, job["due_at"])
+        if not attempts:
+            found.append((job["due_at"], "due", ""))
+    for attempt in attempts:
+        found += _attempt(attempt, ready, now)
+        ready = attempt["ended_at"] if attempt["ended_at"] is not None else ready
+    if job["ended_at"] is not None:
+        reason = f": {text(job['reason'])}" if job["reason"] else ""
+        found.append((job["ended_at"], text(job["state"]) + reason, str(state_of(job).style)))
+    return sorted(found, key=lambda event: event[0])
+
+
+def _attempt(attempt: Job, ready: float, now: float) -> Iterator[tuple[float, str, str]]:
+    number, began = f"attempt {attempt['number'] or 0:g}", attempt["started_at"]
+    if began is not None:
+        at = f" at {text(attempt['worker'])}" if attempt["worker"] else ""
+        yield began, f"{number} began{at}, {span(max(0.0, began - ready))} later", ""
+    ended = attempt["ended_at"]
+    if ended is None:
+        if began is not None:
+            yield now, f"{number} has run for {span(max(0.0, now - began))}", "green"
+        return
+    reason = f": {text(attempt['reason'])}" if attempt["reason"] else ""
+    yield ended, f"{number} {text(attempt['outcome'] or 'ended')}{reason} ({', '.join(_used(attempt))})", ""
+
+
+def _used(attempt: Job) -> Iterator[str]:
+    yield f"ran {span(attempt['run_s'] or 0.0)}"
+    if attempt["exit_code"] is not None:
+        yield f"exit {attempt['exit_code']:g}"
+    if attempt["cpu_s"] is not None:
+        yield f"cpu {span(attempt['cpu_s'])}"
+    if attempt["peak_bytes"] is not None:
+        yield f"memory {size(attempt['peak_bytes'])}"

@@ -1,0 +1,230 @@
+"""`farm show`, `explain`, `logs` and `result` at servers that answer as they are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from tests.cli.fake_jobs import Asked, Say, answer, ended, error, job, job_server, output
+from tests.cli.fakes import Caller
+from tests.cli.rig import Rig
+from tests.support import wait_until
+
+ID = "H:1:12"
+
+ATTEMPTS = [
+    {
+        "number": 1,
+        "started_at": 1767229201.0,
+        "ended_at": 1767229203.25,
+        "run_s": 2.25,
+        "outcome": "failed",
+        "reason": "exit 3",
+        "worker": "host-1",
+        "exit_code": 3,
+        "cpu_s": 0.5,
+        "peak_bytes": 64 << 20,
+        "log": "out of memory\n",
+    },
+    {"number": 2, "started_at": 1767229205.0, "ended_at": 1767229206.0, "run_s": 1.0, "outcome": "lost", "log": ""},
+]
+
+
+def found(*ids: str) -> bytes:
+    return answer("find", {"ids": list(ids or [ID])})
+
+
+def told(**fields: Any) -> bytes:
+    return answer("job", {"job": {**job(ID, **fields), "attempts_list": ATTEMPTS, "events": []}})
+
+
+def verbs(more: dict[str, Say | bytes] | None = None, **fields: Any) -> dict[str, Say | bytes]:
+    return {"find": found(), "job": told(**fields), **(more or {})}
+
+
+def test_a_timeline_for_people(lone_rig: Rig) -> None:
+    fields = {"state": "dead", "reason": "poison", "unique": "night\x1b[2J", "retries": 5, "timeout_s": 60, "cut": True}
+    with job_server(verbs(None, **fields)) as (address, asked):
+        done = lone_rig.run("show", "12", "-s", address, env={"TZ": "UTC"})
+    assert (done.status, done.err) == (0, "")
+    assert asked == [("find", {"text": "12"}), ("job", {"id": ID})]
+    assert done.out.decode().splitlines() == [
+        "H:1:12  resize  ✖ dead: poison",
+        "  unique    night\\x1b[2J",
+        "  priority  normal, background",
+        "  payload   10 B",
+        "  output    result 20 B, log 30 B, of which only a part was kept",
+        "  terms     5 retries, timeout 1m00s, kept for 7d0h",
+        "",
+        "  2026-01-01 01:00:00.5  created",
+        "  2026-01-01 01:00:01.0  attempt 1 began at host-1, 500ms later",
+        "  2026-01-01 01:00:03.2  attempt 1 failed: exit 3 (ran 2.2s, exit 3, cpu 500ms, memory 64 MiB)",
+        "  2026-01-01 01:00:03.2  dead: poison",
+        "  2026-01-01 01:00:05.0  attempt 2 began, 1.8s later",
+        "  2026-01-01 01:00:06.0  attempt 2 lost (ran 1s)",
+    ]
+
+
+def test_the_same_at_a_terminal(lone_rig: Rig) -> None:
+    with job_server(verbs(state="running", ended_at=None)) as (address, _):
+        text = lone_rig.terminal("show", "last", "-s", address).read()
+    assert "\x1b[32m● running\x1b[0m" in text
+
+
+def test_a_job_that_is_not_there(lone_rig: Rig) -> None:
+    with job_server({"find": answer("find", {"ids": []})}) as (address, _):
+        for command in ("show", "logs", "result", "explain", "wait", "cancel"):
+            done = lone_rig.run(command, "12", "-s", address)
+            assert (done.status, done.out, done.error) == (66, b"", "no job '12'")
+
+
+def test_an_id_that_may_mean_several(lone_rig: Rig) -> None:
+    with job_server({"find": found("H:1:12", "H:2:12")}) as (address, _):
+        for command in ("show", "logs", "result", "explain", "wait", "cancel", "retry", "purge"):
+            done = lone_rig.run(command, "12", "-s", address)
+            assert (done.status, done.out) == (64, b"")
+            assert done.error == "'12' may mean several jobs: H:1:12, H:2:12"
+
+
+def test_why_it_does_not_run(lone_rig: Rig) -> None:
+    reasons = [
+        {"code": "no_worker", "text": "no worker offers 'resize'", "hint": "start one: farm work resize -- COMMAND"},
+        {"code": "ahead", "text": "11 jobs are ahead"},
+    ]
+    said = answer("explain", {"job": job(ID, state="queued"), "reasons": reasons})
+    with job_server(verbs({"explain": said})) as (address, _):
+        done = lone_rig.run("explain", "12", "-s", address)
+        shown = json.loads(lone_rig.run("explain", "12", "-s", address, "--json").out)
+    assert (done.status, done.out.decode()) == (
+        0,
+        "H:1:12  resize  queued\n"
+        "  no worker offers 'resize'\n"
+        "    hint: start one: farm work resize -- COMMAND\n"
+        "  11 jobs are ahead\n",
+    )
+    assert (shown["schema"], shown["job"]["state"], shown["job"]["server"]) == ("farm.explain/1", "queued", address)
+    assert [reason["code"] for reason in shown["reasons"]] == ["no_worker", "ahead"]
+
+
+# -- logs
+
+
+def test_its_stderr(lone_rig: Rig) -> None:
+    said = (
+        output(ID, "log", b"one\n\xff\0") + output(ID, "log", b"two\n") + answer("output", {"job": job(ID, cut=True)})
+    )
+    with job_server(verbs({"output": said})) as (address, asked):
+        done = lone_rig.run("logs", "12", "-s", address)
+    assert (done.status, done.out) == (0, b"one\n\xff\0two\n")
+    assert done.err.startswith("farm: only a part of what it wrote was kept\n")
+    assert asked[-1] == ("output", {"id": ID, "number": 1, "result": 20, "log": 0, "wait": False})
+
+
+def test_an_earlier_attempts(lone_rig: Rig) -> None:
+    with job_server(verbs()) as (address, _):
+        assert lone_rig.run("logs", "12", "--attempt", "1", "-s", address).out == b"out of memory\n"
+        done = lone_rig.run("logs", "12", "--attempt", "3", "-s", address)
+        assert (done.status, done.out) == (66, b"")
+        assert lone_rig.run("logs", "-f", "12", "--attempt", "1", "-s", address).status == 64
+
+
+def following(caller: Caller, request: Asked) -> bytes:
+    """Two attempts, told in turns as the client has them."""
+    have = (request["number"], request["result"], request["log"])
+    running = {"state": "running", "ended_at": None}
+    if have == (0, 0, 0):
+        return (
+            output(ID, "result", b"out1") + output(ID, "log", b"err1") + answer("output", {"job": job(ID, **running)})
+        )
+    if have == (1, 4, 4):
+        new = {**running, "attempts": 2}
+        return output(ID, "log", b"err2") + answer("output", {"job": job(ID, **new)})
+    assert have == (2, 0, 4), have
+    return output(ID, "result", b"out2") + answer("output", {"job": job(ID, state="dead", exit_code=3, attempts=2)})
+
+
+def test_followed_to_the_end(lone_rig: Rig) -> None:
+    """Each stream to its own, and its exit code."""
+    ends = answer("wait", {"unknown": []}) + ended(ID, "dead", 3, 3)
+    with job_server(verbs({"output": following, "wait": ends})) as (address, asked):
+        done = lone_rig.run("logs", "-f", "12", "-s", address)
+    assert (done.status, done.out) == (3, b"out1out2")
+    assert done.err == "err1farm: attempt 2 of job H:1:12 begins\nerr2"
+    assert all(request["wait"] for verb, request in asked if verb == "output")
+
+
+def test_the_reader_of_a_followed_job_leaves(lone_rig: Rig) -> None:
+    """It is noticed though nothing comes any more."""
+
+    def silent(caller: Caller, request: Asked) -> bytes:
+        caller.until_closed()
+        raise EOFError
+
+    with job_server(verbs({"output": silent})) as (address, asked):
+        read, write = os.pipe()
+        running = lone_rig.start("logs", "-f", "12", "-s", address, stdout=write)
+        os.close(write)
+        wait_until(lambda: asked and asked[-1][0] == "output", what="it follows")
+        os.close(read)
+        assert running.wait().status == -signal.SIGPIPE
+
+
+# -- result
+
+
+def test_the_bytes_and_nothing_else(lone_rig: Rig) -> None:
+    data = bytes(range(256)) * 50
+    said = output(ID, "result", data) + output(ID, "result", data) + answer("output", {"job": job(ID)})
+    ends = answer("wait", {"unknown": []}) + ended(ID)
+    with job_server(verbs({"output": said, "wait": ends})) as (address, asked):
+        done = lone_rig.run("result", "12", "-s", address)
+    assert (done.status, done.out, done.err) == (0, data * 2, "")
+    assert asked[-2] == ("output", {"id": ID, "number": 1, "result": 0, "log": 30, "wait": False})
+
+
+def test_of_a_job_that_has_not_ended(lone_rig: Rig) -> None:
+    for state in ("waiting", "delayed", "queued", "running", "abandoned"):
+        with job_server(verbs(state=state)) as (address, _):
+            done = lone_rig.run("result", "12", "-s", address)
+        assert (done.status, done.out) == (75, b"")
+        assert done.error == f"job {ID} has not ended: it is {state}"
+        assert done.hint.startswith(f"farm wait {ID}")
+
+
+def test_of_a_job_that_failed(lone_rig: Rig) -> None:
+    fields = {"state": "dead", "exit_code": 3}
+    said = output(ID, "result", b"half") + answer("output", {"job": job(ID, **fields)})
+    ends = answer("wait", {"unknown": []}) + ended(ID, "dead", 3, 3, "exit 3")
+    with job_server(verbs({"output": said, "wait": ends}, **fields)) as (address, _):
+        done = lone_rig.run("result", "12", "-s", address)
+    assert (done.status, done.out) == (3, b"half")
+    assert done.err == f"farm: job {ID} is dead: exit 3\nhint: farm logs {ID}\n"
+
+
+def test_of_which_only_a_part_was_kept(lone_rig: Rig) -> None:
+    said = output(ID, "result", b"half") + answer("output", {"job": job(ID)})
+    ends = answer("wait", {"unknown": []}) + ended(ID)
+    with job_server(verbs({"output": said, "wait": ends}, cut=True)) as (address, _):
+        done = lone_rig.run("result", "12", "-s", address)
+    assert (done.status, done.out) == (65, b"half")
+    assert done.error == f"only a part of what job {ID} wrote was kept"
+
+
+def test_a_full_disk_is_said(lone_rig: Rig) -> None:
+    said = output(ID, "result", b"bytes") + answer("output", {"job": job(ID)})
+    with job_server(verbs({"output": said})) as (address, _), open("/dev/full", "wb") as full:
+        done = lone_rig.run("result", "12", "-s", address, stdout=full)
+    assert (done.status, done.error) == (73, "cannot write the job's output: no space left on device")
+
+
+@pytest.mark.parametrize("verb", ["find", "job", "explain", "output"])
+def test_a_refusal_has_its_exit_code(lone_rig: Rig, verb: str) -> None:
+    command = {"output": "result", "explain": "explain"}.get(verb, "show")
+    with job_server(verbs({verb: error("PERMISSION_DENIED", "not from there")})) as (address, _):
+        done = lone_rig.run(command, "12", "-s", address)
+    assert (done.status, done.out) == (77, b"")
+    assert done.error == f"the server at {address} refuses: not from there"
