@@ -122,7 +122,8 @@ def _find(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
     whole = text if text.startswith(b"H:") else b"H:" + text
     if waiting.live(broker, whole) is not None or (id_of(whole) and broker.history.about(id_of(whole)) is not None):
         return {"ids": [shown(whole)]}
-    found = dict.fromkeys(islice(_matches(broker, text, whole), FOUND_MAX))
+    found = dict.fromkeys(islice(_numbered(broker, text), FOUND_MAX)) if text.isdigit() else {}
+    found = found or dict.fromkeys(islice(_beginning(broker, whole), FOUND_MAX))
     return {"ids": [shown(handle) for handle in found]}
 
 
@@ -133,19 +134,27 @@ def _newest(broker: Broker) -> list[bytes]:
     return [handle_of(max(ids))] if ids else []
 
 
-def _matches(broker: Broker, text: bytes, whole: bytes) -> Iterator[bytes]:
-    ending = b":" + text if text.isdigit() else b"\0"
+def _numbered(broker: Broker, digits: bytes) -> Iterator[bytes]:
+    """The jobs whose handle has this as its last number."""
+    ending = b":" + digits
     for handle in broker.jobs:
-        if handle.startswith(whole) or handle.endswith(ending):
+        if handle.endswith(ending):
             yield handle
-    for first, last in _ranges(whole):
-        for id in broker.history.ended_ids(first, last, FOUND_MAX):
-            yield handle_of(id)
-    if text.isdigit() and len(text) < 12:
+    if len(digits) < 12:
         for shard in range(broker.shard, max(0, broker.shard - LIVES_LOOKED_AT), -1):
-            id = shard << SEQUENCE_BITS | int(text)
+            id = shard << SEQUENCE_BITS | int(digits)
             if broker.history.about(id) is not None:
                 yield handle_of(id)
+
+
+def _beginning(broker: Broker, start: bytes) -> Iterator[bytes]:
+    """The jobs whose handle begins so."""
+    for handle in broker.jobs:
+        if handle.startswith(start):
+            yield handle
+    for first, last in _ranges(start):
+        for id in broker.history.ended_ids(first, last, FOUND_MAX):
+            yield handle_of(id)
 
 
 LIVES_LOOKED_AT = 20  # of this server, for an ended job of which only the last number is said

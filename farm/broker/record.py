@@ -13,7 +13,7 @@ from farm.broker.effects import Attempt, Past
 from farm.broker.job import DELAYED, DONE, FAILED, PRIORITY_NAMES, RUNNING, WAITING, handle_of
 from farm.broker.terms import Terms, encode_after, parse
 from farm.protocol import packets
-from farm.protocol.names import shown
+from farm.protocol.names import shown, words_of
 from farm.protocol.packets import RESPONSE, with_data
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def end(outcome: str, reason: bytes, exit_code: int) -> bytes:
     return dumps(
         {
             "state": shown_state(outcome),
-            "reason": shown(reason),
+            "reason": words_of(reason),
             "exit_code": code if code >= 0 else None,
             "exit": tries.exit_of(outcome, reason, exit_code),
         }
@@ -86,7 +86,7 @@ def of_past(past: Past) -> Json:
         **_names(handle_of(past.id), past.function, past.unique, past.priority),
         "background": True,
         "state": shown_state(past.outcome),
-        "reason": shown(past.reason) or None,
+        "reason": words_of(past.reason) or None,
         "created_at": past.created,
         "due_at": None,
         "started_at": past.started or None,
@@ -134,7 +134,7 @@ def _reason(broker: Broker, job: Job) -> str | None:
     if job.state == WAITING:
         return "for " + ", ".join(shown(c + b":" + handle) for c, handle in tries.waits_for(job))
     if job.course and job.course.reason:
-        return shown(job.course.reason)
+        return words_of(job.course.reason)
     if job.state == DELAYED:
         return "until its time"
     return "its function is paused" if job.function.paused and job.state != RUNNING else None
@@ -176,7 +176,7 @@ def attempts_of_past(past: Past, kept: list[Attempt], log: bytes) -> list[Json]:
                 "ended_at": past.ended,
                 "run_s": past.ended - past.started if past.started else None,
                 "outcome": tries.TIMED_OUT if past.reason == b"timeout" else outcome,
-                "reason": shown(past.reason) or None,
+                "reason": words_of(past.reason) or None,
                 "worker": shown(past.worker),
                 "exit_code": _or_none(past.exit_code),
                 "cpu_s": _or_none(past.cpu_s),
@@ -194,7 +194,7 @@ def _attempt(attempt: Attempt) -> Json:
         "ended_at": attempt.ended,
         "run_s": attempt.ended - attempt.started,
         "outcome": attempt.outcome,
-        "reason": shown(attempt.reason) or None,
+        "reason": words_of(attempt.reason) or None,
         "worker": shown(attempt.worker),
         "exit_code": _or_none(attempt.exit_code),
         "cpu_s": _or_none(attempt.cpu_s),

@@ -159,11 +159,7 @@ _TABLE = (
 KINDS: dict[int, Kind] = {kind.number: kind for kind in _TABLE}
 
 # The only packets that may be large: those that carry a job's payload, its output or its result.
-BULKY = frozenset(
-    kind.number
-    for kind in _TABLE
-    if kind.data and kind.name.startswith(("SUBMIT_", "WORK_", "JOB_ASSIGN", "FARM_SUBMIT", "FARM_A", "FARM_OUTPUT"))
-)
+BULKY = frozenset(kind.number for kind in _TABLE if kind.data) - {ECHO_REQ, ECHO_RES}
 
 _pack_header = struct.Struct(">4sII").pack
 

@@ -66,7 +66,7 @@ def naive(data: bytes, payload_max: int, line_max: int) -> tuple[list[Packet], b
         if len(data) < 12:
             break
         number, length = int.from_bytes(data[4:8], "big"), int.from_bytes(data[8:12], "big")
-        if number not in [*range(1, 43), *range(1001, 1008)]:
+        if number not in [*range(1, 43), *range(1001, 1016)]:
             return packets, b"INVALID_COMMAND"
         if length > (payload_max if number in BULKY else 65536):
             return packets, b"ARGUMENT_TOO_LARGE"

@@ -63,9 +63,17 @@ TABLE = [
     (1002, "FARM_CANCEL_RES", 2, False),
     (1003, "FARM_JOB_CANCEL", 1, False),
     (1004, "FARM_JOB_JOINED", 1, False),
-    (1005, "FARM_JOB_RESTARTED", 1, False),
+    (1005, "FARM_JOB_RESTARTED", 2, False),
     (1006, "FARM_HEARTBEAT", 1, False),
     (1007, "FARM_ALIVE", 0, False),
+    (1008, "FARM_SUBMIT", 3, True),
+    (1009, "FARM_EXISTS", 2, False),
+    (1010, "FARM_ASK", 2, True),
+    (1011, "FARM_ANSWER", 1, True),
+    (1012, "FARM_OUTPUT", 2, True),
+    (1013, "FARM_ENDED", 1, True),
+    (1014, "FARM_TERMS", 2, False),
+    (1015, "FARM_USAGE", 3, False),
 ]
 
 # (whole packet, its arguments and then its data). Those that travel both ways are here twice.
@@ -126,9 +134,17 @@ GOLDEN = [
     (b"\0RES\0\0\x03\xea\0\0\0\x0dH:a:1\0dropped", [b"H:a:1", b"dropped"]),
     (b"\0RES\0\0\x03\xeb\0\0\0\x05H:a:1", [b"H:a:1"]),
     (b"\0RES\0\0\x03\xec\0\0\0\x05H:a:1", [b"H:a:1"]),
-    (b"\0RES\0\0\x03\xed\0\0\0\x05H:a:1", [b"H:a:1"]),
+    (b"\0RES\0\0\x03\xed\0\0\0\x0aH:a:1\0lost", [b"H:a:1", b"lost"]),
     (b"\0RES\0\0\x03\xee\0\0\0\x044000", [b"4000"]),
     (b"\0REQ\0\0\x03\xef\0\0\0\x00", []),
+    (b"\0REQ\0\0\x03\xf0\0\0\0\x0ff\0k\0retries=2\0p", [b"f", b"k", b"retries=2", b"p"]),
+    (b"\0RES\0\0\x03\xf1\0\0\0\x0aH:a:1\0done", [b"H:a:1", b"done"]),
+    (b"\0REQ\0\0\x03\xf2\0\0\0\x09jobs\0{}\0p", [b"jobs", b"{}", b"p"]),
+    (b"\0RES\0\0\x03\xf3\0\0\0\x07jobs\0{}", [b"jobs", b"{}"]),
+    (b"\0RES\0\0\x03\xf4\0\0\0\x0dH:a:1\0log\0err", [b"H:a:1", b"log", b"err"]),
+    (b"\0RES\0\0\x03\xf5\0\0\0\x08H:a:1\0{}", [b"H:a:1", b"{}"]),
+    (b"\0REQ\0\0\x03\xf6\0\0\0\x0bf\0retries=1", [b"f", b"retries=1"]),
+    (b"\0REQ\0\0\x03\xf7\0\0\0\x0eH:a:1\x000.25\x00512", [b"H:a:1", b"0.25", b"512"]),
 ]
 
 BOTH_WAYS = {"WORK_STATUS", "WORK_COMPLETE", "WORK_FAIL", "WORK_EXCEPTION", "WORK_DATA", "WORK_WARNING"}
