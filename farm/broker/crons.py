@@ -63,7 +63,8 @@ def add(broker: Broker, entries: list[Entry], now: float, replace: bool = False)
         raise _refused("Two entries have the same name")
     for entry in new:
         if entry.name in crons.entries and not replace:
-            raise _refused(f"There is a cron entry {entry.name} already")
+            words = f"There is a cron entry {entry.name} already"
+            raise PacketRefused(b"CRON_EXISTS", words.encode(errors="replace"), close=False)
         broker.function(entry.function)
     _must_have_room(broker, new)
     for entry in new:

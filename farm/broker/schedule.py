@@ -128,6 +128,11 @@ class Schedule:
         return high.replace(microsecond=0)
 
 
+def shown_in(wall_s: float, zone: str) -> str:
+    """What a clock in the zone shows then, with its distance from UTC: 2026-10-25T02:30:00+02:00. Raises UsageError."""
+    return datetime.fromtimestamp(wall_s, zone_of(zone)).isoformat(timespec="seconds")
+
+
 def zone_of(name: str) -> tzinfo:
     """The zone of this name. Raises UsageError."""
     if name in ("UTC", "Etc/UTC"):

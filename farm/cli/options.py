@@ -287,6 +287,7 @@ STATUS = Command(
 _COMMANDS = {command.name: command for command in (SERVE, WORK, SUBMIT, STATUS)}
 
 GROUPS = {
+    "cron": "Submit jobs again and again, by the clock.",
     "function": "List functions, and set what holds for their jobs.",
     "store": "Check, back up, shrink, export and import the jobs that farm server keeps on disk.",
 }
@@ -302,6 +303,10 @@ def find(name: str) -> Command | None:
         from farm.cli.store_options import STORE
 
         return STORE.get(name)
+    if name.startswith("cron "):
+        from farm.cli.cron_options import CRON
+
+        return CRON.get(name)
     if name in _COMMANDS:
         return _COMMANDS[name]
     from farm.cli.job_options import JOB_COMMANDS
@@ -311,10 +316,11 @@ def find(name: str) -> Command | None:
 
 def commands() -> list[Command]:
     """All of them."""
+    from farm.cli.cron_options import CRON
     from farm.cli.job_options import JOB_COMMANDS
     from farm.cli.store_options import STORE
 
-    return [command for name in (*_COMMANDS, *JOB_COMMANDS, *STORE, "gearmand") if (command := find(name))]
+    return [command for name in (*_COMMANDS, *JOB_COMMANDS, *CRON, *STORE, "gearmand") if (command := find(name))]
 
 
 def complete(command: Command, given: Values, environment: dict[str, str]) -> Values:

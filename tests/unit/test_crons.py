@@ -150,7 +150,7 @@ def test_a_name_twice(life: Life, client: Asker) -> None:
     add(client, b"p")
     before = len(life.changes)
     assert add(client, b"p") and len(life.changes) == before  # the same again is no mistake
-    assert refusal(client, b"other") == (b"INVALID_REQUEST", "There is a cron entry e already")
+    assert refusal(client, b"other") == (b"CRON_EXISTS", "There is a cron entry e already")
     life.wait(900)
     replaced = add(client, b"other", line="30 * * * *", replace=True)["entry"]
     assert len(replaced["last"]) == 1 and replaced["next_at"] == life.wall + 1800
