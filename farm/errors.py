@@ -18,7 +18,7 @@ EXIT_CANNOT_CREATE = 73
 EXIT_TRY_AGAIN = 75
 EXIT_PROTOCOL = 76
 EXIT_NO_PERMISSION = 77
-EXIT_TIMEOUT = 124  # as timeout(1)
+EXIT_TIMEOUT = 124
 EXIT_WORKER_FAILED = 125
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
@@ -30,7 +30,7 @@ EXIT_MEANINGS = {
     EXIT_USAGE: "wrong usage: unknown option, bad function name, missing argument",
     EXIT_DATA: "a store is damaged, or it, an import or a crontab is not what this version can read; or only a part"
     " of a result was kept",
-    EXIT_NO_INPUT: "an input file cannot be read, or there is no such job or cron entry",
+    EXIT_NO_INPUT: "an input file cannot be read, or there is no such job, function or cron entry",
     EXIT_UNAVAILABLE: "no server answers, the server went away, the address is taken, no worker (--no-wait), or a stock"
     " server was asked what only farm's own knows",
     EXIT_INTERNAL: "a bug in farm; FARM_DEBUG=1 shows where",
@@ -40,7 +40,7 @@ EXIT_MEANINGS = {
     EXIT_PROTOCOL: "the other side does not speak Gearman, or broke its rules",
     EXIT_NO_PERMISSION: "an address other than loopback without --insecure, another user's store, or jobs were to be"
     " changed from another machine without --remote-admin",
-    EXIT_TIMEOUT: "a job took longer than it may, or expired; or `farm wait --timeout` is over",
+    EXIT_TIMEOUT: "a run, the wait for one, or the wait for its end took longer than it may",
     EXIT_WORKER_FAILED: "farm's worker could not run the job, or the job lost its worker too often",
     EXIT_NOT_EXECUTABLE: "the worker's command is not executable",
     EXIT_NOT_FOUND: "the worker's command was not found",
@@ -111,6 +111,12 @@ class CronNotFound(FarmError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "`farm cron list` lists those that there are")
+
+
+class FunctionNotFound(FarmError):
+    """No server that was asked has heard of the function."""
+
+    status = EXIT_NO_INPUT
 
 
 class Timeout(FarmError):

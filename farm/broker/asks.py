@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from farm.broker import cron_asks, explain, functions, record, waiting
 from farm.broker.course import Reader, course_of
 from farm.broker.effects import Past, Purge
-from farm.broker.job import DONE, ENDED, FAILED, SEQUENCE_BITS, handle_of, id_of
+from farm.broker.job import DONE, ENDED, FAILED, QUEUED, SEQUENCE_BITS, handle_of, id_of
 from farm.errors import PacketRefused
 from farm.protocol import extension, packets
 from farm.protocol.names import shown
@@ -262,6 +262,7 @@ def _job(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
     if job is not None:
         found = record.of_job(broker, job, now)
         kept = broker.history.attempts(job.id) if job.background else []
+        found["ahead"] = explain.ahead_of(job) if job.state == QUEUED else None
         found["attempts_list"] = record.attempts_of_job(broker, job, kept, now)
         return {"job": found}
     past = _past(broker, handle)

@@ -348,6 +348,7 @@ class Broker:
                 self._must_have_room(job.payload_size)
                 job.background = True
                 self._save(job)
+                tries.now_background(self, job, now)
                 if job.streamed and self.rules.result_max:  # that part of its output is kept nowhere
                     job.report = keeping.Report(self.rules.result_max, cut=True)
             self._acknowledge(peer, job.handle)  # also where another has saved it, for that may not be durable yet

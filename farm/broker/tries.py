@@ -35,8 +35,7 @@ def begun(broker: Broker, job: Job, now: float) -> float:
         course.reason = b""
     if broker.expiring:
         broker.expiring.drop(job)
-    if job.background:
-        broker.young.append((now + COUNTED_AFTER_S, job.handle))
+    broker.young.append((now + COUNTED_AFTER_S, job.handle))  # a foreground job may become a background one
     return min((limit for limit in (job.worker.can_do.get(job.function, 0.0), time_limit(job)) if limit), default=0.0)
 
 
@@ -52,15 +51,22 @@ def count_young(broker: Broker, now: float) -> None:
     """Tell the journal of those attempts that have lasted for a while."""
     while broker.young and broker.young[0][0] <= now:
         job = young_job(broker, *broker.young.popleft())
-        if job is not None:
+        if job is not None and job.background:
             course_of(job).counted = True
             save_progress(broker, job)
+
+
+def now_background(broker: Broker, job: Job, now: float) -> None:
+    """A job has become a background job: where it runs for long already that is to be known."""
+    if job.state == RUNNING and job.started_at + COUNTED_AFTER_S <= now:
+        course_of(job).counted = True
+        save_progress(broker, job)
 
 
 def young_job(broker: Broker, due: float, handle: bytes) -> Job | None:
     """The job, if the attempt that this entry of `young` is about still runs."""
     job = broker.jobs.get(handle)
-    if job is None or job.state != RUNNING or not job.background or job.started_at + COUNTED_AFTER_S != due:
+    if job is None or job.state != RUNNING or job.started_at + COUNTED_AFTER_S != due:
         return None
     return job
 

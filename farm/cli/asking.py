@@ -7,13 +7,12 @@ from collections.abc import Iterator
 
 from farm.cli.main import say_error
 from farm.cli.options import Values
-from farm.client.ask import JobServer
+from farm.client.ask import IDS_MAX, JobServer
 from farm.client.job_servers import JobServers
 from farm.client.records import STATES
 from farm.errors import InputError, JobNotFound, UsageError
 from farm.protocol.address import parse_addresses
 
-IDS_MAX = 1000  # in one question: the server answers others between two of them
 ID_LINE_MAX = 256  # of a line of stdin that is an ID
 
 Meant = list[tuple[JobServer, str]]  # jobs, and where they are
@@ -89,10 +88,8 @@ def _with_stdin(texts: list[str]) -> Iterator[str]:
     for text in texts:
         if text == "-":
             yield from _lines()
-        elif text:
-            yield text
         else:
-            raise UsageError("an empty ID was given", "is a variable of the script not set?")
+            yield text
 
 
 def _lines() -> Iterator[str]:

@@ -10,16 +10,16 @@ from farm.cli.asking import say_who_failed, servers_of, split_words
 from farm.cli.job_options import SETTINGS
 from farm.cli.options import Values
 from farm.cli.printing import print_json, print_rows, servers_as_json, to_terminal, writing
+from farm.client import where
 from farm.client.ask import JobServer
 from farm.client.job_servers import JobServers
 from farm.client.records import FUNCTION_FIELDS, Record, records
-from farm.errors import EXIT_OK, Unavailable, UsageError
+from farm.errors import EXIT_OK, FunctionNotFound, Unavailable, UsageError
 from farm.protocol.names import function_name_fault
 from farm.tui.values import span, text
 
 LIST_SCHEMA, SCHEMA = "farm.functions/1", "farm.function/1"
-RETRIES_MAX = 10**6  # more than this no job lives for
-COLUMNS = ("FUNCTION", "QUEUED", "RUNNING", "DELAYED", "WORKERS", "PAUSED", "SETTINGS")
+COLUMNS = ("FUNCTION", "QUEUED", "RUNNING", "DELAYED", "WAITING", "WORKERS", "PAUSED", "SETTINGS")
 
 _WIRE = {option.name: option.name.replace("_", "-") for option in SETTINGS} | {"keep_results": "keep"}
 
@@ -29,7 +29,7 @@ Row = tuple[JobServer, Record]
 def run_list(values: Values) -> int:
     """List them."""
     with servers_of(values) as servers:
-        rows = list(_ask_all(servers, "functions", {}))
+        rows = sorted(_ask_all(servers, "functions", {}), key=lambda row: row[1]["function"] or "")
         if values["json"]:
             functions = [{"server": server.address, **function} for server, function in rows]
             print_json(LIST_SCHEMA, {"functions": functions, "servers": servers_as_json(servers)})
@@ -51,11 +51,11 @@ def run_show(values: Values) -> int:
 
 def run_set(values: Values) -> int:
     """Set what holds for its jobs, at each server."""
-    settings: dict[str, Any] = dict.fromkeys(_unset(values))
+    settings: dict[str, str | None] = dict.fromkeys(_unset(values))
     for option in SETTINGS:
         value = values[option.name]
         if value is not None:
-            settings[_WIRE[option.name]] = _retries(str(value)) if option.name == "retries" else value
+            settings[_WIRE[option.name]] = f"{value:.15g}" if isinstance(value, float) else str(value)
     if not settings:
         raise UsageError("no setting was given", "farm function set resize --retries 5; farm function show resize")
     return change_everywhere(values, "function", {"set": settings})
@@ -72,17 +72,23 @@ def change_everywhere(values: Values, verb: str, asked: dict[str, Any]) -> int:
 
 
 def _ask_all(servers: JobServers, verb: str, asked: dict[str, Any]) -> Iterator[Row]:
+    unknown: FunctionNotFound | None = None
+    found_any = False
     for server in servers.each():
         try:
             answer = server.ask(verb, asked)
         except Unavailable as failure:
             servers.failed(server, failure)
             continue
+        except FunctionNotFound as failure:  # another one may have heard of it
+            unknown = failure
+            continue
+        found_any = True
         found = answer.get("functions") if verb == "functions" else [answer.get("function")]
         for function in records(found, FUNCTION_FIELDS, server.address):
             yield server, function
-    if len(servers.failures) == len(servers.addresses):
-        raise next(iter(servers.failures.values()))
+    if not found_any:
+        raise unknown or next(iter(servers.failures.values()))
 
 
 def _name(values: Values) -> str:
@@ -90,12 +96,6 @@ def _name(values: Values) -> str:
     if fault := function_name_fault(name):
         raise UsageError(f"the function name {name[:60]!r} {fault}", "farm function list")
     return os.fsencode(name).decode("utf-8", "surrogateescape")
-
-
-def _retries(word: str) -> int:
-    if not (word.isascii() and word.isdigit() and int(word[:9]) <= RETRIES_MAX):
-        raise UsageError(f"--retries is not a whole number: {word[:20]!r}", "0 takes a worker's own retries away")
-    return int(word)
 
 
 def _unset(values: Values) -> list[str]:
@@ -132,11 +132,12 @@ def _print(servers: JobServers, rows: list[Row]) -> None:
 
 
 def _cells(function: Record) -> tuple[str, ...]:
-    counts = [f"{function[name] or 0:g}" for name in ("queued", "running", "delayed", "workers")]
+    counts = [f"{function[name] or 0:g}" for name in ("queued", "running", "delayed", "waiting", "workers")]
     settings = " ".join(_setting(name, value) for name, value in (function["settings"] or {}).items())
     return (text(function["function"] or ""), *counts, "yes" if function["paused"] else "no", settings)
 
 
 def _setting(name: str, value: object) -> str:
-    number = isinstance(value, int | float) and name != "retries"
-    return f"{text(name)}={span(float(str(value))) if number else text(value)}"
+    """Durations as a person writes them; they come as texts, in seconds."""
+    seconds = None if name in ("retries", "retry-on") else where.seconds(str(value))
+    return f"{text(name)}={text(value) if seconds is None else span(seconds)}"

@@ -42,7 +42,7 @@ def _selecting(state: str) -> tuple[Option, ...]:
 
 JOBS = Command(
     "jobs",
-    "List jobs, the newest first: what waits, runs, is done and has failed.",
+    "List jobs: first what waits and runs, the newest first, then what has ended, the newest end first.",
     (),
     (
         STATE,
@@ -193,7 +193,12 @@ FUNCTION_SHOW = Command(
 
 # The option's name is the setting's; `farm/protocol/JOBS.md` says what each means.
 SETTINGS = (
-    Option("retries", "--retries", "Run a job again so often after it failed.", metavar="N"),
+    Option(
+        "retries",
+        "--retries",
+        "Run a job again so often after it failed; 0: not even if its worker says so.",
+        metavar="N",
+    ),
     Option(
         "retry_on",
         "--retry-on",

@@ -74,9 +74,15 @@ def list_jobs(servers: JobServers, rows: Iterator[Row], values: Values) -> None:
 
 def _newest_first(servers: JobServers, asked: dict[str, Any]) -> Iterator[Row]:
     each = [_pages(servers, server, asked) for server in servers.each()]
-    yield from heapq.merge(*each, key=lambda row: -row[1]["created_at"])
+    yield from heapq.merge(*each, key=lambda row: _rank(row[1]))
     if len(servers.failures) == len(servers.addresses):  # it went away half-way
         raise next(iter(servers.failures.values()))
+
+
+def _rank(job: Record) -> tuple[bool, float]:
+    """Servers list those that have not ended first, the newest first, then the others, the newest end first."""
+    ended = job["ended_at"]
+    return ended is not None, -(job["created_at"] if ended is None else ended)
 
 
 def _pages(servers: JobServers, server: JobServer, asked: dict[str, Any]) -> Iterator[Row]:

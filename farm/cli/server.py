@@ -67,6 +67,7 @@ def _config(values: Values) -> ServerConfig:
             exceptions=bool(values["exceptions"]),
             result_max=_number(values, "result_max") if keep_s else 0,
             payload_memory_max=_number(values, "payload_memory") if values["store"] != MEMORY else 0,
+            losses_max=_number(values, "max_losses") + 1,
             functions_max=_number(values, "max_functions"),
             jobs_max=_number(values, "max_jobs"),
         ),

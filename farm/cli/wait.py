@@ -23,6 +23,8 @@ def run_wait(values: Values) -> int:
     deadline = time.monotonic() + timeout_s if isinstance(timeout_s, float) else None
     with servers_of(values) as servers:
         waiter = Waiter(servers, meant(servers, words(values["ids"])), say)
+        if values["verbose"]:
+            say(f"waiting for {waiter.left} jobs" if waiter.left > 1 else "waiting for the job")
         ends: list[End] = []
         while waiter.left and not (ends and values["any"]):
             came = waiter.ends(deadline)

@@ -15,6 +15,7 @@ from farm.client.connection import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, Connecti
 from farm.errors import (
     CronNotFound,
     FarmError,
+    FunctionNotFound,
     JobNotFound,
     NotGearman,
     NotPermitted,
@@ -33,6 +34,7 @@ Answer = dict[str, Any]
 Taker = Callable[[str, bytes], None]  # of FARM_OUTPUT: the stream (RESULT, LOG), and its bytes
 
 RESULT, LOG = "result", "log"
+IDS_MAX = 1000  # jobs in one question: the server answers others between two of them
 NUMBER_MAX = 1e15  # of a number in an answer: seconds or bytes; more than this no clock and no disk holds
 
 
@@ -207,6 +209,8 @@ def refusal(args: list[bytes], address: str) -> FarmError:
         return CronNotFound(words)
     if code == b"CRON_EXISTS":
         return UsageError(words, "--replace puts the new one in its place")
+    if code == b"UNKNOWN_FUNCTION":
+        return FunctionNotFound(words, "`farm function list` lists those that there are")
     if code == b"PERMISSION_DENIED":
         return NotPermitted(
             f"the server at {address} refuses: {words}", "ask from its own machine, or start it with --remote-admin"

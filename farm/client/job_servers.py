@@ -66,6 +66,8 @@ class JobServers:
     def find(self, text: str) -> tuple[JobServer, str]:
         """The job that `text` means, and its server. Raises JobNotFound, UsageError where it may mean several, and the
         failure of a server that could not be asked when no other one has the job."""
+        if not text:
+            raise UsageError("an empty ID was given", "is a variable of the script not set?")
         found = self._candidates(text)
         exact = [(server, id) for server, id in found if id == text]
         found = exact or found

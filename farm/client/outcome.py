@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from farm.client.ask import Answer, JobServer
+from farm.client.ask import IDS_MAX, Answer, JobServer
 from farm.client.records import END_FIELDS, record
 from farm.errors import EXIT_JOB_FAILED, EXIT_OK, JobNotFound, NotGearman
 
@@ -33,8 +33,13 @@ def end_of(server: str, id: str, fields: Answer) -> End:
 
 def wait_for(server: JobServer, ids: list[str]) -> list[str]:
     """Ask for the ends of these jobs: `take_ended` gives them. Returns those that the server does not know."""
-    unknown = server.ask("wait", {"ids": ids}).get("unknown")
-    return [str(id) for id in unknown] if isinstance(unknown, list) else []
+    found: list[str] = []
+    for start in range(0, len(ids), IDS_MAX):
+        unknown = server.ask("wait", {"ids": ids[start : start + IDS_MAX]}).get("unknown")
+        if not isinstance(unknown, list):
+            raise NotGearman(f"the server at {server.address} sent a strange list of jobs")
+        found += map(str, unknown)
+    return found
 
 
 def ended_already(server: JobServer, id: str) -> End:

@@ -68,6 +68,7 @@ FUNCTION_FIELDS: dict[str, tuple[type, ...]] = {
     "queued": _NUMBER,
     "running": _NUMBER,
     "delayed": _NUMBER,
+    "waiting": _NUMBER,
     "workers": _NUMBER,
     "paused": _FLAG,
     "settings": (dict,),

@@ -9,10 +9,10 @@ from rich.text import Text
 
 
 def functions_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A row for each function; the first and the seventh column are words, those between numbers."""
+    """A row for each function; words but for the second to the sixth column, which are numbers."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for index, name in enumerate(header):
-        if 1 <= index <= 4:
+        if 1 <= index <= 5:
             table.add_column(name, justify="right", no_wrap=True)
         else:
             table.add_column(name, overflow="fold")

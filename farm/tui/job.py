@@ -35,7 +35,8 @@ def _facts(job: Job, server: str) -> Iterator[tuple[str, str]]:
         yield "unique", text(job["unique"])
     yield "priority", f"{text(job['priority'] or 'normal')}, {'background' if job['background'] else 'foreground'}"
     kept = f"result {size(job['result_bytes'] or 0)}, log {size(job['log_bytes'] or 0)}"
-    yield "payload", size(job["payload_bytes"] or 0)
+    if job["payload_bytes"] is not None:
+        yield "payload", size(job["payload_bytes"])
     yield "output", kept + (", of which only a part was kept" if job["cut"] else "")
     if terms := ", ".join(_terms(job)):
         yield "terms", terms

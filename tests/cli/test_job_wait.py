@@ -46,6 +46,16 @@ def test_it_exits_as_the_jobs_did(lone_rig: Rig, argv: str, order: str, status: 
     assert (done.status, done.out, done.err) == (status, b"", "")
 
 
+def test_more_jobs_than_fit_into_a_question(lone_rig: Rig) -> None:
+    def wait(caller: Caller, request: Asked) -> bytes:
+        return WAITED + b"".join(map(ended, request["ids"]))
+
+    ids = "".join(f"{number}\n" for number in range(2001))
+    with job_server({"find": find, "wait": wait}) as (address, asked):
+        assert lone_rig.run("wait", "-", "-s", address, stdin=ids.encode()).status == 0
+        assert [len(request["ids"]) for verb, request in asked if verb == "wait"] == [1000, 1000, 1]
+
+
 def test_ids_on_stdin(lone_rig: Rig) -> None:
     with job_server(ending("1", "2")) as (address, asked):
         done = lone_rig.run("wait", "-", "-s", address, stdin=b"H:1:1\n\n 2 \n")
@@ -55,7 +65,8 @@ def test_ids_on_stdin(lone_rig: Rig) -> None:
             done = lone_rig.run("wait", "-", "-s", address, stdin=nothing)
             assert (done.status, done.error) == (64, "no job was named")
         assert lone_rig.run("wait", "-", "-s", address, stdin=b"x" * 9999).status == 64
-        assert lone_rig.run("wait", "", "-s", address).error == "an empty ID was given"
+        for command in ("wait", "show"):
+            assert lone_rig.run(command, "", "-s", address).error == "an empty ID was given"
         assert lone_rig.run("wait", "-s", address).error == "no job was named"
 
 
@@ -75,7 +86,7 @@ def test_a_line_for_each_when_asked_for(lone_rig: Rig) -> None:
         }
         for number, state, reason, code in ((2, "dead", "exit 7", 7), (1, "done", "", 0))
     ]
-    assert (told.out, told.err) == (b"", "farm: H:1:2 is dead: exit 7\nfarm: H:1:1 is done\n")
+    assert (told.out, told.err) == (b"", "farm: waiting for 2 jobs\nfarm: H:1:2 is dead: exit 7\nfarm: H:1:1 is done\n")
 
 
 def test_whose_exit_code_it_is(lone_rig: Rig) -> None:

@@ -105,7 +105,7 @@ def test_several_servers_are_merged_and_who_is_silent_is_said(lone_rig: Rig) -> 
     dead = f"127.0.0.1:{free_port()}"
     with (
         job_server({"jobs": listing(JOBS[0], JOBS[2])}) as (one, _),
-        job_server({"jobs": listing(job("H:2:1", created_at=1767229260))}) as (two, _),
+        job_server({"jobs": listing(job("H:2:1", state="queued", ended_at=None, created_at=1767229260))}) as (two, _),
     ):
         servers = f"{one},{dead},{two}"
         done = lone_rig.run("jobs", "-s", servers)

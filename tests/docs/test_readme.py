@@ -49,6 +49,14 @@ def test_every_command_of_the_tour_does_what_is_shown(visitor: Rig) -> None:
     assert small.stat().st_size < large.stat().st_size
 
 
+def test_coming_back_later_does_what_is_shown(visitor: Rig) -> None:
+    typed = steps(between(README.read_text(), "later"))
+    assert len(typed) > 5
+    address = f"127.0.0.1:{free_port()}"
+    run(visitor, typed, {"FARM_LISTEN": address, "FARM_SERVER": address})
+    wait_until(lambda: not visitor.processes(), what="the last command has stopped everything")
+
+
 @pytest.mark.parametrize(
     ("document", "fault"),
     [

@@ -10,6 +10,8 @@ from farm.protocol import packets
 from tests.sim.kept import Kept
 from tests.sim.model import HIGH, LOW, SOMETIMES, Item, Key, Out, Party, Wrong
 
+COUNTED_AFTER_S = 1.0  # an attempt that has lasted so long must be written down as begun
+
 
 class Book:
     """All that should be true of one server, told only by what went in and what came out.
@@ -129,9 +131,9 @@ class Book:
 
     def cancel(self, item: Item) -> list[Out]:
         """An administrator ends the job. Returns what must be sent."""
-        failed = self._fail(item)
+        failed = self._fail(item, b"farm: the job was cancelled\n", 130)
         if item.background:
-            self._keep_end(item, "cancelled")
+            self._keep_end(item, "cancelled", b"")
             self.saw("administrator cancelled a background job")
         if item.holder is None:
             self.saw(
@@ -143,9 +145,14 @@ class Book:
         self.saw("administrator cancelled a running job")
         return failed + self._abandon(item)
 
-    def _fail(self, item: Item) -> list[Out]:
-        failed = [(watcher, packets.WORK_FAIL, item.handle) for watcher in item.watchers]
+    def _fail(self, item: Item, text: bytes, code: int) -> list[Out]:
+        """Who waits hears that it failed, and with the extension why, and an exit code."""
+        failed: list[Out] = []
         for watcher in item.watchers:
+            if self.parties[watcher].extension:
+                trailer = b"farm: exit %d farm\n" % code
+                failed += [(watcher, packets.WORK_WARNING, item.handle + b"\0" + said) for said in (text, trailer)]
+            failed.append((watcher, packets.WORK_FAIL, item.handle))
             del self.parties[watcher].watches[item.handle]
         item.watchers.clear()
         return failed
@@ -166,21 +173,26 @@ class Book:
 
     def lose(self, item: Item) -> list[Out]:
         """The job's worker has gone. Returns what must be sent."""
+        last = not item.abandoned and 0 < self.rules.losses_max <= item.losses + 1
+        if item.background and not last:
+            self.kept.tried(item, "lost", b"worker lost", self.rules.result_max, self.now, self.wall_offset)
         item.holder = None
         item.expires = 0.0
         item.losses += 1
-        if not item.abandoned and 0 < self.rules.losses_max <= item.losses:
+        if last:
             self.saw("job failed for its lost workers")
             self._close_to_joiners(item)
             del self.jobs[item.handle]
             if item.background:
-                self._keep_end(item, "failed")
-            return self._fail(item)
+                self._keep_end(item, "failed", b"poison")
+            return self._fail(item, b"farm: the job has taken %d workers along\n" % item.losses, 125)
         if item.abandoned:
             del self.jobs[item.handle]
             self.saw("abandoned job's worker lost")
             return []
         self.queue(item).insert(0, item)
+        if item.background:
+            self.kept.course(item)
         item.progress = (b"0", b"0")
         item.said.clear()
         item.missed = False
@@ -202,13 +214,67 @@ class Book:
             del self.parties[watcher].watches[item.handle]
         if item.abandoned:
             self.saw("abandoned job ended")
+        if outcome == "failed":
+            item.failures += 1
+            item.holder = None  # so that the attempt that has just ended counts once
         if item.background:
-            self._keep_end(item, outcome)
+            self._keep_end(item, outcome, b"" if outcome == "done" else _why(item))
 
-    def _keep_end(self, item: Item, outcome: str) -> None:
-        self.kept.end(item, outcome, self.rules.result_max, self.now, self.wall_offset)
+    def _keep_end(self, item: Item, outcome: str, reason: bytes) -> None:
+        self.kept.end(item, outcome, reason, self.rules.result_max, self.now, self.wall_offset)
+
+    def revived(self, handle: bytes) -> Item:
+        """A stored job as it is after a restart: what ran then, and was written down, is lost."""
+        item = self.handles[handle].afresh()
+        if handle in self.kept.courses:
+            # Its time has come before, whatever the clock says now.
+            attempts, item.failures, losses, item.due, running, _ = self.kept.courses[handle]  # type: ignore[assignment, misc]
+            assert isinstance(attempts, int) and isinstance(losses, int)
+            item.losses = losses + bool(running)
+            item.before = attempts - item.failures - item.losses
+            item.doomed = bool(running)
+            self.saw("attempt counted as lost after a restart" if running else "attempts remembered after a restart")
+        return item
+
+    def is_poison(self, item: Item) -> bool:
+        """Whether it has taken one worker too many along: the server itself."""
+        return item.doomed and 0 < self.rules.losses_max <= item.losses
+
+    def poisoned_at_start(self, item: Item) -> None:
+        """It is dead at once."""
+        self.saw("job failed for its lost workers, the server being the last")
+        del self.jobs[item.handle]
+        self._close_to_joiners(item)
+        self._keep_end(item, "failed", b"poison")
+
+    def hand_back(self) -> None:
+        """The server leaves in good order: what runs is not lost."""
+        for item in self.jobs.values():
+            if item.holder is not None and item.background and item.noted and not item.abandoned:
+                holder, item.holder = item.holder, None
+                item.before += 1
+                self.kept.course(item)
+                item.before -= 1
+                item.holder = holder
+                self.saw("running job handed back")
+
+    def note_if_long(self, item: Item) -> None:
+        """It is written down of an attempt that has lasted for so long that it has begun."""
+        runs = item.holder is not None and not item.abandoned and item.background
+        if runs and not item.noted and item.started + COUNTED_AFTER_S <= self.now:
+            item.noted = True
+            self.kept.course(item)
 
     def _close_to_joiners(self, item: Item) -> None:
         key = item.key
         if key is not None and self.joinable.get(key) is item:
             del self.joinable[key]
+
+
+def _why(item: Item) -> bytes:
+    code = item.code
+    if code < 0:
+        return b"failed"
+    if item.timed_out:
+        return b"timeout"
+    return b"signal %d" % (code - 128) if code > 128 else b"exit %d" % code

@@ -34,7 +34,7 @@ class SimStore(MemoryStore):
         if not self.waits:
             kept.begins()
         super().commit()
-        kept.committed(self._journal.jobs, self._journal.ended)
+        kept.committed(self._journal)
         if not self.waits:
             kept.known = kept.stored
 

@@ -43,8 +43,8 @@ def read_sends(sends: Iterable[Send], payload: Callable[[int], bytes]) -> list[O
 
 
 def heard(number: int, body: bytes) -> bytes:
-    """What is compared of a packet: of an ERROR only the code."""
-    return body.partition(b"\0")[0] if number == packets.ERROR else body
+    """What is compared of a packet: of an ERROR only the code, of a restart only whose."""
+    return body.partition(b"\0")[0] if number in (packets.ERROR, packets.FARM_JOB_RESTARTED) else body
 
 
 class Ledger:
@@ -121,7 +121,10 @@ class Ledger:
         late = any(
             party.notified and now - party.notified_at > WAKE_PATIENCE_S - 1e-6 for party in book.parties.values()
         )
-        due, expected = self._due(), self._expired()
+        due = self._due()
+        for item in book.jobs.values():
+            book.note_if_long(item)
+        expected = self._expired()
         expired = bool(expected[0])
         woken = self._compare(expected[1], outs, now)
         if woken and due:
@@ -264,7 +267,7 @@ class Ledger:
     def restarted(self, handles: Collection[bytes], now: float) -> None:
         """A new life on the same journal: exactly the promised jobs are there, oldest first."""
         book = self.book
-        durable = [book.handles[handle].afresh() for handle in sorted(book.kept.durable, key=age)]
+        durable = [book.revived(handle) for handle in sorted(book.kept.durable, key=age)]
         book.forget()
         self._unfinished.clear()
         self._look_at_clocks(now)
@@ -275,13 +278,17 @@ class Ledger:
             book.functions[item.function] = None
             if item.key is not None:
                 book.joinable.setdefault(item.key, item)
+            if book.is_poison(item):
+                book.poisoned_at_start(item)
+                continue
             book.line_up(item)
             if item.delayed:
                 book.saw("delayed job restored after a restart")
         if sorted(handles) != sorted(book.jobs):
             raise Wrong(f"restored {sorted(handles)} instead of {sorted(book.jobs)}")
         # The same once more, from what clients and workers were told.
-        lost = [handle for handle in self.acked if handle not in book.jobs and handle not in book.kept.finished]
+        here = {**book.jobs, **dict.fromkeys(book.kept.decided_ends())}
+        lost = [handle for handle in self.acked if handle not in here and handle not in book.kept.finished]
         if lost:
             raise Wrong(f"acknowledged and gone after a restart: {lost}")
         risen = [handle for handle in book.jobs if handle in self.sealed]

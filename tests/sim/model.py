@@ -33,6 +33,8 @@ SOMETIMES = (
     "administrator cancelled a queued job",
     "administrator cancelled a running job",
     "administrator cancelled nothing",
+    "attempt counted as lost after a restart",
+    "attempts remembered after a restart",
     "another worker woken when one was lost",
     "background joins background",
     "background joins foreground",
@@ -77,6 +79,7 @@ SOMETIMES = (
     "function not dropped",
     "given again to the worker that was too slow",
     "job failed for its lost workers",
+    "job failed for its lost workers, the server being the last",
     "job given before it is durable",
     "job refused for want of room on the disk",
     "late end absorbed",
@@ -103,6 +106,7 @@ SOMETIMES = (
     "restored after a restart",
     "result cut",
     "result kept",
+    "running job handed back",
     "same key in two functions",
     "several changes in one commit",
     "several jobs requeued at once",
@@ -193,19 +197,27 @@ class Party:
 class Item:
     """A job. `holder`: the connection that runs it; `abandoned`: it runs, and nobody wants it any more; `due`: by the
     wall clock; `delayed`: and that has not come yet; `expires`: when its worker's time is up, 0: never. `queued_at`,
-    `started`, by the monotonic clock, `worker`, `said`: what is kept of it; `missed`: and that is not all."""
+    `started`, by the monotonic clock, `worker`, `said`: what is kept of it; `missed`: and that is not all. `code`: the
+    exit code that its worker told. `failures`, `losses`: attempts that ended so; `before`: others. `noted`: it is
+    written down that the running attempt has begun. `doomed`: it ran when the server died. `timed_out`: its worker
+    told that its time was up."""
 
     __slots__ = (
         "abandoned",
         "background",
+        "before",
+        "code",
         "delayed",
+        "doomed",
         "due",
         "expires",
+        "failures",
         "function",
         "handle",
         "holder",
         "losses",
         "missed",
+        "noted",
         "payload",
         "priority",
         "progress",
@@ -214,6 +226,7 @@ class Item:
         "said",
         "started",
         "streamed",
+        "timed_out",
         "unique",
         "watchers",
         "worker",
@@ -233,6 +246,9 @@ class Item:
         self.delayed = False
         self.expires = 0.0
         self.losses = 0
+        self.failures = self.before = 0
+        self.code = -1
+        self.noted = self.doomed = self.timed_out = False
         self.watchers: list[int] = []
         self.holder: int | None = None
         self.abandoned = False
@@ -247,6 +263,11 @@ class Item:
     def key(self) -> Key | None:
         """What another submission must have in common with this one to join it; None: nothing does."""
         return key_of(self.function, self.unique, self.payload)
+
+    @property
+    def attempts(self) -> int:
+        """How many have begun."""
+        return self.before + self.failures + self.losses + (self.holder is not None)
 
     def afresh(self) -> Item:
         """The job as a new life of the server finds it in the journal."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from farm.protocol import packets
 from tests.sim.book import Book
+from tests.sim.kept import exit_code
 from tests.sim.model import CLOSE, SUBMITS, Item, Out, Party, Wrong, acceptable, key_of
 
 Rule = Callable[[Book, Party, int, bytes, list[Out]], list[Out]]
@@ -95,6 +96,7 @@ def _join(book: Book, party: Party, item: Item, background: bool) -> list[Out]:
             if item.missed:
                 book.saw("background joins foreground, part of its output missed")
             book.kept.save(item, book.wall_offset)
+            book.note_if_long(item)
         return expected
     book.saw("foreground joins background" if item.background else "foreground joins foreground")
     book.watch(item, party)
@@ -309,6 +311,7 @@ def _grab(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
     book.queue(item).pop(0)
     item.holder = party.id
     item.started, item.worker = book.now, party.client_id
+    item.code, item.noted, item.timed_out = -1, False, False
     if item.background and item.handle not in book.kept.durable:
         book.saw("job given before it is durable")
     party.holds[item.handle] = item
@@ -384,6 +387,8 @@ def _work(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
         item.progress = (numerator, denominator)
     elif number in (packets.WORK_DATA, packets.WORK_WARNING):
         item.streamed |= bool(rest)
+        if number == packets.WORK_WARNING and (code := exit_code(rest)) >= 0:
+            item.code, item.timed_out = code, rest == b"farm: exit 124 farm\n"
     else:
         if item.background and book.rules.result_max:
             book.saw("result cut" if sum(len(said) for _, said in item.said) > book.rules.result_max else "result kept")

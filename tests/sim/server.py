@@ -15,6 +15,7 @@ from farm.broker.broker import Broker
 from farm.broker.effects import Effects, Finish, Forget
 from farm.errors import PacketRefused
 from farm.protocol.decoder import Decoder
+from farm.server.journal import Past
 from farm.server.promises import Promises, Send
 from farm.server.server import CLOCK_CHECK_S, DISK_CHECK_S
 from farm.store.contract import StoreError
@@ -92,8 +93,12 @@ class SimServer:
         self.broker = Broker(self._store.open(), self._world.rules)
         self._look_at_clock()
         self.broker.narrate = True
+        self.broker.history = Past(self._store, self.journal)
+        for known in self._store.known():
+            self.broker.know(known)
         for saved in self._store.load():
             self.broker.restore(saved, self._world.now)
+        self.broker.restored(self._world.now)
         self._doors: dict[int, Door] = {}
         self._next_peer = 1
         self._touched: dict[Door, None] = {}
@@ -103,6 +108,7 @@ class SimServer:
         self.doom = ""
         self._world.note("server starts", f"life {self._life}, {len(self.broker.jobs)} jobs restored")
         self._ledger.restarted(self.broker.jobs, self._world.now)
+        self._open_turn()
 
     def _look_at_clock(self) -> None:
         self.broker.wall_offset = self._world.wall_offset
@@ -121,10 +127,19 @@ class SimServer:
             self._end_turn(self._life)
         if self.up:
             self._world.note("server ends", "")
+            self._hand_back()
             self.journal.close()
             if not self._ledger.book.kept.settled:
                 raise Wrong("not everything is durable after the journal was closed")
             self.die()
+
+    def _hand_back(self) -> None:
+        self._ledger.book.hand_back()
+        self.broker.hand_back()
+        changes, self.broker.effects.changes = self.broker.effects.changes, []
+        self._ledger.given(bool(changes))
+        if changes:
+            self.journal.keep(changes)
 
     def meet_doom(self) -> None:
         """Die where it was foretold."""
