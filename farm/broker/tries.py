@@ -113,7 +113,7 @@ def again(broker: Broker, job: Job, failure: Failure, now: float) -> bool:
     job.move("retry")
     of = b"%d of %d" % (failures, terms.retries or 0)
     course.reason = b"%s, retry %s" % (failure.reason, of)
-    restart_output(broker, job, b"%s; it runs again in %.1f s (retry %s)" % (failure.reason, pause_s, of))
+    restart_output(broker, job, b"%s; retry %s in %.1f s" % (failure.reason, of, pause_s))
     job.due = now + broker.wall_offset + pause_s
     job.function.delayed += 1
     broker.delayed.set(job, job.due)

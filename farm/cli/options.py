@@ -6,17 +6,20 @@ On the start-up path of `farm submit`: it imports nothing slow.
 
 from __future__ import annotations
 
+from farm.cli.values import COUNT as COUNT  # who fills the table finds the kinds here
+from farm.cli.values import COUNT_OR_0 as COUNT_OR_0
+from farm.cli.values import FLAG as FLAG
+from farm.cli.values import SECONDS as SECONDS
+from farm.cli.values import SECONDS_OR_0 as SECONDS_OR_0
+from farm.cli.values import SIZE as SIZE
+from farm.cli.values import TEXT as TEXT
+from farm.cli.values import Value as Value
+from farm.cli.values import convert, truth
 from farm.errors import UsageError
-
-FLAG, TEXT, COUNT, SECONDS, SECONDS_OR_0, SIZE = "flag", "text", "count", "seconds", "seconds or 0", "size"
-
-_LEAST = 1e-9  # of what must be above 0
-_SIZE_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
-_SECONDS_UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class Option:
-    """One option. kind: FLAG, TEXT, COUNT (a whole number above 0), SECONDS, SECONDS_OR_0 or SIZE.
+    """One option. kind: FLAG, TEXT, COUNT (a whole number above 0), COUNT_OR_0, SECONDS, SECONDS_OR_0 or SIZE.
     env: where it is read from when the command line does not say. default: as a person would type it."""
 
     __slots__ = ("choices", "default", "env", "flags", "help", "kind", "metavar", "name", "repeat")
@@ -75,7 +78,6 @@ class Command:
         self.examples = examples
 
 
-Value = str | int | float | bool | list[str] | dict[str, str] | None
 Values = dict[str, Value]
 
 SERVER = Option(
@@ -100,46 +102,23 @@ FUNCTION = Argument("function", "FUNCTION", "The name that submitters and worker
 
 COMMON = (SERVER, INSECURE)  # also allowed before the command
 
-SUBMIT = Command(
-    "submit",
-    "Submit a job: stdin is its payload, stdout its result, the exit code the command's own.",
-    (FUNCTION,),
-    (
-        Option("background", "--background -b", "Do not wait: print the job's handle and nothing else.", FLAG),
-        Option("file", "--file -f", "Read the payload from a file instead of stdin; - is stdin.", metavar="FILE"),
-        Option("no_input", "--no-input -n", "Submit an empty payload; do not read stdin.", FLAG),
-        Option("unique", "--unique -u", "Join the job with the same key if one is queued or running.", metavar="KEY"),
-        Option(
-            "priority",
-            "--priority -p",
-            "Jobs of a higher priority run first.",
-            metavar="high|normal|low",
-            default="normal",
-            choices=("high", "normal", "low"),
-        ),
-        Option(
-            "order",
-            "--order",
-            "Which of several servers: the first named that works, or any that works, so that the load is spread.",
-            metavar="ordered|random",
-            default="ordered",
-            choices=("ordered", "random"),
-            env="FARM_ORDER",
-        ),
-        Option(
-            "retry_lost",
-            "--retry-lost",
-            "Submit the job again, if need be to the next server, when a server is lost.",
-            FLAG,
-        ),
-        Option("no_wait", "--no-wait", "Fail at once (exit 69) when no worker offers the function.", FLAG),
-        QUIET,
-        VERBOSE,
-        *COMMON,
+# How often a failed job runs again: a submitter says it of its job, a worker of the jobs that do not say it.
+RETRIES = (
+    Option("retries", "--retries", "Run a job that failed again, at most so many times.", COUNT_OR_0, metavar="N"),
+    Option(
+        "retry_on",
+        "--retry-on",
+        "Which failures are worth that: exit codes and ranges (75,1-5), exit, signal, timeout, any. Default: any.",
+        metavar="WORDS",
     ),
-    "farm submit resize < img.jpg > small.jpg\n"
-    "id=$(farm submit -b report < data.csv)\n"
-    "farm submit -s main:4730,spare:4730 --retry-lost report < data.csv",
+    Option(
+        "backoff",
+        "--backoff",
+        "Wait so long before the first retry, twice as long before each further one. Default: 1s.",
+        SECONDS_OR_0,
+        metavar="TIME",
+    ),
+    Option("backoff_max", "--backoff-max", "But no longer than this. Default: 1h.", SECONDS_OR_0, metavar="TIME"),
 )
 
 WORK = Command(
@@ -153,13 +132,22 @@ WORK = Command(
         Option(
             "name", "--name", "What the server's list of workers shows; default: host and process id.", metavar="NAME"
         ),
+        Option(
+            "timeout",
+            "--timeout",
+            "End a command that takes longer (TERM to its group, KILL after 5 s); its job has failed with 124.",
+            SECONDS,
+            metavar="TIME",
+        ),
+        *RETRIES,
         QUIET,
         VERBOSE,
         *COMMON,
     ),
     "farm work resize -- convert - -resize 50% -\n"
     "farm work upper --cmd 'tr a-z A-Z | rev'\n"
-    "farm work resize -j 4 -- convert - -resize 50% -",
+    "farm work resize -j 4 -- convert - -resize 50% -\n"
+    "farm work fetch --timeout 5m --retries 5 --retry-on 75,timeout --backoff 10s -- ./fetch.sh",
 )
 
 CONFIG = Option(
@@ -285,7 +273,8 @@ STATUS = Command(
     "farm status\nfarm status -w\nfarm status --json | jq '.servers[0].functions'",
 )
 
-_COMMANDS = {command.name: command for command in (SERVE, WORK, SUBMIT, STATUS)}
+_COMMANDS = {command.name: command for command in (SERVE, WORK, STATUS)}
+_NAMES = ("server", "work", "submit", "status")  # in the order of the help
 
 GROUPS = {
     "cron": "Submit jobs again and again, by the clock.",
@@ -296,6 +285,10 @@ GROUPS = {
 
 def find(name: str) -> Command | None:
     """The command of this name; None: there is none."""
+    if name == "submit":
+        from farm.cli.submit_options import SUBMIT
+
+        return SUBMIT
     if name == "gearmand":  # a long table that nothing else needs
         from farm.cli.gearmand_options import GEARMAND
 
@@ -321,7 +314,7 @@ def commands() -> list[Command]:
     from farm.cli.job_options import JOB_COMMANDS
     from farm.cli.store_options import STORE
 
-    return [command for name in (*_COMMANDS, *JOB_COMMANDS, *CRON, *STORE, "gearmand") if (command := find(name))]
+    return [command for name in (*_NAMES, *JOB_COMMANDS, *CRON, *STORE, "gearmand") if (command := find(name))]
 
 
 def complete(command: Command, given: Values, environment: dict[str, str]) -> Values:
@@ -354,7 +347,7 @@ def complete(command: Command, given: Values, environment: dict[str, str]) -> Va
             source, value = f"{option.name} in the configuration file", file[option.name]
         sources[option.name] = "default" if value in (None, False, []) else source
         if option.kind == FLAG:
-            values[option.name] = value is True or (isinstance(value, str) and _truth(source, value))
+            values[option.name] = value is True or (isinstance(value, str) and truth(source, value))
         elif isinstance(value, str):
             values[option.name] = _convert(option, source, value)
         elif value:
@@ -366,44 +359,7 @@ def complete(command: Command, given: Values, environment: dict[str, str]) -> Va
     return values
 
 
-def _truth(source: str, text: str) -> bool:
-    if text.lower() in ("1", "true", "yes", "on"):
-        return True
-    if text.lower() in ("0", "false", "no", "off"):
-        return False
-    raise UsageError(f"{source} is neither yes nor no: {text!r}", "write 1 or 0")
-
-
 def _convert(option: Option, source: str, text: str) -> Value:
     if option.choices and text not in option.choices:
         raise UsageError(f"{source} cannot be {text!r}", f"one of: {', '.join(option.choices)}")
-    if option.kind == COUNT:
-        if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
-            raise UsageError(f"{source} is not a whole number above 0: {text!r}")
-        return int(text)
-    if option.kind == SECONDS:
-        return _measure(source, text, _SECONDS_UNITS, "a time", "write 10s, 500ms, 5m or 2h")
-    if option.kind == SECONDS_OR_0:
-        return _measure(source, text, _SECONDS_UNITS, "a time", "write 10s, 500ms, 5m or 2h, or 0", least=0.0)
-    if option.kind == SIZE:
-        upper = text.upper().removesuffix("B").removesuffix("I")
-        size = int(_measure(source, upper, _SIZE_UNITS, "a size", "write 64M or 1G"))
-        if not size:
-            raise UsageError(f"{source} is not a size above 0: {text!r}")
-        return size
-    return text
-
-
-def _measure(
-    source: str, text: str, units: dict[str, float] | dict[str, int], what: str, hint: str, least: float = _LEAST
-) -> float:
-    number = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    unit = text[len(number) :]
-    try:
-        value = float(number) * units[unit]
-    except (ValueError, KeyError):
-        raise UsageError(f"{source} is not {what}: {text!r}", hint) from None
-    if not least <= value < 1e15:
-        above = " above 0" if least else ""
-        raise UsageError(f"{source} is not {what}{above}: {text!r}", hint)
-    return value
+    return convert(option.kind, source, text)

@@ -36,6 +36,7 @@ def _lines() -> Iterator[str]:
     for command in commands():
         yield from _command(command)
     yield from _environment()
+    yield from _signals()
     yield from _exit_codes()
 
 
@@ -75,6 +76,16 @@ def _environment() -> Iterator[str]:
     yield ""
     for name, meaning in _JOB_ENVIRONMENT.items():
         yield f"- `{name}`: {meaning}"
+
+
+def _signals() -> Iterator[str]:
+    yield ""
+    yield "## Signals"
+    yield ""
+    yield "- `farm submit` gives its job up on Ctrl-C (SIGINT), SIGTERM and SIGHUP, says what becomes of it, and dies"
+    yield "  of the signal. While it waits for the server's word on that, at most 2 s, a second one detaches: it leaves"
+    yield "  at once. A job that others wait for too runs on; a background job has no submitter to be interrupted."
+    yield "- `farm work` finishes its running jobs on SIGTERM or SIGINT, and ends their commands on a second one."
 
 
 def _exit_codes() -> Iterator[str]:

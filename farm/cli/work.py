@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from farm.cli.options import Values
+from farm.cli.terms import retry_words
 from farm.errors import UsageError
 from farm.loop import Loop
 from farm.protocol.address import parse_addresses
@@ -21,7 +22,7 @@ def run(values: Values) -> int:
     assert isinstance(slots, int)
     if slots > SLOTS_MAX:
         raise UsageError(f"--jobs {slots} is too many (at most {SLOTS_MAX})", "start several workers")
-    server = values["server"]
+    server, timeout = values["server"], values["timeout"]
     config = WorkerConfig(
         function=os.fsencode(name),
         argv=_argv(values),
@@ -29,6 +30,8 @@ def run(values: Values) -> int:
         slots=slots,
         insecure=bool(values["insecure"]),
         collect=bool(values["collect"]),
+        timeout_s=timeout if isinstance(timeout, float) else 0.0,
+        terms=" ".join(retry_words(values)).encode(),
         verbose=bool(values["verbose"]),
         quiet=bool(values["quiet"]),
         name=str(values["name"] or ""),

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from farm.client.pending import Pending
+from farm.client.request import NORMAL, PRIORITIES, Request
 from farm.client.servers import ORDERS, ServerList
-from farm.client.submit import NORMAL, PRIORITIES, Request
 from farm.errors import FarmError, NotGearman, Unavailable, UsageError
 from farm.protocol.address import Address, parse_addresses
 from farm.protocol.limits import SMALL_PACKET_MAX, UNIQUE_MAX

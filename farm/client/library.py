@@ -15,8 +15,8 @@ from farm.client import common
 from farm.client.common import IN_FLIGHT, TIMEOUT_S, Handle, JobView, Names, OnProgress, OnStderr, Payload, Status
 from farm.client.links import Links
 from farm.client.pending import Pending
+from farm.client.request import NORMAL, Request
 from farm.client.servers import ORDERED
-from farm.client.submit import NORMAL, Request
 from farm.errors import FarmError, NotGearman, Timeout, Unavailable
 from farm.protocol import packets
 from farm.protocol.address import Address, parse_address

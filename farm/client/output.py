@@ -35,9 +35,9 @@ class Output:
             raise FarmError(f"cannot write the job's output: {words}", status=EXIT_CANNOT_CREATE) from error
         self.written += len(data)
 
-    def restart(self) -> None:
-        """The attempt was lost and the job runs again: take back what was written, which only a file allows. Raises
-        TryAgain when it cannot be taken back."""
+    def restart(self, why: str) -> None:
+        """The job runs again: take back what the attempt before has written, which only a file allows. why: in words.
+        Raises TryAgain when it cannot be taken back."""
         if not self.written:
             return
         if _is_null(self.fd):
@@ -45,7 +45,7 @@ class Output:
             return
         if self._start < 0 or not _is_rewindable(self.fd):
             raise TryAgain(
-                f"the job's worker was lost after {self.written} bytes of output; a second attempt would repeat them",
+                f"the job runs again after {self.written} bytes of output, which it would repeat: {why}",
                 "submit it again; with the output in a file, farm starts the file again by itself",
             )
         os.ftruncate(self.fd, self._start)

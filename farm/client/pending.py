@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from farm.client.submit import Request
+from farm.client.request import Request
 from farm.errors import FarmError, JobException, JobFailed, JobLost, TryAgain
 from farm.protocol import extension, packets
 from farm.protocol.names import shown, words_of
@@ -214,13 +214,13 @@ class Pending(Watched):
             )
         )
 
-    def restarted(self) -> None:
-        """The worker was lost; another attempt begins. Output that the program has cannot be taken back."""
+    def restarted(self, why: bytes = b"its worker was lost") -> None:
+        """The attempt has ended and another one begins. Output that the program has cannot be taken back."""
         if self.taken:
             self.end(
                 TryAgain(
-                    f"the worker of job {self.handle.decode()} was lost after {self.taken} bytes of output;"
-                    " a second attempt would repeat them",
+                    f"job {self.handle.decode()} runs again after {self.taken} bytes of output, which it would repeat:"
+                    f" {words_of(why)}",
                     "submit it again, or take the whole result at once: then farm starts it again by itself",
                 )
             )

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from farm.client.answers import refusal
 from farm.client.pending import Key, Pending, Watched
-from farm.client.submit import refusal
 from farm.errors import FarmError, JobCancelled, NotGearman, PacketRefused, TryAgain, Unavailable
 from farm.protocol import extension, packets
 from farm.protocol.names import shown, words_of

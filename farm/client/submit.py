@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import time
 
+from farm.client.answers import NOTICE_S, answers, exists, handle_text, refusal, split_answer, stock_server, unexpected
 from farm.client.connection import ANSWER_TIMEOUT_S, Connection
 from farm.client.output import STDERR, Output, write_all
+from farm.client.request import Request
 from farm.errors import (
     EXIT_JOB_FAILED,
     EXIT_OK,
     FarmError,
-    NotGearman,
-    PacketRefused,
     TryAgain,
     Unavailable,
-    UsageError,
 )
 from farm.protocol import extension, packets
 from farm.protocol.decoder import Packet
-from farm.protocol.limits import PAYLOAD_HEADER_MAX
 from farm.protocol.names import shown, words_of
-from farm.protocol.packets import KINDS, REQUEST, TEXT, WORKER, request, split, with_data
+from farm.protocol.packets import KINDS, TEXT, WORKER, request
 from farm.protocol.silence import ASK, DEAD, SILENCE_MAX_S, Silence
 
 TYPE_CHECKING = False
@@ -32,61 +30,47 @@ if TYPE_CHECKING:  # `typing` itself would cost a third of the start-up time
     from collections.abc import Callable
     from typing import NoReturn
 
-HIGH, NORMAL, LOW = "high", "normal", "low"
-PRIORITIES = (HIGH, NORMAL, LOW)
+_LOST = "its worker was lost"  # what a second beginning means, behind a server that says nothing of it
 
-_FOREGROUND = {HIGH: packets.SUBMIT_JOB_HIGH, NORMAL: packets.SUBMIT_JOB, LOW: packets.SUBMIT_JOB_LOW}
-_BACKGROUND = {HIGH: packets.SUBMIT_JOB_HIGH_BG, NORMAL: packets.SUBMIT_JOB_BG, LOW: packets.SUBMIT_JOB_LOW_BG}
-
-NO_WORKER_NOTICE_S = 1.0  # nobody should look at a silent terminal for longer
 CANCEL_TIMEOUT_S = 2.0  # for the server's word on a cancelled job, while a person waits for the prompt
 
 
-class Request:
-    """What to submit. priority: one of PRIORITIES."""
-
-    __slots__ = ("function", "payload", "priority", "unique")
-
-    def __init__(self, function: bytes, payload: bytes, unique: bytes = b"", priority: str = NORMAL) -> None:
-        self.function = function
-        self.payload = payload
-        self.unique = unique
-        self.priority = priority
-
-    def pieces(self, background: bool) -> tuple[bytes, ...]:
-        """The packet. Raises UsageError when its header could not say how long it is."""
-        size = len(self.payload)
-        if size + len(self.function) + len(self.unique) + 2 > PAYLOAD_HEADER_MAX:
-            raise UsageError(f"the payload is {size} bytes long, more than a packet can hold", "at most 4 GiB")
-        number = (_BACKGROUND if background else _FOREGROUND)[self.priority]
-        return with_data(REQUEST, number, (self.function, self.unique), self.payload)
-
-
 def submit_background(connection: Connection, wanted: Request, notify: Callable[[str, str], None]) -> str:
-    """Submit; returns the handle once the server has taken the job over. Raises FarmError when it has not.
+    """Submit; returns the handle once the server has taken the job over. Raises FarmError when it has not, and Exists
+    when there was one with the same key already.
 
     A line of text goes before the packet: what is no Gearman server may wait for the end of a line before it says so.
     """
-    connection.send(b"version\n", *wanted.pieces(background=True))
+    if wanted.terms:
+        connection.send(b"version\n", request(packets.OPTION_REQ, extension.OPTION))
+        _await_extension(connection, wanted, notify)
+        connection.send(*wanted.pieces(background=True))
+    else:
+        connection.send(b"version\n", *wanted.pieces(background=True))
     said = b""
     while True:
-        for number, body in _answers(connection, notify):
+        for number, body in answers(connection, notify):
             if number == packets.JOB_CREATED:
-                return _handle(body, connection)
+                return handle_text(body, connection)
+            if number == packets.FARM_EXISTS and wanted.terms:
+                raise exists(split_answer(number, body, connection), connection)
             if number != TEXT or said or not body.startswith(b"OK "):
-                _unexpected(number, body, connection)
+                unexpected(number, body, connection)
             said = body
 
 
-def _answers(connection: Connection, notify: Callable[[str, str], None]) -> list[Packet]:
-    """What the server answers, and a word to a person if that takes long. Raises Unavailable when it does not."""
-    came = connection.receive(NO_WORKER_NOTICE_S)
-    if not came:
-        notify(f"waiting: the server at {connection.address} does not answer yet", "")
-        came = connection.receive(ANSWER_TIMEOUT_S)
-    if not came:
-        raise Unavailable(f"the server at {connection.address} does not answer", "is it overloaded or stopped?")
-    return came
+def _await_extension(connection: Connection, wanted: Request, notify: Callable[[str, str], None]) -> None:
+    """The server's word that it knows terms: before that nothing is sent that could be half understood."""
+    said = b""
+    while True:
+        for number, body in answers(connection, notify):
+            if number == packets.OPTION_RES:
+                return
+            if number == packets.ERROR and body.startswith(b"UNKNOWN_OPTION\0"):
+                raise stock_server(connection, wanted.needs)
+            if number != TEXT or said or not body.startswith(b"OK "):
+                unexpected(number, body, connection)
+            said = body
 
 
 def require_worker(connection: Connection, function: bytes) -> None:
@@ -142,19 +126,19 @@ class Foreground:
 
     def run(self) -> int:
         """Submit, and wait for the end. Raises FarmError, BrokenPipeError when the reader of the output has left, and
-        whatever a signal handler raises; in each case `cancel` says what becomes of the job."""
-        self._sent = True
-        self.connection.send(
-            request(packets.OPTION_REQ, extension.OPTION),
-            request(packets.OPTION_REQ, b"exceptions"),
-            *self._wanted.pieces(background=False),
-        )
+        whatever a signal handler raises; in each case `cancel` says what becomes of the job. Raises Exists when nothing
+        was submitted, for there was a job with the same key already."""
+        options = request(packets.OPTION_REQ, extension.OPTION), request(packets.OPTION_REQ, b"exceptions")
+        if self._wanted.terms:  # first the server's word that it knows them: `_option`
+            self.connection.send(*options)
+        else:
+            self._submit(*options)
         looked = False
         while self._exit is None:
             if not self.handle:
-                came = _answers(self.connection, self._notify)
+                came = answers(self.connection, self._notify)
             else:
-                came = self._receive(None if looked or self._running else NO_WORKER_NOTICE_S)
+                came = self._receive(None if looked or self._running else NOTICE_S)
             if not came:
                 looked = True
                 self._look_for_worker()
@@ -162,10 +146,14 @@ class Foreground:
                 self._handle(number, body)
         return self._exit
 
+    def _submit(self, *before: bytes) -> None:
+        self._sent = True
+        self.connection.send(*before, *self._wanted.pieces(background=False))
+
     def move_to(self, connection: Connection) -> None:
         """The server has gone: `run` submits the job again, through this connection. Raises TryAgain when output has
         come that cannot be taken back."""
-        self._out.restart()
+        self._out.restart("its server was lost")
         self.connection = connection
         self.handle = self._last = b""
         self.lost = self._extension = self._running = self._begun = self._sent = False
@@ -203,10 +191,10 @@ class Foreground:
     def _handle(self, number: int, body: bytes) -> None:
         handler = _HANDLERS.get(number)
         if handler is None:
-            _unexpected(number, body, self.connection)
+            unexpected(number, body, self.connection)
         elif self._exit is None:
             self._running = self._running or KINDS[number].sender == WORKER
-            handler(self, _split(number, body, self.connection))
+            handler(self, split_answer(number, body, self.connection))
 
     def _look_for_worker(self) -> None:
         try:
@@ -223,9 +211,11 @@ class Foreground:
     def _option(self, args: list[bytes]) -> None:
         if args[0] == extension.OPTION:
             self._extension = True
+            if not self._sent:
+                self._submit()
 
     def _created(self, args: list[bytes]) -> None:
-        self.handle = _handle(args[0], self.connection).encode()
+        self.handle = handle_text(args[0], self.connection).encode()
 
     def _joined(self, args: list[bytes]) -> None:
         raise TryAgain(
@@ -233,13 +223,17 @@ class Foreground:
             "submit again when it has ended",
         )
 
-    def _restarted(self, args: list[bytes]) -> None:
-        self._restart()
-        self._notify("the job's worker was lost; it runs again", "")
+    def _exists(self, args: list[bytes]) -> None:
+        self._sent = False
+        raise exists(args, self.connection)
 
-    def _restart(self) -> None:
-        self._out.restart()
+    def _restarted(self, args: list[bytes]) -> None:
+        self._restart(words_of(args[1]))
+
+    def _restart(self, why: str) -> None:
+        self._out.restart(why)
         self._last = b""
+        self._notify(f"the job runs again: {why}", "")
 
     def _data(self, args: list[bytes]) -> None:
         self._no_exit_code()
@@ -249,7 +243,7 @@ class Foreground:
         warning = args[1]
         if warning == extension.BEGIN:
             if self._begun and self._out.written:
-                self._restarted(args)
+                self._restart(_LOST)
             self._begun = True
             self._last = b""
             return
@@ -277,7 +271,7 @@ class Foreground:
         self._end(EXIT_OK, extension.ORIGIN_JOB)  # first: if its output cannot be written, nothing is left to cancel
         if args[1]:
             if self._begun and self._out.written:  # a farm worker's result is whole: what came before was another try
-                self._restarted(args)
+                self._restart(_LOST)
             self._out.write(args[1])
 
     def _fail(self, args: list[bytes]) -> None:
@@ -296,7 +290,10 @@ class Foreground:
         self._end(EXIT_JOB_FAILED, extension.ORIGIN_JOB)
 
     def _error(self, args: list[bytes]) -> None:
-        if args[0] != b"UNKNOWN_OPTION":  # a stock server's answer to the extension
+        if args[0] == b"UNKNOWN_OPTION":  # a stock server's answer to the extension
+            if self._wanted.terms and not self._sent:
+                raise stock_server(self.connection, self._wanted.needs)
+        else:
             raise refusal(args, self.connection.address)
 
     def _end(self, code: int, origin: str) -> None:
@@ -343,7 +340,7 @@ class Foreground:
         while (left := deadline - time.monotonic()) > 0:
             for number, body in self.connection.receive(left):
                 if number == packets.FARM_CANCEL_RES:
-                    return _split(number, body, self.connection)[1]
+                    return split_answer(number, body, self.connection)[1]
         return b""
 
 
@@ -359,6 +356,7 @@ _HANDLERS: dict[int, Callable[[Foreground, list[bytes]], None]] = {
     packets.OPTION_RES: Foreground._option,
     packets.JOB_CREATED: Foreground._created,
     packets.FARM_JOB_JOINED: Foreground._joined,
+    packets.FARM_EXISTS: Foreground._exists,
     packets.FARM_JOB_RESTARTED: Foreground._restarted,
     packets.WORK_DATA: Foreground._data,
     packets.WORK_WARNING: Foreground._warning,
@@ -369,45 +367,6 @@ _HANDLERS: dict[int, Callable[[Foreground, list[bytes]], None]] = {
     packets.ERROR: Foreground._error,
     packets.ECHO_RES: Foreground._lives,
 }
-
-
-def _split(number: int, body: bytes, connection: Connection) -> list[bytes]:
-    """The arguments of a server's packet."""
-    try:
-        return split(KINDS[number], body)
-    except PacketRefused as refused:
-        raise NotGearman(f"the server at {connection.address} sent a bad packet: {refused.text.decode()}") from refused
-
-
-def _handle(handle: bytes, connection: Connection) -> str:
-    """A handle as text: it is printed, and must be one word of one line."""
-    text = shown(handle)
-    if not text or text.encode() != handle:
-        raise NotGearman(f"the server at {connection.address} sent a strange handle: {text[:80]!r}")
-    return text
-
-
-def _unexpected(number: int, body: bytes, connection: Connection) -> NoReturn:
-    if number == packets.ERROR:
-        raise refusal(_split(number, body, connection), connection.address)
-    if number == TEXT:
-        raise NotGearman(
-            f"the server at {connection.address} does not speak Gearman; it said {shown(body[:40])!r}",
-            "check the address: is another program listening there?",
-        )
-    kind = KINDS.get(number)
-    raise NotGearman(f"the server at {connection.address} sent an unexpected {kind.name if kind else number}")
-
-
-def refusal(args: list[bytes], server: object) -> FarmError:
-    """What an ERROR packet in answer to a submission means. args: its code and text."""
-    code, text = args
-    message = f"the server at {server} refused the job: {words_of(text)}"
-    if code in (b"QUEUE_ERROR", b"SHUTDOWN", b"TOO_MANY_CONNECTIONS"):
-        return TryAgain(message, "try again later")
-    if code in (b"ARGUMENT_TOO_LARGE", b"INVALID_FUNCTION_NAME"):
-        return UsageError(message)
-    return NotGearman(message)
 
 
 def _write_stderr(data: bytes) -> None:

@@ -12,8 +12,10 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from farm.errors import EXIT_SIGNAL_BASE
 from farm.loop import READ, WRITE, Loop, Timer
@@ -27,7 +29,20 @@ KILL_GRACE_S = 5.0  # between SIGTERM and SIGKILL
 _PR_SET_PDEATHSIG = 1
 
 OnOutput = Callable[[bool, bytes], None]  # (whether it is stderr, bytes)
-OnEnd = Callable[[int], None]  # exit code, 128 + N for signal N
+
+
+class Usage(NamedTuple):
+    """What a command and the processes that it waited for used. cpu_s: user and system seconds. peak_bytes: the most
+    resident memory that any one of them had; the system counts the worker's own copy before it became the command too,
+    so it is never less than a Python's 11 MiB or so."""
+
+    cpu_s: float
+    peak_bytes: int
+
+
+OnEnd = Callable[[int, Usage], None]  # exit code, 128 + N for signal N
+
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes there, KiB on Linux and the BSDs
 
 
 def _die_with_worker() -> Callable[[], None] | None:
@@ -202,5 +217,7 @@ class Child:
         assert process.stdout and process.stderr
         process.stdout.close()
         process.stderr.close()
-        code = process.wait()
-        self._on_end(code if code >= 0 else EXIT_SIGNAL_BASE - code)
+        _, status, used = os.wait4(self.pid, 0)
+        code = process.returncode = os.waitstatus_to_exitcode(status)  # said to Popen, which would wait for it again
+        usage = Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * _MAXRSS_UNIT)
+        self._on_end(code if code >= 0 else EXIT_SIGNAL_BASE - code, usage)

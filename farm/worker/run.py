@@ -10,11 +10,11 @@ import errno
 import os
 from collections.abc import Callable
 
-from farm.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_WORKER_FAILED
+from farm.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_TIMEOUT, EXIT_WORKER_FAILED
 from farm.loop import Loop, Timer
 from farm.protocol import extension, packets
 from farm.protocol.packets import REQUEST, request, with_data
-from farm.worker.child import Child
+from farm.worker.child import Child, Usage
 from farm.worker.guard import Guard
 
 HOLD_S = 0.05  # a first piece of output waits so long for the command's end, unnoticeable to a person
@@ -37,8 +37,9 @@ class Assignment:
 class Run:
     """The command at work on one job. `send` takes a packet in pieces; `on_end` gets the exit code, when all is sent.
 
-    mark_begin: the server is a stock one, so that a client cannot be told of a second attempt in another way.
-    collect: the whole output in WORK_COMPLETE.
+    farm_server: the server is farm's. It is told what the command used; behind a stock one the beginning of an
+    attempt is marked instead, for a client cannot be told of a second one in another way.
+    collect: the whole output in WORK_COMPLETE. timeout_s: a longer run is ended, and has failed; 0: none is.
     """
 
     def __init__(
@@ -49,8 +50,9 @@ class Run:
         send: Callable[[tuple[bytes, ...]], None],
         on_end: Callable[[int], None],
         *,
-        mark_begin: bool,
+        farm_server: bool,
         collect: bool,
+        timeout_s: float = 0.0,
         guard: Guard | None = None,
     ) -> None:
         self.job = job
@@ -58,18 +60,25 @@ class Run:
         self._loop = loop
         self._send = send
         self._on_end = on_end
-        self._mark_begin = mark_begin
+        self._farm_server = farm_server
+        self._mark_begin = not farm_server
         self._collect = collect
         self._held = bytearray()
         self._hold: Timer | None = None
         self._streaming = False
         self._silent = False
+        self._timeout_s = timeout_s
+        self._timeout: Timer | None = None
+        self._timed_out = False
         self.child: Child | None = None
         try:
             self.child = Child(argv, self._environment(), job.payload, loop, self._output, self._exited, guard)
         except OSError as error:
             failure = error  # reported from the loop, as an end always is
             loop.call_in(0, lambda: self._cannot_run(argv[0], failure))
+        else:
+            if timeout_s:
+                self._timeout = loop.call_in(timeout_s, self._time_out)
 
     def _environment(self) -> dict[str, str]:
         return os.environ | {
@@ -120,17 +129,33 @@ class Run:
     def cancel(self) -> None:
         """Nobody wants the result any more: end the command; its end is still reported."""
         self.cancelled = True
+        self._forget_timeout()
         if self.child:
             self.child.terminate()
 
     def abort(self) -> None:
         """The server has gone, or this worker must: end the command and report nothing; the job is given out again."""
         self._silent = True
+        self._forget_timeout()
         if self.child:
             self.child.terminate()
 
-    def _exited(self, code: int) -> None:
-        self._report(code, extension.ORIGIN_JOB)
+    def _time_out(self) -> None:
+        """The run takes too long. However the command ends now, also if it ends well, that is a failure."""
+        assert self.child
+        self._timed_out = True
+        self._output(True, f"farm: the command took longer than {self._timeout_s:.15g}s (--timeout)\n".encode())
+        self.child.terminate()
+
+    def _forget_timeout(self) -> None:
+        if self._timeout:
+            self._timeout.cancel()
+
+    def _exited(self, code: int, usage: Usage) -> None:
+        if self._timed_out:
+            self._report(EXIT_TIMEOUT, extension.ORIGIN_FARM, usage)
+        else:
+            self._report(code, extension.ORIGIN_JOB, usage)
 
     def _cannot_run(self, command: str, error: OSError) -> None:
         code, words = EXIT_WORKER_FAILED, (error.strerror or str(error)).lower()
@@ -141,23 +166,32 @@ class Run:
         self._output(True, f"farm: error: {command}: {words}\n".encode())
         self._report(code, extension.ORIGIN_FARM)
 
-    def _report(self, code: int, origin: str) -> None:
+    def _report(self, code: int, origin: str, usage: Usage | None = None) -> None:
+        """usage: None when nothing ran."""
+        self._forget_timeout()
         if self._hold:
             self._hold.cancel()
         if not self._silent:
             if code == 0:
-                self._complete()
+                self._complete(usage)
             else:
-                self._fail(code, origin)
+                self._fail(code, origin, usage)
         self._on_end(code)
 
-    def _complete(self) -> None:
+    def _complete(self, usage: Usage | None) -> None:
         if not self._held:
             self._begin()
+        self._tell_usage(usage)
         self._packet(packets.WORK_COMPLETE, bytes(self._held))
 
-    def _fail(self, code: int, origin: str) -> None:
+    def _fail(self, code: int, origin: str, usage: Usage | None) -> None:
         """WORK_FAIL has no room for output or exit code: both go before it."""
         self._stream()
+        self._tell_usage(usage)
         self._packet(packets.WORK_WARNING, extension.exit_trailer(code, origin))
         self._send((request(packets.WORK_FAIL, self.job.handle),))
+
+    def _tell_usage(self, usage: Usage | None) -> None:
+        if usage and self._farm_server:
+            cpu, peak = b"%.6f" % usage.cpu_s, b"%d" % usage.peak_bytes
+            self._send((request(packets.FARM_USAGE, self.job.handle, cpu, peak),))

@@ -57,8 +57,13 @@ class Slot:
         link.send((request(packets.CAN_DO, config.function),))
 
     def link_up(self, link: Link) -> None:
-        """The server answered."""
+        """The server answered. What it has to know of this worker's jobs goes before the first that is asked for."""
         self._worker.server_up(link.address)
+        config = self._worker.config
+        if config.terms and link.extension:
+            link.send((request(packets.FARM_TERMS, config.function, config.terms),))
+        elif config.terms:
+            self._worker.terms_unknown(link.address)
         self.next()
 
     def link_down(self, link: Link, words: str) -> None:
@@ -133,8 +138,9 @@ class Slot:
             self._loop,
             link.send,
             self._ended,
-            mark_begin=not link.extension,
+            farm_server=link.extension,
             collect=config.collect,
+            timeout_s=config.timeout_s,
             guard=self._worker.guard,
         )
 

@@ -33,7 +33,8 @@ DESCRIPTORS_OTHER = 16
 
 @dataclass
 class WorkerConfig:
-    """What `farm work` was told. argv: the command and its arguments, run without a shell."""
+    """What `farm work` was told. argv: the command and its arguments, run without a shell. timeout_s: no run may take
+    longer; 0: as long as it takes. terms: words of FARM_TERMS, what holds for jobs that do not say otherwise."""
 
     function: bytes
     argv: list[str]
@@ -41,6 +42,8 @@ class WorkerConfig:
     slots: int = 1
     insecure: bool = False
     collect: bool = False
+    timeout_s: float = 0.0
+    terms: bytes = b""
     verbose: bool = False
     quiet: bool = False
     name: str = ""
@@ -64,6 +67,7 @@ class Worker:
         self._signal = 0
         self._failure: FarmError | None = None
         self._up: dict[Address, bool] = {}
+        self._without_terms: set[Address] = set()
         self.guard: Guard | None = None
 
     def run(self) -> int:
@@ -137,6 +141,12 @@ class Worker:
             back = "again " if address in self._up else ""
             self._up[address] = True
             self.say(f"{back}working on {shown(self.config.function)!r} for {address}, {self.config.slots} at once")
+
+    def terms_unknown(self, address: Address) -> None:
+        """Said once for each server."""
+        if address not in self._without_terms:
+            self._without_terms.add(address)
+            self.say(f"the server at {address} is a stock Gearman server: it does not retry failed jobs")
 
     def server_down(self, address: Address, words: str) -> None:
         """Said once until it is back, however often it is tried."""

@@ -8,10 +8,11 @@ import threading
 
 import pytest
 
+from farm.client import answers
 from farm.client import connection as client_connection
-from farm.client import submit as client_submit
 from farm.client.connection import open_connection
-from farm.client.submit import Foreground, Request, submit_background
+from farm.client.request import Request
+from farm.client.submit import Foreground, submit_background
 from farm.errors import Unavailable, UsageError
 from farm.protocol import packets as p
 from farm.protocol.address import parse_address
@@ -38,7 +39,7 @@ UNKNOWN_OPTION = res(p.ERROR, b"UNKNOWN_OPTION", b"Server does not recognize giv
         (["submit", "f", "-n", "-f", "x"], "--file and --no-input exclude each other", None),
         (["work", "f", "convert", "-", "-resize", "50%"], "no such option: -r", "put -- before the command"),
         (["status", "extra"], "extra argument", "farm status --help"),
-        (["status", "--every", "now"], "--every is not a time: 'now'", "write 10s, 500ms, 5m or 2h"),
+        (["status", "--every", "now"], "--every is not a time: 'now'", "write 10s, 500ms, 5m, 2h or 2h30m"),
         (["submit", "f", "-n", "-u", "x" * 65], "the unique key is 65 bytes long (at most 64)", None),
         (["submit", "f", "-n", "-u", "ü" * 33], "the unique key is 66 bytes long (at most 64)", None),
     ],
@@ -269,7 +270,7 @@ def test_work_for_a_server_that_sends_a_malformed_packet(rig: Rig, packet: bytes
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that has not answered within a fifth of a second hangs."""
     monkeypatch.setattr(client_connection, "ANSWER_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(client_submit, "ANSWER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(answers, "ANSWER_TIMEOUT_S", 0.2)
 
 
 @pytest.mark.parametrize("payload", [b"", b"x" * 50_000_000])

@@ -55,7 +55,7 @@ def test_output_that_cannot_be_taken_back_ends_it(lone_rig: Rig) -> None:
     job = lone_rig.terminal("submit", "-n", "--retry-lost", "-s", f"{first.address},{second.address}", "f")
     job.expect("begun")
     first.kill()
-    job.expect("a second attempt would repeat them")
+    job.expect("which it would repeat: its server was lost")
     job.expect("hint: ")
     job.wait()
     assert job.exitstatus == 75

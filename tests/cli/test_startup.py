@@ -11,7 +11,19 @@ from tests.cli.rig import Rig
 
 # Each costs milliseconds, or drags in others that do.
 SLOW = {"asyncio", "typer", "click", "rich", "typing", "dataclasses", "re", "logging", "subprocess", "inspect"}
-SLOW |= {"importlib.metadata", "email", "json", "ssl", "ctypes", "argparse", "shutil", "tempfile", "difflib"}
+SLOW |= {
+    "datetime",
+    "hashlib",
+    "importlib.metadata",
+    "email",
+    "json",
+    "ssl",
+    "ctypes",
+    "argparse",
+    "shutil",
+    "tempfile",
+    "difflib",
+}
 RATIO_MAX = 3.0
 ROUNDS = 3  # a loaded machine may spoil one
 
@@ -21,7 +33,15 @@ def imported(importtime: str) -> set[str]:
     return set(re.findall(r"^import time:.*\| +([\w.]+)$", importtime, re.M))
 
 
-@pytest.mark.parametrize("argv", [["submit"], ["submit", "-b"], ["submit", "--no-wait"], ["submit", "-f", "in", "-q"]])
+PLAIN = [["submit"], ["submit", "-b"], ["submit", "--no-wait"], ["submit", "-f", "in", "-q"]]
+TERMS = [
+    ["submit", "--retries", "5", "--retry-on", "75,signal", "--timeout", "1m30s"],
+    ["submit", "--unique", "auto", "--if-exists", "skip", "--wait-timeout", "1m"],
+    ["submit", "-b", "--in", "1h"],
+]
+
+
+@pytest.mark.parametrize("argv", PLAIN + TERMS)
 def test_submit_imports_nothing_slow(rig: Rig, function: str, argv: list[str]) -> None:
     rig.write("in", "payload")
     rig.worker(function, "--", "cat")
@@ -30,6 +50,7 @@ def test_submit_imports_nothing_slow(rig: Rig, function: str, argv: list[str]) -
     modules = imported(done.err)
     assert "farm.client.submit" in modules
     assert not modules & SLOW
+    assert ("farm.cli.terms" in modules) == (argv in TERMS)
 
 
 def test_nor_does_it_to_find_another_server(rig: Rig) -> None:

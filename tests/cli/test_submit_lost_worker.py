@@ -52,7 +52,7 @@ def test_a_file_is_started_again(rig: Rig, attempts: Attempts) -> None:
     done = submit.wait()
     assert done.status == 0
     assert attempts.written() == b"attempt 2\nend\n"
-    assert "farm: the job's worker was lost; it runs again" in done.err
+    assert "farm: the job runs again: its worker was lost" in done.err
 
 
 def test_only_the_jobs_own_part_of_a_file_is_started_again(rig: Rig, attempts: Attempts) -> None:
@@ -86,7 +86,7 @@ def test_what_cannot_be_taken_back_is_an_error(rig: Rig, attempts: Attempts, red
     attempts.kill()
     done = submit.wait()
     assert done.status == 75
-    assert "the job's worker was lost after 10 bytes of output" in done.err
+    assert "the job runs again after 10 bytes of output, which it would repeat: its worker was lost" in done.err
     assert b"before\nattempt 1\n" in (attempts.written() + submit.out(), attempts.written() + b"attempt 1\n")
     rig.wait_counts(attempts.function, 0, 0, 1)
 

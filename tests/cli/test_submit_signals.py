@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import pytest
 
+from farm.client.submit import CANCEL_TIMEOUT_S
 from farm.protocol import packets as p
+from tests.cli.fakes import CREATED, Caller, fake_server, res
 from tests.cli.rig import Rig, ServerRunning, alive
-from tests.support import wait_until
+from tests.support import req, wait_until
 
 # A job of three processes: each writes its id, then waits.
 GROUP = "sh -c 'echo $$ > a; exec sleep 300' & sh -c 'echo $$ > b; exec sleep 300' & echo $$ > c; wait"
@@ -125,6 +128,27 @@ def test_a_job_that_others_wait_for_goes_on(rig: Rig, function: str, server: Ser
         assert done.err == f"farm: job {handle.decode()} runs on: others wait for it\n"
         rig.release("gate")
         other.expect(p.WORK_COMPLETE, handle, b"go\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_does_not_wait_for_the_servers_word(lone_rig: Rig, number: signal.Signals) -> None:
+    """It detaches at once; what becomes of the job is not said then."""
+
+    def talk(caller: Caller) -> None:
+        caller.until(req(p.SUBMIT_JOB, b"f", b"", b""))
+        caller.say(res(p.OPTION_RES, b"farm-1") + CREATED)
+        caller.until(req(p.FARM_CANCEL, b"H:fake:1"))
+        submit.signal(number)
+        caller.until_closed()
+
+    with fake_server(talk) as (address, callers):
+        submit = lone_rig.start("submit", "-n", "-s", address, "f")
+        wait_until(lambda: callers and req(p.SUBMIT_JOB)[:8] in callers[0].got, what="the job")
+        submit.signal(signal.SIGINT)
+        begun = time.monotonic()
+        done = submit.wait()
+    assert (done.status, done.out, done.err) == (-number, b"", "")
+    assert time.monotonic() - begun < CANCEL_TIMEOUT_S
 
 
 def test_impatience_shows_no_traceback(rig: Rig, group: str) -> None:

@@ -10,7 +10,8 @@ from itertools import combinations, pairwise
 import pytest
 
 from farm.client.connection import open_connection
-from farm.client.submit import Foreground, Request
+from farm.client.request import Request
+from farm.client.submit import Foreground
 from farm.protocol.address import parse_address
 from tests.interop.ends import FARM, KINDS, Ends, Result, Server, submit
 from tests.interop.jobs import saying

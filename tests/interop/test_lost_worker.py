@@ -14,7 +14,7 @@ from tests.support import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.interop
 
-AGAIN = b"farm: the job's worker was lost; it runs again\n"
+AGAIN = b"farm: the job runs again: its worker was lost\n"
 
 
 def kill_first(ends: Ends, server: Server, first: Process, kind: str = FARM) -> None:
@@ -122,7 +122,10 @@ def test_a_pipe_that_has_output_already_is_exit_75(server: Server, ends: Ends, t
         kill_first(ends, server, first)
         assert client.popen.wait(PATIENCE_S) == 75
         assert pipe.read() == b"begin "
-    assert b"farm: error: the job's worker was lost after 6 bytes of output" in client.err
+    assert (
+        b"farm: error: the job runs again after 6 bytes of output, which it would repeat: its worker was lost"
+        in client.err
+    )
     assert b"hint: submit it again" in client.err
     if server.kind == FARM:
         server.wait_status("job", 0, 0, 1)

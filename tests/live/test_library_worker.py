@@ -209,7 +209,7 @@ def test_a_killed_workers_job_is_done_by_another(
         second = process(address(server), source.replace(name, name + "-2"))
         assert next(pieces) == b"half "
         second.end()
-        with pytest.raises(farm.TryAgain, match="would repeat them"):
+        with pytest.raises(farm.TryAgain, match="which it would repeat: its worker was lost"):
             next(pieces)
         assert client.echo() == b"farm"
 

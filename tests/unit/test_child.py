@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from farm.loop import Loop
 from farm.worker import child as child_module
-from farm.worker.child import Child
+from farm.worker.child import Child, Usage
 from tests.cli.rig import alive, children
 from tests.support import PATIENCE_S, wait_until
 
@@ -27,15 +28,20 @@ class Bench:
         self.out = b""
         self.err = b""
         self.codes: list[int] = []
+        self.usages: list[Usage] = []
         self.child: Child | None = None
         self.loop.on_signal(signal.SIGCHLD, lambda: self.child.check_exit() if self.child else None)
 
     def start(self, *argv: str, payload: bytes = b"", env: dict[str, str] | None = None) -> Child:
         """Start a command."""
         self.child = Child(
-            list(argv), env or {"PATH": os.environ["PATH"]}, payload, self.loop, self._output, self.codes.append
+            list(argv), env or {"PATH": os.environ["PATH"]}, payload, self.loop, self._output, self._ended
         )
         return self.child
+
+    def _ended(self, code: int, usage: Usage) -> None:
+        self.codes.append(code)
+        self.usages.append(usage)
 
     def shell(self, script: str, payload: bytes = b"") -> Child:
         """Start a shell script."""
@@ -130,7 +136,7 @@ def test_what_cannot_be_run(argv: list[str], error: type[OSError]) -> None:
     before = len(os.listdir("/proc/self/fd"))
     loop = Loop()
     with pytest.raises(error):
-        Child(argv, {}, b"payload", loop, lambda *_: None, lambda _: None)
+        Child(argv, {}, b"payload", loop, lambda *_: None, lambda *_: None)
     loop.close()
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -139,6 +145,33 @@ def test_the_environment_is_the_given_one(bench: Bench) -> None:
     bench.start("/usr/bin/env", env={"A": "1", "B": "zwei ü"})
     assert bench.end() == 0
     assert sorted(bench.out.decode().splitlines()) == ["A=1", "B=zwei ü"]
+
+
+# -- what it used
+
+
+def used(bench: Bench, script: str) -> Usage:
+    """Of a Python script."""
+    bench.start(sys.executable, "-S", "-c", script)
+    assert bench.end() == 0
+    return bench.usages[0]
+
+
+def test_processor_time_is_of_the_command_and_not_of_its_waiting(bench: Bench) -> None:
+    usage = used(bench, "import time\ntime.sleep(0.3)\nwhile time.process_time() < 0.3: pass")
+    assert 0.3 <= usage.cpu_s < 0.55
+
+
+def test_memory_is_what_it_held_at_most_in_bytes(bench: Bench) -> None:
+    usage = used(bench, f"x = bytearray({200 * MIB})\nfor i in range(0, len(x), 4096): x[i] = 1\ndel x")
+    assert 200 * MIB <= usage.peak_bytes < 400 * MIB
+
+
+def test_what_the_command_waited_for_counts_too(bench: Bench) -> None:
+    busy = "import time\nwhile time.process_time() < 0.3: pass"
+    bench.start("sh", "-c", f"{sys.executable} -S -c '{busy}'; exit 7")
+    assert bench.end() == 7
+    assert bench.usages[0].cpu_s >= 0.3
 
 
 # -- what is left behind

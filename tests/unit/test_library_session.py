@@ -6,8 +6,8 @@ import pytest
 
 from farm.client import strays
 from farm.client.pending import STDERR_MAX, Pending
+from farm.client.request import Request
 from farm.client.session import Session
-from farm.client.submit import Request
 from farm.errors import (
     FarmError,
     JobCancelled,
@@ -194,7 +194,7 @@ def test_a_second_attempt_starts_afresh() -> None:
     job = talk.job()
     talk.come(p.WORK_DATA, b"H:1", b"half")
     talk.come(p.WORK_WARNING, b"H:1", b"oh")
-    talk.come(p.FARM_JOB_RESTARTED, b"H:1")
+    talk.come(p.FARM_JOB_RESTARTED, b"H:1", b"exit 3; retry 1 of 2 in 1.0 s")
     talk.come(p.WORK_COMPLETE, b"H:1", b"whole")
     assert (job.output(), bytes(job.stderr)) == (b"whole", b"")
 
@@ -222,7 +222,7 @@ def test_output_that_was_taken_cannot_be_taken_back(farm_server: bool) -> None:
     talk.come(p.WORK_DATA, b"H:1", b"half")
     assert job.take() == b"half"
     if farm_server:
-        talk.come(p.FARM_JOB_RESTARTED, b"H:1")
+        talk.come(p.FARM_JOB_RESTARTED, b"H:1", b"exit 3; retry 1 of 2 in 1.0 s")
         talk.expect(req(p.FARM_CANCEL, b"H:1"))
         talk.come(p.FARM_CANCEL_RES, b"H:1", b"dropped")
     else:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.cli.options import COMMON, FLAG, SERVE, STATUS, SUBMIT, WORK, Values, commands, complete
+from farm.cli.options import COMMON, FLAG, SERVE, STATUS, WORK, Values, commands, complete
+from farm.cli.submit_options import SUBMIT
 from farm.errors import FarmError, UsageError
 
 COMMANDS = {command.name: command for command in commands()}
@@ -77,16 +78,55 @@ def test_a_flag_in_the_environment(text: str, value: bool) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("10", 10.0), ("10s", 10.0), ("500ms", 0.5), ("1.5m", 90.0), ("2h", 7200.0), ("1d", 86400.0), ("1e3s", 1000.0)],
+    [
+        ("10", 10.0),
+        ("10s", 10.0),
+        ("500ms", 0.5),
+        ("1.5m", 90.0),
+        ("2h", 7200.0),
+        ("1d", 86400.0),
+        ("1e3s", 1000.0),
+        ("2h30m", 9000.0),
+        ("1d12h", 129600.0),
+        ("2w", 1209600.0),
+        ("1m0.5s", 60.5),
+        ("1d1h1m1s1ms", 90061.001),
+        ("0m5s", 5.0),
+    ],
 )
 def test_times(text: str, seconds: float) -> None:
     assert complete(STATUS, {"every": text}, {})["every"] == seconds
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "1x", "s", "nan", "inf", "1 day", "", "1:30", "1e300d", "0x10", "1S"])
+NO_COMPOUNDS = [
+    "30m2h",
+    "1h1h",
+    "1h30",
+    "30 1h",
+    "1h-5m",
+    "1h 30m",
+    "1h.m",
+    "1h1.2.3m",
+    "0h0m",
+    "1H30m",
+    "1h30x",
+    "h30m",
+    "1e3s1ms",
+]
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "-1", "1x", "s", "nan", "inf", "1 day", "", "1:30", "1e300d", "0x10", "1S", *NO_COMPOUNDS]
+)
 def test_no_times(text: str) -> None:
     with pytest.raises(UsageError, match="--every is not a time"):
         complete(STATUS, {"every": text}, {})
+
+
+@given(st.integers(0, 10**6), st.integers(1, 59), st.integers(1, 59))
+def test_parts_of_a_time_add_up(hours: int, minutes: int, seconds: int) -> None:
+    text = f"{hours}h{minutes}m{seconds}s"
+    assert complete(STATUS, {"every": text}, {})["every"] == hours * 3600 + minutes * 60 + seconds
 
 
 def test_results_may_be_kept_for_no_time() -> None:

@@ -50,10 +50,10 @@ def test_a_file_is_taken_back(tmp_path: Path, opened) -> None:  # type: ignore[n
     output.write(b"first try")
     output.write(b", more")
     assert output.written == 15
-    output.restart()
+    output.restart("its worker was lost")
     assert content(tmp_path) == b""
     output.write(b"second")
-    output.restart()
+    output.restart("its worker was lost")
     output.write(b"third")
     assert content(tmp_path) == b"third"
 
@@ -64,7 +64,7 @@ def test_what_was_there_before_stays(tmp_path: Path, opened) -> None:  # type: i
     os.write(fd, b"header\n")
     output = Output(fd)
     output.write(b"lost")
-    output.restart()
+    output.restart("its worker was lost")
     output.write(b"kept")
     assert content(tmp_path) == b"header\nkept"
 
@@ -76,7 +76,7 @@ def test_what_others_wrote_meanwhile_is_not_counted_as_output(tmp_path: Path, op
     output = Output(fd)
     output.write(b"lost")
     os.write(os.dup(fd), b"a message on stderr\n")
-    output.restart()
+    output.restart("its worker was lost")
     output.write(b"kept")
     assert content(tmp_path) == b"header\nkept"
 
@@ -86,7 +86,7 @@ def test_a_file_that_was_longer_is_cut(tmp_path: Path, opened) -> None:  # type:
     (tmp_path / "out").write_bytes(b"x" * 10)
     output = Output(opened(os.O_RDWR))
     output.write(b"abc")
-    output.restart()
+    output.restart("its worker was lost")
     output.write(b"z")
     assert content(tmp_path) == b"z"
 
@@ -96,16 +96,16 @@ def test_appending_cannot_be_taken_back(tmp_path: Path, opened) -> None:  # type
     output = Output(opened(os.O_WRONLY | os.O_APPEND))
     output.write(b"first")
     with pytest.raises(TryAgain, match="after 5 bytes of output"):
-        output.restart()
+        output.restart("its worker was lost")
     assert content(tmp_path) == b"first"
 
 
 def test_a_pipe_cannot_be_taken_back(pipe: tuple[int, int]) -> None:
     output = Output(pipe[1])
-    output.restart()  # nothing was written: nothing to take back
+    output.restart("its worker was lost")  # nothing was written: nothing to take back
     output.write(b"x")
     with pytest.raises(TryAgain):
-        output.restart()
+        output.restart("its worker was lost")
 
 
 def test_what_is_a_pipe(pipe: tuple[int, int], opened) -> None:  # type: ignore[no-untyped-def]

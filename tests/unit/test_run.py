@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from farm.protocol import packets as p
 from farm.worker import run as run_module
+from farm.worker.child import Usage
 from farm.worker.run import COLLECT_MAX, HOLD_MAX, HOLD_S, Assignment, Run
 
 HANDLE = b"H:test:1"
+USAGE = Usage(1.5, 4096)
 
 
 class FakeLoop:
@@ -63,7 +65,7 @@ class FakeChild:
         self.env, self.payload, self.terminated = env, payload, 0
         self.out = lambda data: output(False, data)
         self.err = lambda data: output(True, data)
-        self.exit = end
+        self.exit = lambda code: end(code, USAGE)
         FakeChild.last = self
 
     def terminate(self) -> None:
@@ -72,11 +74,14 @@ class FakeChild:
 
 
 class Bench:
-    """A run and what it sent."""
+    """A run and what it sent. usages: what it told of the command's use, each after how many other packets."""
 
-    def __init__(self, mark_begin: bool = False, collect: bool = False, unique: bytes = b"key") -> None:
+    def __init__(
+        self, farm_server: bool = True, collect: bool = False, unique: bytes = b"key", timeout_s: float = 0.0
+    ) -> None:
         self.loop = FakeLoop()
         self.sent: list[tuple[int, bytes]] = []
+        self.usages: list[tuple[int, bytes]] = []
         self.codes: list[int] = []
         job = Assignment(HANDLE, b"resize", unique, b"payload")
         self.run = Run(
@@ -85,8 +90,9 @@ class Bench:
             self.loop,  # type: ignore[arg-type]
             self._send,
             self.codes.append,
-            mark_begin=mark_begin,
+            farm_server=farm_server,
             collect=collect,
+            timeout_s=timeout_s,
         )
         self.child = FakeChild.last if self.run.child else None
 
@@ -97,7 +103,10 @@ class Bench:
         assert len(packet) == 12 + length
         handle, _, data = packet[12:].partition(b"\0")
         assert handle == HANDLE
-        self.sent.append((number, data))
+        if number == p.FARM_USAGE:
+            self.usages.append((len(self.sent), data))
+        else:
+            self.sent.append((number, data))
 
 
 @pytest.fixture(autouse=True)
@@ -168,7 +177,7 @@ def test_a_silent_failure_has_no_empty_data() -> None:
 @pytest.mark.parametrize("kind", ["stdout", "stderr", "quick", "fail"])
 def test_through_a_stock_server_each_attempt_is_marked(kind: str) -> None:
     """Once, by an empty WORK_WARNING before the first thing that streams; a whole result needs no mark."""
-    bench = Bench(mark_begin=True)
+    bench = Bench(farm_server=False)
     mark = (p.WORK_WARNING, b"")
     if kind == "stdout":
         bench.child.out(b"a")
@@ -242,6 +251,76 @@ def test_a_cancelled_job_is_ended_and_reported() -> None:
     assert bench.child.terminated == 1
     bench.child.exit(143)
     assert bench.sent[-1] == (p.WORK_FAIL, b"")
+
+
+# -- what it used
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_what_the_command_used_goes_before_its_end(code: int) -> None:
+    bench = Bench()
+    bench.child.out(b"x" * (HOLD_MAX + 1))
+    bench.child.exit(code)
+    assert bench.usages == [(1, b"1.500000\x004096")]
+    assert len(bench.sent) == (3 if code else 2)
+
+
+def test_a_stock_server_is_not_told_what_the_command_used() -> None:
+    bench = Bench(farm_server=False)
+    bench.child.exit(0)
+    assert bench.usages == []
+
+
+def test_what_never_ran_used_nothing() -> None:
+    FakeChild.failure = FileNotFoundError(errno.ENOENT, "x")
+    bench = Bench()
+    bench.loop.pass_time()
+    assert bench.sent[-1] == (p.WORK_FAIL, b"")
+    assert bench.usages == []
+
+
+# -- a run that takes too long
+
+
+@pytest.mark.parametrize("code", [0, 143])
+def test_a_run_that_takes_too_long_is_ended_and_has_failed(code: int) -> None:
+    """Also when the command makes the best of SIGTERM and exits with 0."""
+    bench = Bench(timeout_s=5400)
+    assert [timer.delay_s for timer in bench.loop.timers] == [5400]
+    bench.loop.pass_time()
+    assert bench.child.terminated == 1
+    assert bench.codes == []
+    bench.child.exit(code)
+    assert bench.sent == [
+        (p.WORK_WARNING, b"farm: the command took longer than 5400s (--timeout)\n"),
+        (p.WORK_WARNING, b"farm: exit 124 farm\n"),
+        (p.WORK_FAIL, b""),
+    ]
+    assert bench.codes == [124]
+    assert len(bench.usages) == 1
+
+
+@pytest.mark.parametrize("how", ["exit", "cancel", "abort"])
+def test_the_time_does_not_count_any_more(how: str) -> None:
+    """When the command has ended, or is being ended for another reason."""
+    bench = Bench(timeout_s=60)
+    if how == "exit":
+        bench.child.exit(0)
+    else:
+        getattr(bench.run, how)()
+    bench.loop.pass_time()
+    assert bench.child.terminated == (0 if how == "exit" else 1)
+    assert not [data for _, data in bench.sent if b"took longer" in data]
+
+
+def test_what_cannot_be_run_does_not_time_out() -> None:
+    FakeChild.failure = FileNotFoundError(errno.ENOENT, "x")
+    bench = Bench(timeout_s=60)
+    bench.loop.pass_time()
+    assert bench.codes == [127]
+
+
+# -- giving up
 
 
 def test_an_aborted_job_is_ended_without_a_word() -> None:

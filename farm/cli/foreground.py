@@ -1,0 +1,136 @@
+"""`farm submit` that waits: a job as a pipe, what signals and lost servers do to it, and the time it may take.
+
+On the start-up path: it imports nothing slow.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from farm.cli.main import Leave
+from farm.cli.options import Values
+from farm.cli.servers import Servers
+from farm.client.connection import Connection
+from farm.client.request import Request
+from farm.client.submit import Foreground
+from farm.errors import EXIT_SIGNAL_BASE, EXIT_TIMEOUT, FarmError, Unavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing it costs a millisecond
+    from collections.abc import Callable
+
+RETRY_LOST_MAX = 5  # a job that takes server after server with it must not go on for ever
+RECONNECT_MAX_S = 30.0  # as long as a server may take to start again
+RECONNECT_PAUSE_S = 0.2
+WAIT_MAX_S = 1e9  # thirty years: what the system's timer can count
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked this process to end, or its time is up (SIGALRM). Not an Exception, so that nothing on the way
+    takes it for an error."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Signals:
+    """The first signal raises Interrupted, and the job is given up. While the server's word on that is awaited, a
+    second one detaches: it ends this process at once. (The server notices that too.)"""
+
+    def __init__(self) -> None:
+        self._caught: list[int] = []
+        self._over = False
+
+    def catch(self, *numbers: int) -> None:
+        """From now on."""
+        for number in numbers:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and background shells mean it
+                self._caught.append(number)
+                signal.signal(number, self._interrupt)
+
+    def set_timer(self, seconds: float) -> None:
+        """Interrupted (SIGALRM) after so long."""
+        signal.signal(signal.SIGALRM, self._interrupt)
+        signal.setitimer(signal.ITIMER_REAL, min(seconds, WAIT_MAX_S))
+
+    def stop_timer(self) -> None:
+        """The time does not count any more, also if it has just run out."""
+        self._over = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _interrupt(self, number: int, frame: object) -> None:
+        if number == signal.SIGALRM and self._over:
+            return
+        self.stop_timer()
+        for each in self._caught:
+            signal.signal(each, signal.SIG_DFL)
+        raise Interrupted(number)
+
+
+def run(wanted: Request, values: Values, servers: Servers, notify: Callable[[str, str], None]) -> int:
+    """Submit, and leave with the job's exit code. Raises Leave, FarmError and Exists."""
+    signals = Signals()
+    limit_s = values["wait_timeout"]
+    job: Foreground | None = None
+    try:
+        if isinstance(limit_s, float):
+            signals.set_timer(limit_s)
+        connection = servers.connect_for(wanted.function, bool(values["no_wait"]))
+        job = Foreground(connection, wanted, notify, verbose=bool(values["verbose"]))
+        signals.catch(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        status = _run(job, servers, RETRY_LOST_MAX if values["retry_lost"] else 0, notify)
+    except Interrupted as interrupted:
+        _, words = _give_up(job, early=True)
+        if words:
+            notify(words, "")
+        if interrupted.number == signal.SIGALRM:
+            words = f"the job has not ended within {limit_s:.15g}s (--wait-timeout)"
+            raise FarmError(words, status=EXIT_TIMEOUT) from None
+        raise Leave(EXIT_SIGNAL_BASE + interrupted.number, signal=interrupted.number) from None
+    except (BrokenPipeError, FarmError) as error:
+        signals.stop_timer()
+        ends, words = _give_up(job)
+        if not ends:  # where it ends nothing is said, as in any pipe whose reader leaves
+            notify(words, "")
+        if isinstance(error, FarmError):
+            raise
+        raise Leave(EXIT_SIGNAL_BASE + signal.SIGPIPE, signal=signal.SIGPIPE) from None
+    finally:
+        signals.stop_timer()
+    raise Leave(status, job.origin)
+
+
+def _run(job: Foreground, servers: Servers, retries: int, notify: Callable[[str, str], None]) -> int:
+    """Run it, and where a server that goes away does not matter (`--retry-lost`), run it again through the next."""
+    while True:
+        try:
+            return job.run()
+        except Unavailable as lost:
+            servers.lost(job.connection)
+            if not retries:
+                raise
+            retries -= 1
+            notify(f"{lost.message}; submitting it again", "")
+            job.move_to(_reconnect(servers))
+
+
+def _reconnect(servers: Servers) -> Connection:
+    """A server that went away to start again needs a moment."""
+    deadline = time.monotonic() + RECONNECT_MAX_S
+    while True:
+        try:
+            return servers.connect()
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(RECONNECT_PAUSE_S)
+
+
+def _give_up(job: Foreground | None, early: bool = False) -> tuple[bool, str]:
+    """Cancel; a second signal does not wait for the server's word."""
+    try:
+        return job.cancel(early) if job else (True, "")
+    except Interrupted:
+        return True, ""
