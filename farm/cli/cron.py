@@ -132,7 +132,7 @@ def running(values: Values) -> dict[str, Any]:
         raise UsageError(
             "--overlap replace and --catch-up all exclude each other", "--catch-up last, or --overlap queue"
         )
-    terms = {"priority": str(values["priority"])} if values["priority"] else {}
+    terms = {"priority": str(values["priority"])} if values["priority"] != "normal" else {}
     for option in SETTINGS:
         value = values[option.name]
         if value is not None:

@@ -38,6 +38,7 @@ _RUNNING = (
         "--priority -p",
         "Jobs of a higher priority run first.",
         metavar="high|normal|low",
+        default="normal",
         choices=("high", "normal", "low"),
     ),
     *SETTINGS,
