@@ -41,12 +41,15 @@ EXIT_MEANINGS = {
     EXIT_NO_PERMISSION: "an address other than loopback without --insecure, another user's store, or jobs were to be"
     " changed from another machine without --remote-admin",
     EXIT_TIMEOUT: "a run, the wait for one, or the wait for its end took longer than it may",
-    EXIT_WORKER_FAILED: "farm's worker could not run the job, or the job lost its worker too often",
+    EXIT_WORKER_FAILED: "farm could not run the job, it lost its worker too often, or its output is not whole (too"
+    " large for the server, --linger)",
     EXIT_NOT_EXECUTABLE: "the worker's command is not executable",
     EXIT_NOT_FOUND: "the worker's command was not found",
     EXIT_SIGNAL_BASE: "plus N: ended by signal N (130: Ctrl-C, or a job that was cancelled, 141: the reader of the"
     " output left, 143: SIGTERM)",
 }
+
+NO_SERVER_HINT = "start one with `farm server`, or name another with --server or FARM_SERVER"
 
 
 class FarmError(Exception):
@@ -186,3 +189,13 @@ class PacketRefused(Exception):
         self.code = code
         self.text = text
         self.close = close
+
+
+class PacketTooLarge(PacketRefused):
+    """A packet is longer than it may be. number: its type; begin: of its body, as much as had come, but no more than a
+    job's handle needs."""
+
+    def __init__(self, text: bytes, number: int, begin: bytes) -> None:
+        super().__init__(b"ARGUMENT_TOO_LARGE", text)
+        self.number = number
+        self.begin = begin

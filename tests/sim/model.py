@@ -77,6 +77,7 @@ SOMETIMES = (
     "function dropped",
     "function with a TAB created",
     "function not dropped",
+    "functions take turns",
     "given again to the worker that was too slow",
     "job failed for its lost workers",
     "job failed for its lost workers, the server being the last",
