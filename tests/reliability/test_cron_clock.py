@@ -117,3 +117,24 @@ def test_wrong_by_ten_years_and_set_right(cron: Cron) -> None:
     cron.add("hourly", "0 * * * *")
     cron.set("2026-06-01 12:00")
     cron.wait_for("hourly", "2026-06-01 12:00+02:00")
+
+
+def test_killed_at_the_very_minute(start: Start, tmp_path: Path) -> None:
+    """Again and again, a little before the time and a little after it: each time runs once, whatever the disk has of
+    it, and the entry is there with its payload."""
+    clocked = Clocked(start, tmp_path)
+    daemon = clocked.daemon
+    hours = range(12, 18)
+    for hour in hours:
+        with daemon.connect() as wire:
+            cron = Cron(clocked, wire)
+            cron.set(f"2026-06-01 {hour}:00")
+            if hour == hours[0]:
+                cron.add("hourly", "0 * * * *")
+        time.sleep(BEFORE_S - 0.3 + 0.1 * (hour - hours[0]))
+        daemon.restart()
+    with daemon.connect() as wire:
+        cron = Cron(clocked, wire)
+        cron.wait_for("hourly", *(f"2026-06-01 {hour}:00+02:00" for hour in hours))
+        rows = wire.listing(b"status")
+    assert rows == [b"f\t%d\t0\t0" % len(hours)]
