@@ -28,9 +28,9 @@ EXIT_MEANINGS = {
     EXIT_OK: "all went well",
     EXIT_JOB_FAILED: "the job failed at a stock Gearman worker, which gives no exit code",
     EXIT_USAGE: "wrong usage: unknown option, bad function name, missing argument",
-    EXIT_DATA: "a store is damaged, or it or an import is not what this version can read; or only a part of a"
-    " result was kept",
-    EXIT_NO_INPUT: "an input file cannot be read, or there is no such job or function",
+    EXIT_DATA: "a store is damaged, or it, an import or a crontab is not what this version can read; or only a part"
+    " of a result was kept",
+    EXIT_NO_INPUT: "an input file cannot be read, or there is no such job, function or cron entry",
     EXIT_UNAVAILABLE: "no server answers, the server went away, the address is taken, no worker (--no-wait), or a stock"
     " server was asked what only farm's own knows",
     EXIT_INTERNAL: "a bug in farm; FARM_DEBUG=1 shows where",
@@ -105,6 +105,15 @@ class JobNotFound(FarmError):
     """No server that was asked knows the job."""
 
     status = EXIT_NO_INPUT
+
+
+class CronNotFound(FarmError):
+    """No server that was asked has a cron entry of this name."""
+
+    status = EXIT_NO_INPUT
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "`farm cron list` lists those that there are")
 
 
 class FunctionNotFound(FarmError):

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from typing import NamedTuple
 
-from farm.broker import functions, invariants, keeping, tries, waiting
+from farm.broker import crons, functions, invariants, keeping, tries, waiting
 from farm.broker.course import course_of
 from farm.broker.deadlines import Deadlines
 from farm.broker.earliest import Earliest
@@ -106,6 +106,7 @@ class Broker:
         self.young: deque[tuple[float, bytes]] = deque()  # (when it counts as a long one, handle) of new attempts
         self.dependents: dict[int, dict[Job, None]] = {}  # id -> the jobs that wait for that one to end
         self.settling: deque[tuple[int, str]] = deque()  # ended jobs (id, outcome) whose dependents are being told
+        self.crons = crons.Crons()
         self.history: History = NoHistory()
         self.later: list[tuple[int, int, bytes]] = []  # (peer's id, number, body): packets that wait for the journal
         self._progress: dict[int, Progress] = {}  # of stored jobs that are not here yet
@@ -229,6 +230,8 @@ class Broker:
             self._wake(job.function, now)
         while (job := self.expiring.pop(now + self.wall_offset)) is not None:
             self._expire(job, now)
+        if self.crons.entries:
+            crons.tick(self, now)
         tries.count_young(self, now)
         late = []
         while (job := self.timeouts.pop(now)) is not None:
@@ -260,13 +263,15 @@ class Broker:
             times.append(timeout)
         if (due := self.delayed.next()) is not None:
             times.append(due - self.wall_offset)
+        if (cron := crons.next_deadline(self)) is not None:
+            times.append(cron - self.wall_offset)
         return min(times, default=None)
 
     # -- submitting
 
     def submit(
         self,
-        peer: Peer,
+        peer: Peer | None,
         name: bytes,
         unique: bytes,
         priority: int,
@@ -281,8 +286,9 @@ class Broker:
         """A new job, or the live one with the same key: the first submission's payload, priority, time and terms win.
         None: a background job joins one that has ended, and whose key counts for a while longer.
 
-        due: wall-clock seconds before which it must not run. Raises PacketRefused, and NotYet where `terms` name a job
-        of which it is not known yet how it ended.
+        peer: who submits it; None: a cron entry, whose jobs are background jobs. due: wall-clock seconds before which
+        it must not run. Raises PacketRefused, and NotYet where `terms` name a job of which it is not known yet how it
+        ended.
         """
         if self.stopping:
             raise PacketRefused(b"SHUTDOWN", b"Server is shutting down", close=False)
@@ -295,7 +301,7 @@ class Broker:
             self._join(job, peer, background, now)
             return job
         if background and function.uniques and (id := waiting.holder(function, unique, now + self.wall_offset)):
-            self.effects.promise(peer.id, response(packets.JOB_CREATED, handle_of(id)))
+            self._acknowledge(peer, handle_of(id))
             return None
         outcomes = waiting.outcomes(self, terms.after) if terms.after else {}
         self._must_fit(function, priority, background, len(payload))
@@ -311,8 +317,9 @@ class Broker:
             self._start_coalescing(job, key)
         if background:
             self._save(job)
-            self.effects.promise(peer.id, response(packets.JOB_CREATED, job.handle))
+            self._acknowledge(peer, job.handle)
         else:
+            assert peer is not None
             self._watch(job, peer)
             self.effects.send(peer.id, response(packets.JOB_CREATED, job.handle))
         if unique_for_s and isinstance(key, bytes):
@@ -348,7 +355,12 @@ class Broker:
         if job.state == QUEUED:
             self._wake(job.function, now)
 
-    def _join(self, job: Job, peer: Peer, background: bool, now: float) -> None:
+    def _acknowledge(self, peer: Peer | None, handle: bytes) -> None:
+        """Once all of this is durable."""
+        if peer is not None:
+            self.effects.promise(peer.id, response(packets.JOB_CREATED, handle))
+
+    def _join(self, job: Job, peer: Peer | None, background: bool, now: float) -> None:
         """Coalesce a submission with a live job. A background one makes the job a background job: stored, and never
         taken along by a foreground client that leaves."""
         if background:
@@ -359,9 +371,9 @@ class Broker:
                 tries.now_background(self, job, now)
                 if job.streamed and self.rules.result_max:  # that part of its output is kept nowhere
                     job.report = keeping.Report(self.rules.result_max, cut=True)
-            # Also where another submission has saved it, for that may not be durable yet.
-            self.effects.promise(peer.id, response(packets.JOB_CREATED, job.handle))
+            self._acknowledge(peer, job.handle)  # also where another has saved it, for that may not be durable yet
         else:
+            assert peer is not None
             self.effects.send(peer.id, response(packets.JOB_CREATED, job.handle))
             self._watch(job, peer)
             if job.streamed and peer.extension:
@@ -409,6 +421,7 @@ class Broker:
             self._progress[known.id] = known
             return
         if isinstance(known, CronRow):
+            crons.know(self, known)
             return
         function = self.functions.get(known.function) or self._add_function(known.function)
         if isinstance(known, UniqueUntil):

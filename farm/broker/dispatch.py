@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from farm.broker import admin, asks, record, waiting
+from farm.broker import admin, asks, cron_asks, record, waiting
 from farm.broker.broker import Broker
 from farm.broker.course import course_of
 from farm.broker.function import Function
@@ -446,6 +446,7 @@ _HANDLERS: dict[int, Handler] = {
     packets.SUBMIT_REDUCE_JOB: _submit_reduce(background=False),
     packets.SUBMIT_REDUCE_JOB_BACKGROUND: _submit_reduce(background=True),
     packets.SUBMIT_JOB_EPOCH: _submit_epoch,
+    packets.SUBMIT_JOB_SCHED: cron_asks.schedule,
     packets.GET_STATUS: _get_status,
     packets.GET_STATUS_UNIQUE: _get_status_unique,
     packets.FARM_CANCEL: _cancel,

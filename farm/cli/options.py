@@ -293,6 +293,7 @@ _COMMANDS = {command.name: command for command in (SERVE, WORK, STATUS)}
 _NAMES = ("server", "work", "submit", "status")  # in the order of the help
 
 GROUPS = {
+    "cron": "Submit jobs again and again, by the clock.",
     "function": "List functions, and set what holds for their jobs.",
     "store": "Check, back up, shrink, export and import the jobs that farm server keeps on disk.",
 }
@@ -312,6 +313,10 @@ def find(name: str) -> Command | None:
         from farm.cli.store_options import STORE
 
         return STORE.get(name)
+    if name.startswith("cron "):
+        from farm.cli.cron_options import CRON
+
+        return CRON.get(name)
     if name in _COMMANDS:
         return _COMMANDS[name]
     from farm.cli.job_options import JOB_COMMANDS
@@ -321,10 +326,11 @@ def find(name: str) -> Command | None:
 
 def commands() -> list[Command]:
     """All of them."""
+    from farm.cli.cron_options import CRON
     from farm.cli.job_options import JOB_COMMANDS
     from farm.cli.store_options import STORE
 
-    return [command for name in (*_NAMES, *JOB_COMMANDS, *STORE, "gearmand") if (command := find(name))]
+    return [command for name in (*_NAMES, *JOB_COMMANDS, *CRON, *STORE, "gearmand") if (command := find(name))]
 
 
 def complete(command: Command, given: Values, environment: dict[str, str]) -> Values:

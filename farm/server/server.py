@@ -534,7 +534,7 @@ class Server:
     def _schedule_tick(self) -> None:
         self._heartbeats.schedule()
         deadline = self._loop.now if self._unfinished else self._broker.next_deadline()
-        if (self._broker.delayed or self._broker.expiring) and deadline is not None:
+        if (self._broker.delayed or self._broker.expiring or self._broker.crons.entries) and deadline is not None:
             deadline = min(deadline, self._loop.now + CLOCK_CHECK_S)
         if self._due and (deadline is None or self._due.due != deadline):
             self._due.cancel()

@@ -106,6 +106,11 @@ def _join(book: Book, party: Party, item: Item, background: bool) -> list[Out]:
     return expected
 
 
+def _schedule(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -> list[Out]:
+    """Here nobody sends a time that there is; cron has tests of its own."""
+    return error(party, b"SHUTDOWN" if book.stopping else b"INVALID_REQUEST")
+
+
 def _get_status(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -> list[Out]:
     item = book.jobs.get(body)
     known, running = (b"0", b"0") if item is None else (b"1", b"0" if item.holder is None else b"1")
@@ -416,6 +421,7 @@ def _exception(book: Book, watcher: Party, body: bytes, handle: bytes) -> Out:
 
 RULES: dict[int, Rule] = {
     **dict.fromkeys(SUBMITS, _submit),
+    packets.SUBMIT_JOB_SCHED: _schedule,
     packets.GET_STATUS: _get_status,
     packets.GET_STATUS_UNIQUE: _get_status_unique,
     packets.FARM_CANCEL: _cancel,

@@ -130,12 +130,6 @@ def test_a_packet_that_is_no_request_is_refused(rig: Rig, number: int) -> None:
     assert peer.received() == [NOT_EXPECTED, response(p.NO_JOB)]
 
 
-def test_what_no_gearmand_does_either_is_refused_and_not_ignored(rig: Rig) -> None:
-    peer = rig.connect(request(p.SUBMIT_JOB_SCHED, *(b"",) * 8))
-    assert peer.received() == [NOT_EXPECTED]
-    assert not peer.closed
-
-
 def test_a_response_is_no_request(rig: Rig) -> None:
     peer = rig.connect(response(p.ECHO_REQ, b"x"))
     assert peer.received() == [error(b"INVALID_MAGIC", b"Request magic expected")]
