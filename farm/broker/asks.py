@@ -134,16 +134,27 @@ class Request:
 
 
 def _find(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
-    """A whole handle, its beginning (with or without `H:`), its last number, or `last`."""
-    text = request.name("text")
+    return {"ids": [shown(handle) for handle in find(broker, request.name("text"))]}
+
+
+def one_handle(broker: Broker, text: bytes) -> bytes:
+    """The only handle that this may mean. Raises PacketRefused, and NotYet."""
+    handles = find(broker, text)
+    if len(handles) != 1:
+        words = b"There is no job " if not handles else b"More than one job may be meant by "
+        raise PacketRefused(b"JOB_NOT_FOUND", words + text[:64], close=False)
+    return handles[0]
+
+
+def find(broker: Broker, text: bytes) -> list[bytes]:
+    """The handles that may be meant: a whole one, its beginning (with or without `H:`), its last number, or `last`."""
     if text == b"last":
-        return {"ids": [shown(handle) for handle in _newest(broker)]}
+        return _newest(broker)
     whole = text if text.startswith(b"H:") else b"H:" + text
     if waiting.live(broker, whole) is not None or (id_of(whole) and broker.history.about(id_of(whole)) is not None):
-        return {"ids": [shown(whole)]}
+        return [whole]
     found = dict.fromkeys(islice(_numbered(broker, text), FOUND_MAX)) if text.isdigit() else {}
-    found = found or dict.fromkeys(islice(_beginning(broker, whole), FOUND_MAX))
-    return {"ids": [shown(handle) for handle in found]}
+    return list(found or dict.fromkeys(islice(_beginning(broker, whole), FOUND_MAX)))
 
 
 def _newest(broker: Broker) -> list[bytes]:

@@ -103,6 +103,9 @@ def _submit_with_terms(broker: Broker, peer: Peer, args: list[bytes], now: float
     _must_know_extension(peer)
     name, unique, words, payload = args
     wanted = parse_submission(words, now + broker.wall_offset)
+    if wanted.terms.after:
+        after = tuple((condition, asks.one_handle(broker, text)) for condition, text in wanted.terms.after)
+        wanted = wanted._replace(terms=wanted.terms._replace(after=after))
     if unique and unique != b"-" and not _may_submit(broker, peer, broker.function(name), unique, wanted, now):
         return
     broker.submit(

@@ -103,5 +103,5 @@ def _after(values: object) -> str:
     for word in words:
         condition, colon, handle = word.partition(":")
         if condition not in _CONDITIONS or not colon or not handle or not handle.isprintable() or " " in handle:
-            raise UsageError(f"--after cannot be {word[:60]!r}", "ok:ID, any:ID or fail:ID, where ID is a job's handle")
+            raise UsageError(f"--after cannot be {word[:60]!r}", "ok:ID, any:ID or fail:ID; an ID may be shortened")
     return ",".join(words)

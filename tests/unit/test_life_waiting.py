@@ -199,6 +199,14 @@ def test_a_cancelled_running_job_counts_as_ended_at_once(life: Life, client: Ask
     assert client.job(first)["reason"] == "no need"
 
 
+def test_the_job_to_wait_for_may_be_said_shortly(life: Life, client: Asker) -> None:
+    first, second = client.submit(b"first"), client.submit(b"first")
+    waiting = client.submit(b"next", b"background=1 after=ok:last,any:1")
+    assert client.job(waiting)["reason"] == f"for ok:{second.decode()}, any:{first.decode()}"
+    client.wire.send(request(p.FARM_SUBMIT, b"f", b"", b"after=ok:H:", b""))
+    assert packet(client.wire.received()[-1])[1].startswith(b"JOB_NOT_FOUND\0More than one")
+
+
 def test_a_job_cannot_wait_for_what_nobody_knows(client: Asker) -> None:
     client.wire.send(request(p.FARM_SUBMIT, b"f", b"", b"after=ok:H:1:99", b""))
     assert packet(client.wire.received()[-1])[1].startswith(b"JOB_NOT_FOUND")
