@@ -379,7 +379,11 @@ def _retry(broker: Broker, handle: bytes, request: Request, now: float) -> str:
         return "done"
     if past.payload_size < 0 or handle in broker.jobs:  # not kept; or its worker has not given it up yet
         return "gone"
-    broker.revive(past, broker.history.payload(past.id), now)
+    try:
+        payload = broker.history.payload(past.id)
+    except LookupError:
+        return "gone"
+    broker.revive(past, payload, now)
     return "queued"
 
 

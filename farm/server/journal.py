@@ -53,9 +53,12 @@ class Past:
         return self._store.ended_ids(first, last, limit)
 
     def payload(self, id: int) -> bytes:
-        """See History."""
+        """See History. LookupError also where it is damaged."""
         self._must_be_settled(id)
-        return self._store.payload(id)
+        try:
+            return self._store.payload(id)
+        except StoreError as error:
+            raise LookupError(error.message) from error
 
     def _must_be_settled(self, id: int) -> None:
         if self._journal.settles(id):

@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from farm.broker.effects import Change, Expire, Finish, Save
-from farm.broker.job import DONE, SEQUENCE_BITS, first_id, handle_of
+from farm.broker.effects import Attempt, Change, Finish, Known, Past, Save
+from farm.broker.job import SEQUENCE_BITS, first_id, handle_of
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
+from farm.store import past
 from farm.store.check import quick_faults
 from farm.store.contract import SHARD_START_MAX, Fenced, Store, StoreError
 from farm.store.index import LogIndex
+from farm.store.known import known
 from farm.store.place import (
     BUSY_TIMEOUT_S,
     FILE,
@@ -32,7 +34,9 @@ from farm.store.place import (
     take_lock,
 )
 from farm.store.room import DISK_RESERVE, Room
-from farm.store.schema import bring_up_to_date, checksum, checksum_of_end, is_sound
+from farm.store.rows import is_sound
+from farm.store.schema import bring_up_to_date
+from farm.store.tables import TO_REVIVE, Tables
 from farm.store.wal import inspect_beside
 
 log = logging.getLogger("farm.store")
@@ -44,24 +48,9 @@ WAL_PAGES_MAX = 1000  # 4 MB: then the write-ahead log is copied into the file; 
 WAL_PAGES_WARNED = 16 * WAL_PAGES_MAX
 WAL_KEPT_MAX = 16 * 1024 * 1024  # what is left of the log's file after a large transaction
 CACHE_SIZE = 16 * 1024 * 1024
-BOUND_MAX = 1024 * 1024  # of a payload: SQLite keeps what was bound last to a statement; more than this is let go of
-EXPIRED_AT_ONCE_MAX = 2000  # rows: a longer transaction would be felt
-COUNTED_AT_ONCE_MAX = 20_000  # rows: some 5 ms
 
-_SAVE = """INSERT INTO job (id, function, unique_key, priority, reducer, due, created, crc, payload)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
-_FORGET = "DELETE FROM job WHERE id = ?"
-_FINISH = """INSERT INTO ended
-    (id, function, unique_key, priority, created, outcome, started, ended, worker, exit_code, cut, size, crc, payload,
-     log, result)
-    SELECT id, function, unique_key, priority, created, ?1, ?2, ?3, ?4, ?5, ?6,
-        CASE WHEN ?12 THEN ?7 + length(payload) ELSE ?7 END, ?8,
-        CASE WHEN ?12 THEN payload END, ?9, ?10
-    FROM job WHERE id = ?11 ON CONFLICT DO NOTHING"""  # ?12: whether the payload is kept
-_LOAD = "SELECT id, function, unique_key, priority, payload, reducer, due, created, crc FROM job ORDER BY id"
+_LOAD = "SELECT id, function, unique_key, priority, payload, reducer, due, created, terms, crc FROM job ORDER BY id"
 _LOAD_ONE = _LOAD.replace("ORDER BY id", "WHERE id = ?")
-_ENDED = """SELECT id, CAST(outcome AS BLOB), started, ended, worker, exit_code, result, log, cut, crc
-    FROM ended WHERE id = ?"""
 _KNOWN = "SELECT 1 FROM job WHERE id = ? UNION ALL SELECT 1 FROM ended WHERE id = ?"
 
 
@@ -90,10 +79,7 @@ class SqliteStore(Store):
         self._log_is_long = False  # said so: one line each time, not one for each commit
         self._open_changes: list[Change] = []  # of the open transaction, to do them again with more room
         self._room = Room(directory, reserve)
-        self._ended_size = 0
-        self._uncounted = 0  # rows of `ended` up to this `n` are not in that yet
-        self._ended_before = (0, 0)  # both, before the open transaction
-        self._looked_to = 0  # up to this `n` the last Expire found nothing more to drop, and did not come to an end
+        self._tables: Tables | None = None  # the writer's
 
     def describe(self) -> str:
         """See Store."""
@@ -183,7 +169,7 @@ class SqliteStore(Store):
 
     def _connect(self, prepare: Callable[[sqlite3.Connection], None] | None = None) -> sqlite3.Connection:
         database = sqlite3.connect(
-            self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=32
+            self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=64
         )
         try:
             database.execute("PRAGMA trusted_schema = OFF")
@@ -216,9 +202,14 @@ class SqliteStore(Store):
         database.execute("INSERT INTO owner VALUES (1, ?) ON CONFLICT DO UPDATE SET shard = shard + 1", (start + 1,))
         (self._shard,) = database.execute("SELECT shard FROM owner").fetchone()
         database.execute("COMMIT")
-        (self._uncounted,) = database.execute("SELECT ifnull(max(n), 0) FROM ended").fetchone()
-        self._ended_size = 0
-        self._count_ended(database)
+        self._tables = Tables(database)
+
+    def known(self) -> Iterator[Known]:
+        """See Store. A row whose checksum is wrong is said, and not used."""
+        try:
+            yield from known(self._opened())
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
 
     def load(self) -> Iterator[Save]:
         """See Store. A row whose checksum is wrong is put aside, with an error in the log, and not run."""
@@ -244,7 +235,8 @@ class SqliteStore(Store):
             FROM job WHERE id = ?""",
             (time.time(), id),
         )
-        database.execute(_FORGET, (id,))
+        for table in ("job", "progress", "attempt"):
+            database.execute(f"DELETE FROM {table} WHERE id = ?", (id,))
         database.execute("COMMIT")
 
     # -- writing
@@ -302,102 +294,18 @@ class SqliteStore(Store):
         database = self._opened()
         if not database.in_transaction:
             self._begin(database)
-        saves: list[tuple[object, ...]] = []
-        ends: list[tuple[object, ...]] = []
-        gone: list[tuple[int]] = []
-        seen: set[int] = set()
-        with_payload: list[int] = []
-        expire: Expire | None = None
-        # All saves first is the same as in order, unless what has gone is saved again.
-        for change in changes:
-            if isinstance(change, Save):
-                if seen and change.id in seen:
-                    self._execute(database, saves, ends, gone)
-                    saves, ends, gone, seen = [], [], [], set()
-                saves.append(_row(change))
-            elif isinstance(change, Expire):
-                expire = change
-            else:
-                if isinstance(change, Finish):
-                    keeps_payload = change.outcome != DONE and self._room.has_ballast
-                    if not self._room.has_ballast:
-                        lost = change.outcome != DONE or bool(change.result + change.log)
-                        change = change._replace(result=b"", log=b"", cut=change.cut or lost)
-                    size = change.size
-                    if keeps_payload:
-                        with_payload.append(change.id)
-                    else:
-                        self._ended_size += size
-                    end = (*change[1:6], change.cut, size, checksum_of_end(change), change.log, change.result)
-                    ends.append((*end, change.id, keeps_payload))
-                gone.append((change.id,))
-                seen.add(change.id)
-        self._execute(database, saves, ends, gone)
-        for id in with_payload:
-            row = database.execute("SELECT size FROM ended WHERE id = ?", (id,)).fetchone()
-            self._ended_size += row[0] if row else 0
-        if expire:
-            self._expire(database, expire)
+        assert self._tables
+        self._tables.put(changes, with_output=self._room.has_ballast)
+        self.overdue = self._tables.overdue
 
     def _begin(self, database: sqlite3.Connection) -> None:
-        self._ended_before = (self._ended_size, self._uncounted)  # first, for there may be no room even to begin
+        assert self._tables
+        self._tables.begins()  # first, for there may be no room even for that
         database.execute("BEGIN IMMEDIATE")
         (shard,) = database.execute("SELECT shard FROM owner").fetchone()
         if shard != self._shard:
             database.execute("ROLLBACK")
             raise Fenced(f"another server has taken the store {self.directory} over")
-
-    def _execute(
-        self,
-        database: sqlite3.Connection,
-        saves: list[tuple[object, ...]],
-        ends: list[tuple[object, ...]],
-        gone: list[tuple[int]],
-    ) -> None:
-        if saves:
-            database.executemany(_SAVE, saves)
-            *fields, payload = saves[-1]
-            if isinstance(payload, bytes) and len(payload) > BOUND_MAX:
-                database.execute(_SAVE, (*fields, b""))  # it is there, so this changes nothing
-        if ends:
-            database.executemany(_FINISH, ends)
-        if gone:
-            database.executemany(_FORGET, gone)
-
-    def _expire(self, database: sqlite3.Connection, expire: Expire) -> None:
-        if self._uncounted:
-            self._count_ended(database)
-        start = 0 if self._ended_size > expire.size_max else self._looked_to
-        rows = database.execute(
-            "SELECT n, ended, size FROM ended WHERE n > ? ORDER BY n LIMIT ?", (start, EXPIRED_AT_ONCE_MAX)
-        ).fetchall()
-        gone = []
-        is_last = len(rows) < EXPIRED_AT_ONCE_MAX
-        for n, ended, size in rows:
-            if expire.drops(ended) or self._ended_size > expire.size_max:
-                gone.append((n,))
-                self._ended_size -= size if n > self._uncounted else 0
-            elif expire.stops_at(ended):
-                is_last = True
-                break
-        if gone:
-            database.executemany("DELETE FROM ended WHERE n = ?", gone)
-            if self._uncounted:  # the next row comes after the newest that is left, and is counted when it does
-                (newest,) = database.execute("SELECT ifnull(max(n), 0) FROM ended").fetchone()
-                self._uncounted = min(self._uncounted, newest)
-        self._looked_to = 0 if is_last else rows[-1][0]
-        self.overdue = not is_last or self._uncounted > 0
-
-    def _count_ended(self, database: sqlite3.Connection) -> None:
-        """Go on with adding up what was kept before this was opened, newest first: of millions of rows, all at once
-        would hold the start up."""
-        rows, oldest, size = database.execute(
-            """SELECT count(*), min(n), ifnull(sum(size), 0)
-            FROM (SELECT n, size FROM ended WHERE n <= ? ORDER BY n DESC LIMIT ?)""",
-            (self._uncounted, COUNTED_AT_ONCE_MAX),
-        ).fetchone()
-        self._ended_size += size
-        self._uncounted = oldest - 1 if rows == COUNTED_AT_ONCE_MAX else 0
 
     def adopt(self, jobs: Iterable[tuple[Save, Finish | None]], source: Source | None = None) -> int:
         """Take in jobs from elsewhere, ended ones with their end: all of them or none, durable when this returns.
@@ -420,6 +328,8 @@ class SqliteStore(Store):
         finally:
             if database.in_transaction:
                 database.rollback()
+                assert self._tables
+                self._tables.undone()
         self._shard = top + 1
         return new
 
@@ -464,7 +374,8 @@ class SqliteStore(Store):
             self._drop_ballast()
             if database.in_transaction:
                 database.execute("ROLLBACK")
-            self._ended_size, self._uncounted = self._ended_before
+            assert self._tables
+            self._tables.undone()
             self._put(changes)
         except OSError as again:
             raise StoreError(f"cannot write to {self.directory}: {again.strerror}") from again
@@ -475,34 +386,55 @@ class SqliteStore(Store):
 
     def payload(self, id: int) -> bytes:
         """See Store."""
-        try:
-            row = self._reading().execute(_LOAD_ONE, (id,)).fetchone()
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
+        with self._read() as database:
+            row = database.execute(_LOAD_ONE, (id,)).fetchone() or database.execute(TO_REVIVE, (id,)).fetchone()
         if row is None:
             raise StoreError(f"there is no job of id {id} in {self.directory}")
         save = Save(*row[:-1])
-        if not is_sound(save, row[-1]):  # the next start puts it aside
+        if row[-1] is not None and not is_sound(save, row[-1]):  # the next start puts it aside
             raise damaged(self.directory, f"job {handle_of(id).decode()} is not what was written")
         return save.payload
 
     def keeps(self) -> bool:
         """See Store."""
-        return self._ended_size > 0 or self._uncounted > 0
+        return self._tables is not None and self._tables.keeps
 
     def ended(self, id: int) -> Finish | None:
         """See Store."""
+        with self._read() as database:
+            return past.ended(database, id, self.directory)
+
+    def past(
+        self, limit: int, before: int = 0, function: bytes = b"", outcomes: Sequence[str] = (), since: float = 0.0
+    ) -> list[Past]:
+        """See Store."""
+        with self._read() as database:
+            return past.past(database, limit, before, function, outcomes, since)
+
+    def about(self, id: int) -> Past | None:
+        """See Store."""
+        with self._read() as database:
+            return past.about(database, id)
+
+    def attempts(self, id: int) -> list[Attempt]:
+        """See Store."""
+        with self._read() as database:
+            return past.attempts(database, id)
+
+    def ended_ids(self, first: int, last: int, limit: int) -> list[int]:
+        """See Store."""
+        with self._read() as database:
+            return past.ended_ids(database, first, last, limit)
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection]:
+        """What was committed."""
+        if self._reader is None:
+            raise StoreError("the store is not open")
         try:
-            row = self._reading().execute(_ENDED, (id,)).fetchone()
+            yield self._reader
         except sqlite3.Error as error:
             raise self._failed(error) from error
-        if row is None:
-            return None
-        outcome = row[1].decode(errors="replace")  # SQLite's driver would not say that it is the row that is damaged
-        end = Finish._make((row[0], outcome, *row[2:8], bool(row[8])))
-        if checksum_of_end(end) != row[9]:
-            raise StoreError(f"what is kept of a job of id {id} is damaged in {self.directory}")
-        return end
 
     # -- closing
 
@@ -515,7 +447,7 @@ class SqliteStore(Store):
                     database.rollback()
                 with contextlib.suppress(sqlite3.Error):
                     database.close()
-        self._reader = self._writer = None
+        self._reader = self._writer = self._tables = None
         if self._log:
             self._log.close()
             self._log = None
@@ -529,17 +461,7 @@ class SqliteStore(Store):
             raise StoreError("the store is not open")
         return self._writer
 
-    def _reading(self) -> sqlite3.Connection:
-        if self._reader is None:
-            raise StoreError("the store is not open")
-        return self._reader
-
     def _failed(self, error: sqlite3.Error) -> StoreError:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return StoreError(f"{self._path}: {error}", f"farm store check --repair {self.directory}", EXIT_DATA)
         return StoreError(f"{self._path}: {error}", status=EXIT_CANNOT_CREATE)
-
-
-def _row(save: Save) -> tuple[object, ...]:
-    id, function, unique, priority, payload, reducer, due, created = save
-    return id, function, unique, priority, reducer, due, created, checksum(save), payload

@@ -14,6 +14,7 @@ from farm.broker.effects import Change, Finish, Save
 from farm.protocol import packets as p
 from farm.store.memory import MemoryStore
 from farm.store.sqlite import SqliteStore
+from tests.contract.test_sqlite_store import ended_size
 from tests.unit.test_server_faults import Ring
 
 
@@ -55,7 +56,7 @@ def test_the_payload_of_one_that_failed_is_not_kept_either(tmp_path: Path) -> No
     kept = {id: (payload, cut) for id, payload, cut in store._opened().execute("SELECT id, payload, cut FROM ended")}
     assert kept == {1: (b"payload", 0), 2: (None, 1)}
     size = sum(size for (size,) in store._opened().execute("SELECT size FROM ended"))
-    assert store._ended_size == size
+    assert ended_size(store) == size
     store.close()
 
 

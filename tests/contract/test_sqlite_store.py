@@ -16,14 +16,22 @@ import pytest
 from farm.broker.effects import Expire, Finish, Forget, Save
 from farm.store import check as checks
 from farm.store import sqlite as sqlite_store
+from farm.store import tables
 from farm.store.check import check
 from farm.store.contract import StoreError
 from farm.store.index import LogIndex
 from farm.store.place import reading
-from farm.store.sqlite import CACHE_SIZE, EXPIRED_AT_ONCE_MAX, WAL_PAGES_MAX, SqliteStore
+from farm.store.sqlite import CACHE_SIZE, WAL_PAGES_MAX, SqliteStore
+from farm.store.tables import EXPIRED_AT_ONCE_MAX
 from tests.cli.rig import FARM
 
 LARGE = 64 << 20
+
+
+def ended_size(store: SqliteStore) -> int:
+    """Bytes that are kept of ended jobs, as far as they are counted."""
+    assert store._tables
+    return store._tables.ended_size
 
 
 @pytest.fixture
@@ -196,32 +204,32 @@ def test_however_many_ended_while_the_clock_was_wrong_hold_up_nothing(store: Sql
 
 def test_what_was_kept_before_is_added_up_little_by_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A start does not wait for it, and the bound on it holds all the same."""
-    monkeypatch.setattr(sqlite_store, "COUNTED_AT_ONCE_MAX", 10)
+    monkeypatch.setattr(tables, "COUNTED_AT_ONCE_MAX", 10)
     store = SqliteStore(str(tmp_path / "store"), reserve=0)
     store.open()
     kept_and_ended(store, [1.0] * 95)
-    size = store._ended_size
+    size = ended_size(store)
     store.close()
     store.open()
-    assert store._ended_size < size / 5
+    assert ended_size(store) < size / 5
     assert store.keeps()
     store.apply([Save(96, b"f", b"", 1, b""), Finish(96, "done", 0.0, 1.0)])
     expire(store, Expire(0.0, size, now=3.0))
-    assert store._ended_size == size
+    assert ended_size(store) == size
     assert left(store) == set(range(2, 97))
     store.close()
     store.open()
     expire(store, Expire(0.0, size // 19, now=3.0))
     assert left(store) == set(range(92, 97))
-    assert store._ended_size == size // 19
+    assert ended_size(store) == size // 19
     expire(store, Expire(2.0, size, now=3.0))
-    assert not left(store) and not store.keeps() and store._ended_size == 0
+    assert not left(store) and not store.keeps() and ended_size(store) == 0
     store.close()
 
 
 def test_what_ends_while_it_is_added_up_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though SQLite numbers it as the newest one that has just gone."""
-    monkeypatch.setattr(sqlite_store, "COUNTED_AT_ONCE_MAX", 10)
+    monkeypatch.setattr(tables, "COUNTED_AT_ONCE_MAX", 10)
     store = SqliteStore(str(tmp_path / "store"), reserve=0)
     store.open()
     kept_and_ended(store, [150.0] * 60 + [1e9] * 40)
@@ -232,7 +240,7 @@ def test_what_ends_while_it_is_added_up_counts_once(tmp_path: Path, monkeypatch:
     store.apply([Save(101, b"f", b"", 1, b""), Finish(101, "done", 0.0, 99.0)])
     expire(store, Expire(40.0, 1 << 30, now=100.0))
     ((size,),) = store._opened().execute("SELECT sum(size) FROM ended")
-    assert store._ended_size == size
+    assert ended_size(store) == size
     store.close()
 
 

@@ -11,13 +11,18 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from farm.broker.effects import Save
+from farm.broker.effects import Revive, Save
 from farm.store import schema
+from farm.store.backup import backup
+from farm.store.check import check, sound_ends, sound_jobs
 from farm.store.contract import StoreError
+from farm.store.place import reading
+from farm.store.repair import repair
 from farm.store.sqlite import SqliteStore
 from tests.contract.stores import make
 from tests.support import CHECKOUT
@@ -34,6 +39,16 @@ def opened(directory: Path, file: Path) -> SqliteStore:
     store = SqliteStore(str(directory))
     store.open()
     return store
+
+
+def is_of_3(file: Path) -> bool:
+    """Or newer: it has rows of every table of version 3."""
+    return int(file.stem.partition("-")[2]) >= 3
+
+
+def queued_in(file: Path) -> list[Save]:
+    """The jobs of a file, in order."""
+    return sorted([*make.QUEUED, *(make.ALSO_QUEUED if is_of_3(file) else [])])
 
 
 def version(directory: Path) -> int:
@@ -53,16 +68,72 @@ def test_there_is_a_file_of_each_version() -> None:
 def test_it_opens_and_is_exact(file: Path, tmp_path: Path) -> None:
     """Queued, delayed, unique, binary and ended jobs, and the next handles are new."""
     store = opened(tmp_path / "s", file)
-    assert list(store.load()) == make.QUEUED
+    queued = queued_in(file)
+    assert list(store.known()) == (make.KNOWN if is_of_3(file) else [])
+    assert list(store.load()) == queued
     assert [store.ended(end.id) for _, end in make.ENDED] == [end for _, end in make.ENDED]
+    for save, end in make.ALSO_ENDED if is_of_3(file) else []:
+        assert store.ended(end.id) == end
+        assert [store.attempts(save.id) for save in make.ALSO_QUEUED[:1]] == [make.ATTEMPTS[:1]]
+        assert store.attempts(end.id) == make.ATTEMPTS[1:]
+    assert [past.id for past in store.past(10, outcomes=("failed",))][-1] == make.ENDED[1][1].id
     shard = store._shard
     assert shard not in {save.id >> 40 for save in make.QUEUED}
     store.close()
     assert version(tmp_path / "s") == schema.VERSION
     again = SqliteStore(str(tmp_path / "s"))
     assert again.open() == shard + 1
-    assert list(again.load()) == make.QUEUED
+    assert list(again.load()) == queued
     again.close()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_what_ended_in_an_older_version_can_be_run_again(file: Path, tmp_path: Path) -> None:
+    store = opened(tmp_path / "s", file)
+    save, end = make.ENDED[1]
+    store.apply([Revive(end.id)])
+    assert save in list(store.load())
+    store.close()
+    assert check(str(tmp_path / "s")).sound
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_it_is_read_as_it_is(file: Path, tmp_path: Path) -> None:
+    """A check, an export and a backup look at a store that no server of this version has opened, and leave it so."""
+    directory = tmp_path / "s"
+    directory.mkdir()
+    shutil.copyfile(file, directory / "jobs.db")
+    report = check(str(directory))
+    assert report.sound, report
+    assert report.jobs == len(queued_in(file))
+    with reading(str(directory)) as database:
+        assert list(sound_jobs(database, [])) == queued_in(file)
+        assert [end for _, end in sound_ends(database, [])][:3] == [end for _, end in make.ENDED]
+    assert backup(str(directory), str(tmp_path / "copy")).jobs == report.jobs
+    assert version(directory) == int(file.stem.partition("-")[2])
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_damaged_one_is_repaired(file: Path, tmp_path: Path) -> None:
+    """What can be read of it is in a file of this version."""
+    directory = tmp_path / "s"
+    directory.mkdir()
+    shutil.copyfile(file, directory / "jobs.db")
+    with closing(sqlite3.connect(directory / "jobs.db")) as database:
+        query = "SELECT rootpage FROM sqlite_schema WHERE name LIKE 'sqlite_autoindex_ended%'"
+        (page,) = database.execute(query).fetchone()
+    content = bytearray((directory / "jobs.db").read_bytes())
+    content[(page - 1) * 4096 + 8 : page * 4096] = bytes(4096 - 8)
+    (directory / "jobs.db").write_bytes(content)
+    done, report = repair(str(directory))
+    assert done.kept_as
+    assert report.sound
+    store = SqliteStore(str(directory))
+    store.open()
+    assert list(store.known()) == (make.KNOWN if is_of_3(file) else [])
+    assert list(store.load()) == queued_in(file)
+    assert [store.ended(end.id) for _, end in make.ENDED] == [end for _, end in make.ENDED]
+    store.close()
 
 
 def test_a_newer_store_is_refused_and_not_touched(tmp_path: Path) -> None:
@@ -92,6 +163,12 @@ def migrate(directory: Path, fatal: int, *words: str) -> int:
     return int(done.stdout or 0)
 
 
+def columns_of(directory: Path) -> str:
+    """Those of a job, as a file has them."""
+    with closing(sqlite3.connect(directory / "jobs.db")) as database:
+        return ", ".join(name for (_, name, *_) in database.execute("PRAGMA table_info(job)"))
+
+
 def must_be_whole(directory: Path, old: Path, words: Sequence[str]) -> None:
     """It is of the one version or of the other, and no row is missing."""
     before, new = version(old), schema.VERSION + ("made-up" in words)
@@ -100,7 +177,14 @@ def must_be_whole(directory: Path, old: Path, words: Sequence[str]) -> None:
     (found,) = database.execute("PRAGMA user_version").fetchone()
     tables = {name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     columns = {name for (_, name, *_) in database.execute("PRAGMA table_info(job)")}
-    rows = database.execute("SELECT * FROM job ORDER BY id").fetchall() if found else []
+    columns_before = columns_of(old) if before else "*"
+    rows = database.execute(f"SELECT {columns_before} FROM job ORDER BY id").fetchall() if found else []
+    made_up = found > schema.VERSION
+    sizes = (
+        database.execute(f"SELECT {'attempts' if made_up else '0'}, length(payload) FROM job").fetchall()
+        if found
+        else []
+    )
     database.close()
     assert found in (before, new)
     assert ("job" in tables) == (found >= 1)
@@ -108,9 +192,8 @@ def must_be_whole(directory: Path, old: Path, words: Sequence[str]) -> None:
     assert ("made_up" in tables) == ("attempts" in columns) == (found > schema.VERSION)
     with contextlib.closing(sqlite3.connect(old / "jobs.db")) as database:
         wanted = database.execute("SELECT * FROM job ORDER BY id").fetchall() if before else []
-    if found > schema.VERSION:
-        wanted = [(*row, len(row[-1])) for row in wanted]
     assert rows == wanted
+    assert all(attempts == (size if made_up else 0) for attempts, size in sizes)
 
 
 def killed(tmp_path: Path, *words: str) -> None:

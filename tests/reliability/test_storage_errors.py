@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from farm.broker.broker import Rules
-from farm.broker.effects import Change, Finish, Save
+from farm.broker.effects import Attempt, Change, Finish, Known, Past, Save
 from farm.errors import FarmError
 from farm.loop import Loop
 from farm.protocol import packets as p
@@ -85,6 +85,9 @@ class FailingStore(Store):
     def load(self) -> Iterator[Save]:
         return iter(self._call("load"))
 
+    def known(self) -> Iterator[Known]:
+        return iter(self._call("known"))
+
     def write(self, changes: Sequence[Change]) -> None:
         self._call("write", changes)
 
@@ -96,6 +99,18 @@ class FailingStore(Store):
 
     def ended(self, id: int) -> Finish | None:
         return self._store.ended(id)
+
+    def past(self, *args: Any, **named: Any) -> list[Past]:
+        return self._store.past(*args, **named)
+
+    def about(self, id: int) -> Past | None:
+        return self._store.about(id)
+
+    def attempts(self, id: int) -> list[Attempt]:
+        return self._store.attempts(id)
+
+    def ended_ids(self, first: int, last: int, limit: int) -> list[int]:
+        return self._store.ended_ids(first, last, limit)
 
     def keeps(self) -> bool:
         return self._store.keeps()

@@ -111,7 +111,11 @@ class Kept:
         _compare("ended jobs", dict(found), fresh)
         self.ended.update(fresh)
         _compare("courses", {handle_of(id): tuple(row[1:]) for id, row in journal.progress.items()}, self.courses)
-        tried = {handle_of(id): tuple(tuple(row[1:]) for row in rows) for id, rows in journal.attempts.items()}
+        tried = {
+            handle_of(id): tuple(tuple(row[1:]) for row in rows.values())
+            for id, rows in journal.attempts.items()
+            if rows
+        }
         _compare("attempts", tried, {handle: tuple(rows) for handle, rows in self.attempts.items()})
 
     def _apply(self, what: str, handle: bytes, row: Row | None) -> None:
