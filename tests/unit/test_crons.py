@@ -165,7 +165,7 @@ def test_all_or_none(client: Asker) -> None:
     assert not client.life.changes
     added = add(client, entries=[good, {**good, "name": "b", "payload": "zwei \udcff"}])["entries"]
     assert [entry["name"] for entry in added] == ["a", "b"]
-    assert [row.payload for row in client.life.journal.crons.values()] == [b"one", b"zwei \xff"]
+    assert [row.payload for row in client.life.journal.cron.values()] == [b"one", b"zwei \xff"]
 
 
 def test_limits(life: Life, client: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,21 +447,21 @@ def test_stopping_it_submits_nothing_and_the_next_start_does(life: Life, client:
 
 def test_an_entry_whose_zone_has_gone_is_shown_and_can_be_removed(life: Life, client: Asker) -> None:
     add(client)
-    row = life.journal.crons[b"e"]
-    life.journal.crons[b"e"] = row._replace(words=row.words.replace(b'"UTC"', b'"Mars/Olympus"'))
+    row = life.journal.cron[b"e"]
+    life.journal.cron[b"e"] = row._replace(words=row.words.replace(b'"UTC"', b'"Mars/Olympus"'))
     again = life.again()
     asker = again.farm_client()
     assert (shown(asker)["fault"], shown(asker)["next_at"]) == ("there is no time zone 'Mars/Olympus'", None)
     again.wait(DAY)
     assert not again.broker.jobs
     asker.ask("cron remove", name="e")
-    assert not life.journal.crons
+    assert not life.journal.cron
 
 
 def test_an_entry_whose_zone_has_come_back(life: Life, client: Asker) -> None:
     add(client, catch_up="last")
-    life.journal.crons[b"e"] = life.journal.crons[b"e"]._replace(
-        words=life.journal.crons[b"e"].words.replace(b'"next":' + str(life.wall + 900).encode(), b'"next":null')
+    life.journal.cron[b"e"] = life.journal.cron[b"e"]._replace(
+        words=life.journal.cron[b"e"].words.replace(b'"next":' + str(life.wall + 900).encode(), b'"next":null')
     )
     life.now += 1000
     again = life.again()

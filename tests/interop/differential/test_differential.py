@@ -92,13 +92,14 @@ def test_another_random_script(tmp_path: Path, seed: int) -> None:
 
 
 def test_every_packet_and_every_command_occurs(scripts: dict[int, tuple[list[str], Records]]) -> None:
-    """Of the quick seeds together: sent, or received from both servers."""
+    """Of the quick seeds together: sent, or received from both servers. SUBMIT_JOB_SCHED is in the table of differences
+    alone: gearmand refuses it, and farm's entries would go on submitting jobs."""
     steps = [step for script, _ in scripts.values() for step in script]
     sent = {step.split()[1] for step in steps if len(step.split()) > 1}
     got = [
         {line.split()[1] for _, records in scripts.values() for got in records[who] for line in got} for who in (0, 1)
     ]
-    assert set(NUMBERS) - {"UNUSED"} <= sent | (got[0] & got[1])
+    assert set(NUMBERS) - {"UNUSED", "SUBMIT_JOB_SCHED"} <= sent | (got[0] & got[1])
     requests = {"JOB_ASSIGN", "JOB_ASSIGN_UNIQ", "JOB_ASSIGN_ALL", "NO_JOB", "NOOP", "STATUS_RES", "STATUS_RES_UNIQUE"}
     assert requests | {"JOB_CREATED", "OPTION_RES", "ERROR"} <= got[0] & got[1]
     lines = {step.split()[1].lower() for step in steps if re.match(r"\w+: \S", step)}
