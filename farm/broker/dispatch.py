@@ -91,14 +91,12 @@ def _submit_epoch(broker: Broker, peer: Peer, args: list[bytes], now: float) -> 
 def _get_status_unique(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
     """Of all functions, as in gearmand: where two use the same key, the function that was mentioned first wins."""
     (unique,) = args
-    for function in broker.functions.values():
-        job = function.coalescing.get(unique)
-        if job is not None:
-            running, watchers = b"1" if job.worker else b"0", b"%d" % len(job.watchers)
-            status = (b"1", running, job.numerator, job.denominator, watchers)
-            break
-    else:
+    job = broker.uniques.first(unique)
+    if job is None:
         status = (b"0", b"0", b"0", b"0", b"0")
+    else:
+        running, watchers = b"1" if job.worker else b"0", b"%d" % len(job.watchers)
+        status = (b"1", running, job.numerator, job.denominator, watchers)
     broker.effects.send(peer.id, response(packets.STATUS_RES_UNIQUE, unique, *status))
 
 

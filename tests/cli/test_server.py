@@ -245,7 +245,7 @@ def test_sigterm_waits_for_a_running_job_that_is_awaited(lone_rig: Rig, function
     submit = lone_rig.start("submit", "-n", function)
     lone_rig.wait_counts(function, 1, 1)
     server.signal(signal.SIGTERM)
-    server.wait_for("stopping: clients wait for 1 running job")
+    server.wait_for("stopping: waiting for 1 running job")
     assert lone_rig.submit("-b", "-n", function).status == 69
     lone_rig.release("gate")
     assert submit.wait().out == b"go\n"

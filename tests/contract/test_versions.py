@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -9,11 +10,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from farm.broker.effects import Save
 from farm.store import schema
 from farm.store.contract import StoreError
 from farm.store.sqlite import SqliteStore
@@ -22,6 +24,7 @@ from tests.support import CHECKOUT
 
 STORES = Path(__file__).parent / "stores"
 FILES = sorted(STORES.glob("version-*.db"))
+MOMENTS = 8  # of a migration, at which it is killed
 
 
 def opened(directory: Path, file: Path) -> SqliteStore:
@@ -81,81 +84,91 @@ def test_a_newer_store_is_refused_and_not_touched(tmp_path: Path) -> None:
         assert re.search(r"^farm: error: .*newer farm", done.stderr, re.M), done.stderr
 
 
-# A process that migrates a store of version N and dies of SIGKILL at the n-th write or sync of the migration.
-_MIGRATE = """
-import sys
-from farm.store import schema
-from farm.store.sqlite import SqliteStore
-schema.MIGRATIONS = (*schema.MIGRATIONS, {step!r})
-schema.VERSION = len(schema.MIGRATIONS)
-store = SqliteStore(sys.argv[1])
-print("go", flush=True)
-store.open()
-store.close()
-print("done", flush=True)
-"""
-# Made up: what is expected of a real one. It changes every row, and needs many pages.
-_STEP = """
-ALTER TABLE job ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
-UPDATE job SET attempts = length(payload);
-CREATE TABLE made_up (id INTEGER PRIMARY KEY, payload BLOB) STRICT;
-INSERT INTO made_up SELECT id, payload FROM job;
-CREATE INDEX made_up_index ON made_up (payload);
-"""
+def migrate(directory: Path, fatal: int, *words: str) -> int:
+    """In a process (migrating.py) that dies at this step. Returns how many there were; 0: it has died."""
+    argv = [sys.executable, "-P", "-m", "tests.contract.migrating", str(directory), str(fatal), *words]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}, timeout=60)
+    assert done.returncode in (0, -signal.SIGKILL)
+    return int(done.stdout or 0)
 
 
-def migrate(directory: Path, kill_after_s: float) -> tuple[bool, float]:
-    """In a process that is killed so long after its beginning. Returns whether it was done, and how long it took."""
-    argv = [sys.executable, "-P", "-c", _MIGRATE.format(step=_STEP), str(directory)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}) as process:
-        assert process.stdout
-        assert process.stdout.readline() == b"go\n"
-        begin = time.monotonic()
-        try:
-            process.wait(kill_after_s)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-        done = process.stdout.read() == b"done\n"
-        return done, time.monotonic() - begin
+def must_be_whole(directory: Path, old: Path, words: Sequence[str]) -> None:
+    """It is of the one version or of the other, and no row is missing."""
+    before, new = version(old), schema.VERSION + ("made-up" in words)
+    database = sqlite3.connect(directory / "jobs.db")
+    assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    (found,) = database.execute("PRAGMA user_version").fetchone()
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    columns = {name for (_, name, *_) in database.execute("PRAGMA table_info(job)")}
+    rows = database.execute("SELECT * FROM job ORDER BY id").fetchall() if found else []
+    database.close()
+    assert found in (before, new)
+    assert ("job" in tables) == (found >= 1)
+    assert ("imported" in tables) == (found >= 2)
+    assert ("made_up" in tables) == ("attempts" in columns) == (found > schema.VERSION)
+    with contextlib.closing(sqlite3.connect(old / "jobs.db")) as database:
+        wanted = database.execute("SELECT * FROM job ORDER BY id").fetchall() if before else []
+    if found > schema.VERSION:
+        wanted = [(*row, len(row[-1])) for row in wanted]
+    assert rows == wanted
 
 
-@pytest.mark.parametrize("old", [0, schema.VERSION])
-def test_killed_in_a_migration(old: int, tmp_path: Path) -> None:
-    """Of a new file, and of a full one: afterwards it is whole, of the one version or of the other."""
-    from farm.broker.effects import Save
+def killed(tmp_path: Path, *words: str) -> None:
+    """Migrate `tmp_path / "old"` and die at several of its steps, from the first to the last; then do it again."""
+    old = tmp_path / "old"
 
-    jobs = [Save(1 << 40 | n, b"f", b"", 1, b"%05d" % n * 100) for n in range(1, 4001)] if old else []
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(old, tmp_path / name))
 
-    def prepared(name: str) -> Path:
-        directory = tmp_path / name
-        shutil.copytree(tmp_path / "old", directory)
-        return directory
+    steps = migrate(copy("whole"), 0, *words)
+    must_be_whole(tmp_path / "whole", old, words)
+    for fatal in sorted({1 + (steps - 1) * n // (MOMENTS - 1) for n in range(MOMENTS)}):
+        directory = copy(str(fatal))
+        assert not migrate(directory, fatal, *words)
+        must_be_whole(directory, old, words)
+        assert migrate(directory, 0, *words), "and it is done the next time"
+        assert version(directory) == version(tmp_path / "whole") == schema.VERSION + ("made-up" in words)
 
-    if old:
-        store = SqliteStore(str(tmp_path / "old"))
-        store.open()
-        store.apply(jobs)
-        store.close()
-    else:
-        (tmp_path / "old").mkdir()
-        (tmp_path / "old" / "jobs.db").touch()
-    done, whole_s = migrate(prepared("whole"), 60.0)
-    assert done
-    for n in range(12):
-        directory = prepared(str(n))
-        migrate(directory, whole_s * (n + 0.5) / 12)
-        database = sqlite3.connect(directory / "jobs.db")
-        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        (found,) = database.execute("PRAGMA user_version").fetchone()
-        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-        rows = database.execute("SELECT id, payload FROM job ORDER BY id").fetchall() if found else []
-        changed = database.execute("SELECT sum(attempts) FROM job").fetchone()[0] if found > schema.VERSION else 0
-        database.close()
-        assert found in (old, schema.VERSION + 1)
-        assert ("made_up" in tables) == (found == schema.VERSION + 1)
-        assert ("job" in tables) == bool(found)
-        if old:
-            assert rows == [(job.id, job.payload) for job in jobs]
-        assert (changed or 0) == (sum(len(job.payload) for job in jobs) if found > schema.VERSION else 0)
-        assert migrate(directory, 60.0)[0], "and it is done the next time"
-        assert version(directory) == schema.VERSION + 1
+
+def full_store(directory: Path) -> None:
+    """Of the newest version, with some MB of jobs."""
+    store = SqliteStore(str(directory))
+    store.open()
+    store.apply([Save(1 << 40 | n, b"f", b"", 1, b"%05d" % n * 100) for n in range(1, 4001)])
+    store.close()
+
+
+def test_killed_while_a_new_file_is_made(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "jobs.db").touch()
+    killed(tmp_path)
+
+
+@pytest.mark.parametrize("file", FILES[:-1], ids=lambda file: file.stem)
+def test_killed_in_a_migration(file: Path, tmp_path: Path) -> None:
+    """Of each older version, as it was checked in."""
+    (tmp_path / "old").mkdir()
+    shutil.copyfile(file, tmp_path / "old" / "jobs.db")
+    killed(tmp_path)
+
+
+@pytest.mark.slow
+def test_killed_in_a_migration_that_changes_everything(tmp_path: Path) -> None:
+    """There is none yet: a made-up one."""
+    full_store(tmp_path / "old")
+    killed(tmp_path, "made-up")
+
+
+@pytest.mark.parametrize("file", FILES[:-1], ids=lambda file: file.stem)
+def test_a_migration_in_pieces_is_noticed(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    shutil.copyfile(file, tmp_path / "old" / "jobs.db")
+    with pytest.raises(AssertionError, match="assert"):
+        killed(tmp_path, "mutant")
+
+
+@pytest.mark.slow
+def test_one_in_pieces_that_changes_everything_is_noticed(tmp_path: Path) -> None:
+    full_store(tmp_path / "old")
+    with pytest.raises(AssertionError, match="assert"):
+        killed(tmp_path, "mutant", "made-up")

@@ -300,3 +300,15 @@ def test_through_an_ssh_tunnel_nobody_needs_insecure(machines: Machines, tmp_pat
             code, out, err = run(machines.on(which, FARM_BIN, "submit", "-s", local, "where"), SCRIPT)
             assert (code, err) == (42, b"warning\n")
             assert machines.address["b"].encode() in out
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_the_same_holds_behind_gearmand_s_command_line(machines: Machines, tmp_path: Path, allowed: bool) -> None:
+    """Which listens everywhere by default."""
+    host, port = machines.address["a"], PORT + 4 + allowed
+    argv = [FARM_BIN, "gearmand", "-p", str(port), "--verbose", "NOTICE", *(["--remote-admin"] if allowed else [])]
+    with ends_in(tmp_path) as ends:
+        ends.start("server", machines.on("a", *argv)).says(b"store: ")
+        wanted = DONE if allowed else DENIED * 4
+        assert ask(machines, "b", host, port, [*CHANGES, b"status\n"]) == wanted + b".\n"
+        assert ask(machines, "a", "127.0.0.1", port, CHANGES) == DONE
