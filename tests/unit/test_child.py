@@ -190,7 +190,7 @@ def test_what_holds_the_outputs_is_given_a_moment_and_killed(bench: Bench) -> No
 
 def test_the_moment_is_one_of_silence(bench: Bench) -> None:
     """Whatever still says something is listened to, for longer than the moment."""
-    child = bench.shell("(for i in 1 2 3 4 5; do sleep 0.15; echo $i; done) & exit 0", linger_s=0.4)
+    child = bench.shell("(for i in 1 2 3 4 5; do sleep 0.4; echo $i; done) & exit 0", linger_s=1.5)
     assert bench.end() == 0
     assert (bench.out, bench.err, child.torn) == (b"1\n2\n3\n4\n5\n", b"", False)
 
