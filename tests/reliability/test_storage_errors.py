@@ -272,6 +272,8 @@ class Story:
             elif number == p.ECHO_RES:
                 self.ended.update(self._reported)
                 self._reported.clear()
+            elif number == p.ERROR:  # the server's last word to who waits: nothing was stored
+                assert body.startswith(b"QUEUE_ERROR\0"), body
             else:
                 assert number in (p.OPTION_RES, p.NOOP, p.NO_JOB), (number, body)
 
