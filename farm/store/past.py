@@ -89,18 +89,17 @@ def ended_ids(database: sqlite3.Connection, first: int, last: int, limit: int) -
 
 
 def _searches(before: int, function: bytes, outcomes: Sequence[str]) -> Iterator[tuple[str, list[object]]]:
-    """Each finds its rows newest first by an index that has them in this order. The few that are not done have indexes
-    of their own, for each outcome; among all, those that are done need not be looked for."""
+    """Each finds its rows newest first by an index that has them in this order. The few that are not done have one of
+    their own, for each outcome, and of those a function's are soon found; one more index would cost every job."""
     where = ["n < ?"]
     values: list[object] = [before]
     if function:
         where.append("function = ?")
         values.append(function)
     if outcomes and DONE not in outcomes:
-        index = "ended_function_outcome" if function else "ended_outcome"
         where += ["outcome <> 'done'", "outcome = ?"]
         for outcome in dict.fromkeys(outcomes):
-            yield _search(index, where), [*values, outcome]
+            yield _search("ended_outcome", where), [*values, outcome]
         return
     if outcomes:
         where.append(f"outcome IN ({', '.join('?' * len(outcomes))})")
