@@ -17,14 +17,15 @@ log = logging.getLogger("farm.store")
 
 # Who lists what was created since a time is told of nobody who ended before it. Ends are in order but where the clock
 # was set back, so it is not the first of them that ends the search.
-ENDED_BEFORE_MAX = 1000
+ENDED_BEFORE_MAX = 100
 _NEWEST = (1 << 63) - 1
 
 # A text is read as bytes, for SQLite's driver would not say of a damaged one that it is the row that is damaged.
 _PAST = """SELECT n, id, function, unique_key, priority, created, terms, CAST(outcome AS BLOB), started, ended, worker,
     exit_code, cut, reason, number, failures, losses, cpu_s, peak, length(result), length(log),
     ifnull(length(payload), -1) FROM ended"""
-_KINDS = (int, int, bytes, bytes, int, float, bytes, bytes, float, float, bytes, int, int, bytes, int, int, int, float)
+_KINDS = [int, int, bytes, bytes, int, float, bytes, bytes, float, float, bytes, int, int, bytes, int, int, int, float]
+_SIZES = len(_KINDS)  # where they begin: they are numbers whatever they are of
 _ENDED = """SELECT id, CAST(outcome AS BLOB), started, ended, worker, exit_code, result, log, cut, reason, number,
     failures, losses, cpu_s, peak, keep_s, crc FROM ended WHERE id = ?"""
 _ATTEMPTS = f"""SELECT {ATTEMPT.columns.replace("outcome", "CAST(outcome AS BLOB)")}, crc
@@ -88,18 +89,17 @@ def ended_ids(database: sqlite3.Connection, first: int, last: int, limit: int) -
 
 
 def _searches(before: int, function: bytes, outcomes: Sequence[str]) -> Iterator[tuple[str, list[object]]]:
-    """Each finds its rows newest first by an index that has them in this order. The few that are not done have indexes
-    of their own, for each outcome; among all, those that are done need not be looked for."""
+    """Each finds its rows newest first by an index that has them in this order. The few that are not done have one of
+    their own, for each outcome, and of those a function's are soon found; one more index would cost every job."""
     where = ["n < ?"]
     values: list[object] = [before]
     if function:
         where.append("function = ?")
         values.append(function)
     if outcomes and DONE not in outcomes:
-        index = "ended_function_outcome" if function else "ended_outcome"
         where += ["outcome <> 'done'", "outcome = ?"]
         for outcome in dict.fromkeys(outcomes):
-            yield _search(index, where), [*values, outcome]
+            yield _search("ended_outcome", where), [*values, outcome]
         return
     if outcomes:
         where.append(f"outcome IN ({', '.join('?' * len(outcomes))})")
@@ -115,7 +115,7 @@ def _sound(rows: sqlite3.Cursor) -> Iterator[Past]:
     """Their checksum covers what is not read here, so of a damaged row only a field of a wrong kind is noticed; it is
     left out, and said."""
     for row in rows:
-        if all(type(field) is kind for field, kind in zip(row, _KINDS, strict=False)):
+        if [*map(type, row[:_SIZES])] == _KINDS:
             yield Past._make((*row[:7], _text(row[7]), *row[8:12], bool(row[12]), *row[13:]))
         else:
             log.error("what is kept of the ended job of id %s is damaged in the store: it is left out", row[1])

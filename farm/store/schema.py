@@ -158,9 +158,8 @@ INSERT INTO ended_3 (n, id, function, unique_key, priority, created, outcome, st
 DROP TABLE ended;
 ALTER TABLE ended_3 RENAME TO ended;
 CREATE INDEX ended_function ON ended (function);
--- Most jobs are done: what else there is is found without them, and they pay nothing for it.
+-- Most jobs are done: what else there is is found without them, and they hardly pay for it.
 CREATE INDEX ended_outcome ON ended (outcome) WHERE outcome <> 'done';
-CREATE INDEX ended_function_outcome ON ended (function, outcome) WHERE outcome <> 'done';
 CREATE INDEX ended_keep_until ON ended (keep_until) WHERE keep_s >= 0;
 """
 

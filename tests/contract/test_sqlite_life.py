@@ -69,7 +69,7 @@ def test_what_jobs_wrote_is_not_read_for_a_list(store: SqliteStore) -> None:
     ("function", "outcomes", "index"),
     [
         (b"f", (), "ended_function"),
-        (b"f", ("failed", "lost"), "ended_function_outcome"),
+        (b"f", ("failed", "lost"), "ended_outcome"),
         (b"", ("failed",), "ended_outcome"),
         (b"f", ("done", "failed"), "ended_function"),
         (b"", ("done",), ""),
