@@ -358,7 +358,7 @@ def test_the_log_of_a_user_is_reopened(lone_rig: Rig) -> None:
     lone_rig.home.chmod(0o755)  # as /var/log is: the file may be written, and no other be made
     running, port = start(lone_rig, "-u", "nobody", "-l", str(log))
     wait_until(lambda: "store: " in log.read_text(), what="it logs")
-    assert log.stat().st_uid == 65534
+    wait_until(lambda: log.stat().st_uid == 65534, what="it is nobody's")
     old = log.rename(lone_rig.home / "old")
     running.signal(signal.SIGHUP)
     wait_until(lambda: "cannot reopen the log" in old.read_text(), what="it says so in the old one")
