@@ -48,17 +48,26 @@ class Option:
 
 
 class Argument:
-    """One positional argument; `rest` takes all that are left. optional: it may be left out, and `env` says it then."""
+    """One positional argument; `rest` takes all that are left. foreign: they are another program's command line, and
+    what looks like an option in it may be that one's. optional: it may be left out, and `env` says it then."""
 
-    __slots__ = ("env", "help", "metavar", "name", "optional", "rest")
+    __slots__ = ("env", "foreign", "help", "metavar", "name", "optional", "rest")
 
     def __init__(
-        self, name: str, metavar: str, help: str, rest: bool = False, optional: bool = False, env: str = ""
+        self,
+        name: str,
+        metavar: str,
+        help: str,
+        rest: bool = False,
+        optional: bool = False,
+        env: str = "",
+        foreign: bool = False,
     ) -> None:
         self.name = name
         self.metavar = metavar
         self.help = help
         self.rest = rest
+        self.foreign = foreign
         self.optional = optional
         self.env = env
 
@@ -124,7 +133,12 @@ RETRIES = (
 WORK = Command(
     "work",
     "Make a command a worker: it runs once for each job, with the payload on stdin and its stdout as the result.",
-    (FUNCTION, Argument("command", "COMMAND...", "The command and its arguments, run without a shell.", rest=True)),
+    (
+        FUNCTION,
+        Argument(
+            "command", "COMMAND...", "The command and its arguments, run without a shell.", rest=True, foreign=True
+        ),
+    ),
     (
         Option("cmd", "--cmd", "A shell line (run by sh -c) instead of COMMAND.", metavar="LINE"),
         Option("jobs", "--jobs -j", "Run so many jobs at once.", COUNT, metavar="N", default="1"),
