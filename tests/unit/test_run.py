@@ -269,10 +269,10 @@ def test_a_cancelled_job_is_ended_and_reported() -> None:
 @pytest.mark.parametrize("code", [0, 3])
 def test_what_the_command_used_goes_before_its_end(code: int) -> None:
     bench = Bench()
-    bench.child.out(b"x" * (HOLD_MAX + 1))
+    bench.child.out(b"x" * (HOLD_MAX + 1))  # in two pieces
     bench.child.exit(code)
-    assert bench.usages == [(1, b"1.500000\x004096")]
-    assert len(bench.sent) == (3 if code else 2)
+    assert bench.usages == [(2, b"1.500000\x004096")]
+    assert len(bench.sent) == (4 if code else 3)
 
 
 def test_a_stock_server_is_not_told_what_the_command_used() -> None:
