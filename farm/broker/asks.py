@@ -329,9 +329,12 @@ def _each(change: Callable[[Broker, bytes, Request, float], str]) -> Verb:
 
     def changes(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
         handles = request.handles()
+        lived = {handle for handle in handles if _ended(broker, handle) is None and waiting.live(broker, handle)}
+        results = []
         for handle in handles:
-            _ended(broker, handle)
-        results = [{"id": shown(handle), "outcome": change(broker, handle, request, now)} for handle in handles]
+            gone = handle in lived and waiting.live(broker, handle) is None  # with another one, on which it depended
+            outcome = "cancelled" if gone else change(broker, handle, request, now)
+            results.append({"id": shown(handle), "outcome": outcome})
         return {"results": results}
 
     return changes

@@ -75,7 +75,7 @@ class Server:
         level = getLevelName(log.getEffectiveLevel())
         self._broker.about = About(os.getpid(), level, config.limits(), heartbeat_ms)
         self._broker.narrate = log.isEnabledFor(INFO)
-        self._broker.history = Past(store, self._journal)
+        self._broker.history = Past(store, self._journal, lambda: self._broker.effects.changes)
         for known in store.known():
             self._broker.know(known)
         for saved in store.load():
@@ -324,13 +324,13 @@ class Server:
             if self.failure:
                 self._break_promises(effects)
                 return
-            self._put_off()
             if effects.shutdown == "now":
                 self.stop()
             elif effects.shutdown:
                 self.drain()
             for note in effects.notes:
                 _log(note)
+        self._put_off()
         self._schedule_tick()
         if (self._stop_timer and self._stopped()) or (self._draining and not self._broker.busy()):
             self._loop.stop()

@@ -179,6 +179,7 @@ def _past(journal: MemoryJournal, id: int) -> Past:
         len(end.result),
         len(end.log),
         -1 if end.outcome == DONE else len(save.payload),
+        save.reducer,
     )
 
 
@@ -254,7 +255,7 @@ def _revive(journal: MemoryJournal, revive: Revive) -> None:
         return
     save = _drop(journal, revive.id, attempts_too=False)
     assert save is not None
-    journal.jobs[revive.id] = save._replace(due=0.0)
+    journal.jobs[revive.id] = save._replace(due=0.0, terms=revive.terms)
 
 
 def _purge(journal: MemoryJournal, purge: Purge) -> None:
