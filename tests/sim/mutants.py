@@ -22,6 +22,7 @@ from farm.errors import PacketRefused
 from farm.protocol import packets
 from farm.store.memory import MemoryStore
 from tests.sim.mutants_keeping import KEEPING
+from tests.sim.mutants_life import LIFE
 from tests.sim.world import STEPS, tell
 
 SEEDS = 200  # a mutant must be caught within so many
@@ -542,5 +543,5 @@ MUTANTS = (
     Mutant("a function registered anew keeps its place", ((Broker, "can_do", _can_do_in_place),)),
     Mutant("the first registered function first", ((Broker, "_take_by_registration", _take_in_order),)),
     Mutant("a job never fails for its lost workers", ((Broker, "_lose", _lose_patiently),)),
-    *(Mutant(name, patches) for name, patches in KEEPING),
+    *(Mutant(name, patches) for name, patches in (*KEEPING, *LIFE)),
 )
