@@ -17,9 +17,9 @@ _CONDITIONS = (b"3", b"75", b"signal", b"timeout", b"exit", b"1-9", b"1-9,signal
 _TERMS = (
     (b"retries", 2, (b"0", b"1", b"2", b"3", b"3")),
     (b"retry-on", 4, _CONDITIONS),
-    (b"backoff", 2, (b"0", b"0.25", b"0.5", b"2")),
+    (b"backoff", 2, (b"0", b"0", b"0.25", b"0.5", b"2")),
     (b"backoff-max", 3, (b"0.5", b"1")),
-    (b"timeout", 5, (b"0.5", b"1", b"2", b"5")),
+    (b"timeout", 3, (b"0.5", b"1", b"2", b"5")),
     (b"queue-timeout", 8, (b"0.25", b"1", b"2")),
     (b"expires", 8, (b"0.25", b"1", b"2")),
     (b"keep", 8, (b"60", b"600")),
@@ -44,7 +44,7 @@ class Wishes:
         odds = self._world.odds
         asks = (self._cancel, self._retry, self._purge, self._wait, self._job, self._set, self._pause)
         deeds = (self.submit, *asks, self._drop)
-        weights = (60, 10, 12, 3, 14, 8, odds("pauses", 10), odds("pauses", 6), 3)
+        weights = (60, 10, 12, 3, 14, 14, odds("pauses", 10), odds("pauses", 6), 3)
         self._rng.choices(deeds, weights)[0]()
         if self._rng.random() < 0.02:
             self._ask(self._rng.choice(("nonsense", "job")), None)
@@ -84,7 +84,7 @@ class Wishes:
 
     def _after(self) -> list[bytes]:
         """Now and then it waits for other jobs, one after the other or several."""
-        if self._rng.random() > 0.3:
+        if self._rng.random() > 0.35:
             return []
         handles = dict.fromkeys(self._some_dependency() for _ in range(self._rng.choice((1, 1, 2, 3))))
         conditions = (b"ok", b"ok", b"any", b"fail")
@@ -94,10 +94,12 @@ class Wishes:
         """Now and then of a job that waits itself, or that its own client waits for."""
         waiting = [item.handle for item in self._world.ledger.book.jobs.values() if item.after]
         own = list(self._client.waiting)
+        if own and self._rng.random() < self._world.odds("clients leave", 10) / 100:
+            self._world.later(self._rng.uniform(0, 0.3), self._client.leave, False)
         whim = self._rng.random()
-        if waiting and whim < 0.35:
+        if waiting and whim < 0.3:
             return self._rng.choice(waiting)
-        return self._rng.choice(own) if own and whim < 0.6 else self._some_handle()
+        return self._rng.choice(own) if own and whim < 0.65 else self._some_handle()
 
     # -- questions and commands
 
@@ -123,7 +125,7 @@ class Wishes:
             self._ask("wait", {"ids": ids})
 
     def _job(self) -> None:
-        self._ask("job", {"id": self._some_ids()[0]})
+        self._ask("job", {"id": (self.rare_handle() if self._rng.random() < 0.7 else self._some_handle()).decode()})
 
     def _set(self) -> None:
         rng = self._rng
@@ -171,6 +173,8 @@ class Wishes:
             by_state.setdefault(item.state, []).append(item.handle)
         for handle in list(book.kept.ended)[-8:]:
             by_state.setdefault(book.kept.ended[handle][0], []).append(handle)
+        if "abandoned" in by_state and self._rng.random() < 0.5:  # it is not for long
+            return self._rng.choice(by_state["abandoned"])
         return self._rng.choice(self._rng.choice(list(by_state.values()))) if by_state else b"H:none:1"
 
     def _ended_ids(self) -> list[str]:
