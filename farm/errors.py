@@ -28,9 +28,9 @@ EXIT_MEANINGS = {
     EXIT_OK: "all went well",
     EXIT_JOB_FAILED: "the job failed at a stock Gearman worker, which gives no exit code",
     EXIT_USAGE: "wrong usage: unknown option, bad function name, missing argument",
-    EXIT_DATA: "a store is damaged, or it or an import is not what this version can read; or only a part of a"
-    " result was kept",
-    EXIT_NO_INPUT: "an input file cannot be read, or there is no such job or function",
+    EXIT_DATA: "a store is damaged, or it, an import or a crontab is not what this version can read; or only a part"
+    " of a result was kept",
+    EXIT_NO_INPUT: "an input file cannot be read, or there is no such job, function or cron entry",
     EXIT_UNAVAILABLE: "no server answers, the server went away, the address is taken, no worker (--no-wait), or a stock"
     " server was asked what only farm's own knows",
     EXIT_INTERNAL: "a bug in farm; FARM_DEBUG=1 shows where",
@@ -41,12 +41,15 @@ EXIT_MEANINGS = {
     EXIT_NO_PERMISSION: "an address other than loopback without --insecure, another user's store, or jobs were to be"
     " changed from another machine without --remote-admin",
     EXIT_TIMEOUT: "a run, the wait for one, or the wait for its end took longer than it may",
-    EXIT_WORKER_FAILED: "farm's worker could not run the job, or the job lost its worker too often",
+    EXIT_WORKER_FAILED: "farm could not run the job, it lost its worker too often, or its output is not whole (too"
+    " large for the server, --linger)",
     EXIT_NOT_EXECUTABLE: "the worker's command is not executable",
     EXIT_NOT_FOUND: "the worker's command was not found",
     EXIT_SIGNAL_BASE: "plus N: ended by signal N (130: Ctrl-C, or a job that was cancelled, 141: the reader of the"
     " output left, 143: SIGTERM)",
 }
+
+NO_SERVER_HINT = "start one with `farm server`, or name another with --server or FARM_SERVER"
 
 
 class FarmError(Exception):
@@ -102,6 +105,15 @@ class JobNotFound(FarmError):
     """No server that was asked knows the job."""
 
     status = EXIT_NO_INPUT
+
+
+class CronNotFound(FarmError):
+    """No server that was asked has a cron entry of this name."""
+
+    status = EXIT_NO_INPUT
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "`farm cron list` lists those that there are")
 
 
 class FunctionNotFound(FarmError):
@@ -177,3 +189,13 @@ class PacketRefused(Exception):
         self.code = code
         self.text = text
         self.close = close
+
+
+class PacketTooLarge(PacketRefused):
+    """A packet is longer than it may be. number: its type; begin: of its body, as much as had come, but no more than a
+    job's handle needs."""
+
+    def __init__(self, text: bytes, number: int, begin: bytes) -> None:
+        super().__init__(b"ARGUMENT_TOO_LARGE", text)
+        self.number = number
+        self.begin = begin

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from farm.broker import explain, functions, record, waiting
+from farm.broker import cron_asks, explain, functions, record, waiting
 from farm.broker.course import Reader, course_of
 from farm.broker.effects import Past, Purge
 from farm.broker.job import DONE, ENDED, FAILED, QUEUED, SEQUENCE_BITS, handle_of, id_of
@@ -49,9 +49,13 @@ def answer(broker: Broker, peer: Peer, verb: bytes, text: bytes, payload: bytes,
     if not isinstance(request, dict):
         raise refused("The request is no object")
     found = handler(broker, peer, Request(request, text, payload), now)
-    if found is not None:
-        data = record.dumps(found)
-        broker.effects.send_pieces(peer.id, with_data(RESPONSE, packets.FARM_ANSWER, (verb,), data))
+    if found is None:
+        return
+    packet = with_data(RESPONSE, packets.FARM_ANSWER, (verb,), record.dumps(found))
+    if name in _COMMANDS or "set" in request:  # what it says has been done is durable
+        broker.effects.promise(peer.id, b"".join(packet))
+    else:
+        broker.effects.send_pieces(peer.id, packet)
 
 
 def refused(words: str) -> PacketRefused:
@@ -74,9 +78,24 @@ class Request:
             raise refused(f"{name} is no text")
         return value
 
-    def name(self, name: str) -> bytes:
-        """A name or a handle, as bytes."""
-        return self.word(name).encode(errors="surrogatepass")
+    def name(self, name: str, default: str | None = None) -> bytes:
+        """A name or a handle, as bytes; what is not UTF-8 as os.fsencode has it."""
+        word = self.word(name, default)
+        try:
+            return word.encode(errors="surrogateescape")
+        except UnicodeEncodeError:
+            raise refused(f"{name} is no text") from None
+
+    def has(self, name: str) -> bool:
+        """Whether it is there."""
+        return name in self._fields
+
+    def objects(self, name: str, most: int) -> list[Request]:
+        """A list of objects, each as a request of its own."""
+        value = self._fields.get(name)
+        if not isinstance(value, list) or not all(isinstance(each, dict) for each in value) or len(value) > most:
+            raise refused(f"{name} is no list of at most {most} objects")
+        return [Request(each, b"", b"") for each in value]
 
     def number(self, name: str, default: float, most: float = 2**53) -> float:
         """A number from 0 to `most`."""
@@ -363,7 +382,11 @@ def _retry(broker: Broker, handle: bytes, request: Request, now: float) -> str:
         return "done"
     if past.payload_size < 0 or handle in broker.jobs:  # not kept; or its worker has not given it up yet
         return "gone"
-    broker.revive(past, broker.history.payload(past.id), now)
+    try:
+        payload = broker.history.payload(past.id)
+    except LookupError:
+        return "gone"
+    broker.revive(past, payload, now)
     return "queued"
 
 
@@ -432,6 +455,7 @@ _QUESTIONS: dict[str, Verb] = {
     "explain": _explain,
     "functions": _functions,
     "function": _function,
+    "cron": cron_asks.list_entries,
 }
 _COMMANDS: dict[str, Verb] = {
     "cancel": _each(_cancel),
@@ -439,4 +463,9 @@ _COMMANDS: dict[str, Verb] = {
     "purge": _each(_purge),
     "pause": _pause(True),
     "resume": _pause(False),
+    "cron add": cron_asks.add,
+    "cron remove": cron_asks.remove,
+    "cron pause": cron_asks.pause,
+    "cron resume": cron_asks.resume,
+    "cron run": cron_asks.run,
 }

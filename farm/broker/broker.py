@@ -6,12 +6,14 @@ waits, and nothing here knows a socket, a file or a clock: `now` is monotonic ti
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import NamedTuple
 
-from farm.broker import functions, invariants, keeping, tries, waiting
+from farm.broker import crons, functions, invariants, keeping, tries, waiting
 from farm.broker.course import course_of
 from farm.broker.deadlines import Deadlines
+from farm.broker.earliest import Earliest
 from farm.broker.effects import CronRow, Effects, Known, Note, Past, Progress, Revive, Save, Setting, UniqueUntil
 from farm.broker.function import Function
 from farm.broker.history import History, NoHistory
@@ -41,6 +43,9 @@ from farm.protocol.packets import response
 WAKE_PATIENCE_S = 0.5  # a woken worker that has not grabbed by then is busy or hung: the next sleeper is woken
 FUNCTIONS_MAX = 100_000  # functions stay once mentioned, so a client that makes up names must be stopped
 JOBS_MAX = 10_000_000  # about 5 GB of small jobs
+WRITTEN_TIMES = 2  # what a payload takes on the disk: in the store's log, and when that is copied into its file
+# Of payloads: more than one of the largest that are taken, and less than what a small machine has.
+MEMORY_MAX = 2 * 1024 * 1024 * 1024
 
 _NOOP = response(packets.NOOP)
 
@@ -51,6 +56,7 @@ class Rules(NamedTuple):
     exceptions: every client gets WORK_EXCEPTION, asked for or not. losses_max: after how many lost workers a job fails
     (gearmand's --job-retries); 0: never. result_max: bytes kept of what a background job wrote, 0: nothing is kept.
     payload_memory_max: bytes of background payloads held in memory, the rest is only in the store; 0: all are.
+    memory_max: bytes of payloads in memory, of all jobs; with more, those that the store cannot keep are refused.
     functions_max, jobs_max: no more of them."""
 
     by_registration: bool = False
@@ -59,6 +65,7 @@ class Rules(NamedTuple):
     losses_max: int = 0
     result_max: int = 0
     payload_memory_max: int = 0
+    memory_max: int = MEMORY_MAX
     functions_max: int = FUNCTIONS_MAX
     jobs_max: int = JOBS_MAX
 
@@ -89,7 +96,9 @@ class Broker:
         self.peers: dict[int, Peer] = {}
         self.beating: dict[int, Peer] = {}  # those that asked for heartbeats, which the ring around sends
         self.functions: dict[bytes, Function] = {}
+        self.spellings: Earliest[Function] = Earliest(lambda function: function.number)  # by name in lower case
         self.jobs: dict[bytes, Job] = {}
+        self.uniques: Earliest[Job] = Earliest(lambda job: job.function.number)  # that may be joined, by unique
         self.wall_offset = 0.0  # wall clock minus monotonic clock, kept up to date by the ring around
         self.delayed = Deadlines()  # by the wall clock
         self.expiring = Deadlines()  # jobs that must not wait for longer, by the wall clock
@@ -97,6 +106,7 @@ class Broker:
         self.young: deque[tuple[float, bytes]] = deque()  # (when it counts as a long one, handle) of new attempts
         self.dependents: dict[int, dict[Job, None]] = {}  # id -> the jobs that wait for that one to end
         self.settling: deque[tuple[int, str]] = deque()  # ended jobs (id, outcome) whose dependents are being told
+        self.crons = crons.Crons()
         self.history: History = NoHistory()
         self.later: list[tuple[int, int, bytes]] = []  # (peer's id, number, body): packets that wait for the journal
         self._progress: dict[int, Progress] = {}  # of stored jobs that are not here yet
@@ -105,10 +115,13 @@ class Broker:
         self.narrate = False  # whether anybody reads the notes
         self.stopping = False  # no new jobs, no more assignments
         self.no_room = ""  # why no new background job can be taken
+        self.room = math.inf  # bytes that new ones may still take on the disk, until the ring around looks again
         self.kept = 0  # how many ended jobs something was kept of
         self.payload_memory = 0  # bytes of background payloads
         self.shard = shard
+        self.memory = 0  # and of all payloads
         self._next_id = first_id(shard)
+        self._next_function = 0
         self.woken: deque[tuple[float, Function, Peer]] = deque()  # (deadline, ...), in order: the patience is constant
 
     # -- connections
@@ -144,7 +157,9 @@ class Broker:
         return function
 
     def _add_function(self, name: bytes) -> Function:
-        function = self.functions[name] = Function(name)
+        self._next_function += 1
+        function = self.functions[name] = Function(name, self._next_function)
+        self.spellings.add(name.lower(), function)
         return function
 
     def can_do(self, peer: Peer, name: bytes, timeout_s: float, now: float) -> None:
@@ -216,6 +231,8 @@ class Broker:
             self._wake(job.function, now)
         while (job := self.expiring.pop(now + self.wall_offset)) is not None:
             self._expire(job, now)
+        if self.crons.entries:
+            crons.tick(self, now)
         tries.count_young(self, now)
         late = []
         while (job := self.timeouts.pop(now)) is not None:
@@ -247,13 +264,15 @@ class Broker:
             times.append(timeout)
         if (due := self.delayed.next()) is not None:
             times.append(due - self.wall_offset)
+        if (cron := crons.next_deadline(self)) is not None:
+            times.append(cron - self.wall_offset)
         return min(times, default=None)
 
     # -- submitting
 
     def submit(
         self,
-        peer: Peer,
+        peer: Peer | None,
         name: bytes,
         unique: bytes,
         priority: int,
@@ -269,9 +288,9 @@ class Broker:
         """A new job, or the live one with the same key: the first submission's payload, priority, time and terms win.
         None: a background job joins one that has ended, and whose key counts for a while longer.
 
-        due: wall-clock seconds before which it must not run. replaces: the live one is cancelled instead, once nothing
-        stands against the new one. Raises PacketRefused, and NotYet where `terms` name a job
-        of which it is not known yet how it ended.
+        peer: who submits it; None: a cron entry, whose jobs are background jobs. due: wall-clock seconds before which
+        it must not run. replaces: the live one is cancelled instead, once nothing stands against the new one. Raises
+        PacketRefused, and NotYet where `terms` name a job of which it is not known yet how it ended.
         """
         if self.stopping:
             raise PacketRefused(b"SHUTDOWN", b"Server is shutting down", close=False)
@@ -285,19 +304,17 @@ class Broker:
                 self._join(there, peer, background, now)
                 return there
             if background and (id := waiting.holder(function, unique, now + self.wall_offset)):
-                self.effects.promise(peer.id, response(packets.JOB_CREATED, handle_of(id)))
+                self._acknowledge(peer, handle_of(id))
                 return None
         outcomes = waiting.outcomes(self, terms.after) if terms.after else {}
-        self._must_fit(function, priority, there)
-        if background:
-            self._must_have_room(len(payload))
+        self._must_fit(function, priority, background, len(payload), there)
         if replaces:
             self._replace(function, unique, there, outcomes, now)
         job = Job(self._next_id, function, unique, priority, background, payload, now)
-        job.reducer, job.due, job.key = reducer, due, key
+        job.reducer, job.due = reducer, due
         if terms is not NOTHING:
             course_of(job).terms = terms
-        self._add(job, peer)
+        self._add(job, key, peer)
         if unique_for_s and isinstance(key, bytes):
             waiting.hold(self, job, now + self.wall_offset + unique_for_s)
         never = waiting.begin(self, job, terms.after, outcomes) if outcomes else b""
@@ -311,25 +328,19 @@ class Broker:
             tries.save_progress(self, job)
         return job
 
-    def _must_fit(self, function: Function, priority: int, replaced: Job | None) -> None:
-        """Raise PacketRefused where there are too many jobs for one more. replaced: the one that would go, and at once
-        if it does not run."""
-        limit = function.limits[priority]
-        jobs = function.jobs - (replaced is not None and replaced.worker is None)
-        if len(self.jobs) >= self.rules.jobs_max or (limit and jobs >= limit):
-            raise PacketRefused(b"QUEUE_ERROR", b"Job queue is full", close=False)
-
-    def _add(self, job: Job, peer: Peer) -> None:
+    def _add(self, job: Job, key: Key | None, peer: Peer | None) -> None:
         """A new job, with nothing against it, is there: kept or watched, and its client told."""
         self._next_id += 1
         assert job.handle not in self.jobs
         self.jobs[job.handle] = job
-        if job.key is not None:
-            job.function.coalescing[job.key] = job
+        self.memory += job.payload_size
+        if key is not None:
+            self._start_coalescing(job, key)
         if job.background:
             self._save(job)
-            self.effects.promise(peer.id, response(packets.JOB_CREATED, job.handle))
+            self._acknowledge(peer, job.handle)
         else:
+            assert peer is not None
             self._watch(job, peer)
             self.effects.send(peer.id, response(packets.JOB_CREATED, job.handle))
 
@@ -349,6 +360,20 @@ class Broker:
         """How a job that has not ended a moment ago has: by what its end has brought about, so not well."""
         return "" if waiting.live(self, handle) is not None else CANCELLED
 
+    def _must_fit(
+        self, function: Function, priority: int, background: bool, size: int, replaced: Job | None = None
+    ) -> None:
+        """Raise PacketRefused where one more job is too many, or a payload of this size too much. replaced: the one
+        that would go, and at once if it does not run."""
+        limit = function.limits[priority]
+        jobs = function.jobs - (replaced is not None and replaced.worker is None)
+        if len(self.jobs) >= self.rules.jobs_max or (limit and jobs >= limit):
+            raise PacketRefused(b"QUEUE_ERROR", b"Job queue is full", close=False)
+        if self.memory + size > self.rules.memory_max and not (background and self.rules.payload_memory_max):
+            raise PacketRefused(b"QUEUE_ERROR", b"Job queue is full: no memory for the payload", close=False)
+        if background:
+            self._must_have_room(size)
+
     def _line_up(self, job: Job, now: float) -> None:
         """Queue a new job, or put it aside until its time has come, or others have ended."""
         if job.course is not None and job.course.after:
@@ -364,7 +389,12 @@ class Broker:
         if job.state == QUEUED:
             self._wake(job.function, now)
 
-    def _join(self, job: Job, peer: Peer, background: bool, now: float) -> None:
+    def _acknowledge(self, peer: Peer | None, handle: bytes) -> None:
+        """Once all of this is durable."""
+        if peer is not None:
+            self.effects.promise(peer.id, response(packets.JOB_CREATED, handle))
+
+    def _join(self, job: Job, peer: Peer | None, background: bool, now: float) -> None:
         """Coalesce a submission with a live job. A background one makes the job a background job: stored, and never
         taken along by a foreground client that leaves."""
         if background:
@@ -375,9 +405,9 @@ class Broker:
                 tries.now_background(self, job, now)
                 if job.streamed and self.rules.result_max:  # that part of its output is kept nowhere
                     job.report = keeping.Report(self.rules.result_max, cut=True)
-            # Also where another submission has saved it, for that may not be durable yet.
-            self.effects.promise(peer.id, response(packets.JOB_CREATED, job.handle))
+            self._acknowledge(peer, job.handle)  # also where another has saved it, for that may not be durable yet
         else:
+            assert peer is not None
             self.effects.send(peer.id, response(packets.JOB_CREATED, job.handle))
             self._watch(job, peer)
             if job.streamed and peer.extension:
@@ -392,9 +422,10 @@ class Broker:
             job.queued_at = saved.created - self.wall_offset
         assert job.handle not in self.jobs
         self.jobs[job.handle] = job
-        job.key = _coalescing_key(saved.unique, saved.payload)
-        if job.key is not None:
-            function.coalescing.setdefault(job.key, job)
+        key = _coalescing_key(saved.unique, saved.payload)
+        if key is not None:
+            self._start_coalescing(job, key)
+        self.memory += job.payload_size
         job.reducer, job.due = saved.reducer, saved.due or 0.0  # the one 0.0, not a float for each of a million jobs
         if saved.terms:
             course_of(job).terms = parse(saved.terms)
@@ -424,7 +455,10 @@ class Broker:
         if isinstance(known, Progress):
             self._progress[known.id] = known
             return
-        if isinstance(known, CronRow) or (isinstance(known, UniqueUntil) and not known.until):
+        if isinstance(known, UniqueUntil) and not known.until:
+            return
+        if isinstance(known, CronRow):
+            crons.know(self, known)
             return
         function = self.functions.get(known.function) or self._add_function(known.function)
         if isinstance(known, UniqueUntil):
@@ -460,9 +494,9 @@ class Broker:
         course.since = now + self.wall_offset
         self.jobs[job.handle] = job
         key = _coalescing_key(past.unique, payload)
-        if key is not None and key not in function.coalescing:
-            job.key = key
-            function.coalescing[key] = job
+        if key is not None:
+            self._start_coalescing(job, key)
+        self.memory += job.payload_size
         self._hold_payload(job)
         self.effects.changes.append(Revive(job.id, encode(course.terms)))
         if past.number:
@@ -478,13 +512,15 @@ class Broker:
 
     def _save(self, job: Job) -> None:
         self.effects.changes.append(keeping.row(job, self.wall_offset))
+        self.room -= WRITTEN_TIMES * job.payload_size
         self._hold_payload(job)
 
     def _hold_payload(self, job: Job) -> None:
         """Keep the payload of a background job in memory while there is room for it; the store has it in any case."""
         most = self.rules.payload_memory_max
-        if most and self.payload_memory + job.payload_size > most:
+        if most and (self.payload_memory + job.payload_size > most or self.memory > self.rules.memory_max):
             job.payload = None
+            self.memory -= job.payload_size
         else:
             self.payload_memory += job.payload_size
 
@@ -495,6 +531,9 @@ class Broker:
         if size > STORED_PAYLOAD_MAX:
             words = b"Background payload of %d bytes: at most %d can be stored" % (size, STORED_PAYLOAD_MAX)
             raise PacketRefused(b"ARGUMENT_TOO_LARGE", words, close=False)
+        if WRITTEN_TIMES * size > self.room:
+            words = b"Disk nearly full: no room for a payload of %d bytes" % size
+            raise PacketRefused(b"QUEUE_ERROR", words, close=False)
 
     # -- watching
 
@@ -590,6 +629,7 @@ class Broker:
             waiting.let_go(self, function, unique)
         if function.paused or function.settings is not NOTHING:
             self.effects.changes.append(Setting(function.name, b""))
+        self.spellings.drop(function.name.lower(), function)
         return True
 
     # -- running
@@ -709,6 +749,8 @@ class Broker:
         """Forget a job that has ended."""
         assert job.state in ENDED
         del self.jobs[job.handle]
+        if job.payload is not None:
+            self.memory -= job.payload_size
         if not self.jobs:
             self.jobs.clear()  # a dict stays as large as it once was: 40 MB after a million jobs
         if job.key is not None:
@@ -736,9 +778,16 @@ class Broker:
         if self.narrate:
             self.effects.notes.append(Note(event, job.handle, job.function.name, detail))
 
+    def _start_coalescing(self, job: Job, key: Key) -> None:
+        job.key = key
+        if job.function.coalescing.setdefault(key, job) is job and isinstance(key, bytes):
+            self.uniques.add(key, job)
+
     def _stop_coalescing(self, job: Job) -> None:
         if job.key is not None and job.function.coalescing.get(job.key) is job:
             del job.function.coalescing[job.key]
+            if isinstance(job.key, bytes):
+                self.uniques.drop(job.key, job)
             if not job.function.coalescing:
                 job.function.coalescing.clear()  # gives back its room
 

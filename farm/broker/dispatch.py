@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from farm.broker import admin, asks, record, waiting
+from farm.broker import admin, asks, cron_asks, record, waiting
 from farm.broker.broker import Broker
 from farm.broker.course import course_of
 from farm.broker.function import Function
@@ -13,7 +13,7 @@ from farm.broker.job import HIGH, LOW, NORMAL, Job, handle_of
 from farm.broker.keeping import Report
 from farm.broker.peer import Peer
 from farm.broker.terms import ATTACH, REPLACE, Submission, Terms, parse, parse_submission
-from farm.errors import PacketRefused
+from farm.errors import EXIT_WORKER_FAILED, PacketRefused, PacketTooLarge
 from farm.protocol import extension, packets
 from farm.protocol.extension import parse_exit_trailer
 from farm.protocol.limits import CLIENT_ID_MAX, JOIN_MAX, NUMBER_MAX, UNIQUE_MAX
@@ -153,14 +153,12 @@ def _must_know_extension(peer: Peer) -> None:
 def _get_status_unique(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
     """Of all functions, as in gearmand: where two use the same key, the function that was mentioned first wins."""
     (unique,) = args
-    for function in broker.functions.values():
-        job = function.coalescing.get(unique)
-        if job is not None:
-            running, watchers = b"1" if job.worker else b"0", b"%d" % len(job.watchers)
-            status = (b"1", running, job.numerator, job.denominator, watchers)
-            break
-    else:
+    job = broker.uniques.first(unique)
+    if job is None:
         status = (b"0", b"0", b"0", b"0", b"0")
+    else:
+        running, watchers = b"1" if job.worker else b"0", b"%d" % len(job.watchers)
+        status = (b"1", running, job.numerator, job.denominator, watchers)
     broker.effects.send(peer.id, response(packets.STATUS_RES_UNIQUE, unique, *status))
 
 
@@ -366,6 +364,23 @@ def _report_on_no_job(peer: Peer, number: int, handle: bytes) -> None:
         raise PacketRefused(b"JOB_NOT_FOUND", _RELAYED[number], close=False)
 
 
+def fail_for_size(broker: Broker, peer: Peer, refused: PacketTooLarge, now: float) -> None:
+    """The decoder did not take a worker's packet, and its connection closes. The job that it was about has failed:
+    given to another worker it would end in the same way, again and again. A worker that runs several jobs on one
+    connection says which it is in the packet's first bytes; if they had not come, all of them go to other workers."""
+    if refused.number not in _RELAYED:
+        return
+    job = broker.held(peer, refused.begin.partition(b"\0")[0])
+    if job is None and len(peer.holds) == 1:
+        (job,) = peer.holds.values()
+    if job is None:
+        return
+    words = b"farm: the server does not take what the job's worker sent: %s (--max-job-size)\n" % refused.text
+    for warning in (words, extension.exit_trailer(EXIT_WORKER_FAILED, extension.ORIGIN_FARM)):
+        _relayed(broker, peer, packets.WORK_WARNING, job.handle + b"\0" + warning, now)
+    _relayed(broker, peer, packets.WORK_FAIL, job.handle, now)
+
+
 def _absorbed(peer: Peer, number: int, handle: bytes) -> bool:
     """Whether this report on a job that is no longer the worker's is dropped without an answer. Perl and PHP workers
     send WORK_FAIL after WORK_EXCEPTION, and a worker whose time was up does not know it: an ERROR would end the loop of
@@ -430,6 +445,7 @@ _HANDLERS: dict[int, Handler] = {
     packets.SUBMIT_REDUCE_JOB: _submit_reduce(background=False),
     packets.SUBMIT_REDUCE_JOB_BACKGROUND: _submit_reduce(background=True),
     packets.SUBMIT_JOB_EPOCH: _submit_epoch,
+    packets.SUBMIT_JOB_SCHED: cron_asks.schedule,
     packets.GET_STATUS: _get_status,
     packets.GET_STATUS_UNIQUE: _get_status_unique,
     packets.FARM_CANCEL: _cancel,

@@ -135,10 +135,10 @@ class Attempt(NamedTuple):
 
 class Revive(NamedTuple):
     """The background job of this id, which has ended and of which the payload is kept, has not: it is to be run again.
-    What was kept of its end goes, its attempts stay. It has no due time any more, and these terms."""
+    What was kept of its end goes, its attempts stay. It has no due time any more, and these terms; None: as before."""
 
     id: int
-    terms: bytes = b""
+    terms: bytes | None = None
 
 
 class Purge(NamedTuple):

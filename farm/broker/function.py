@@ -67,10 +67,10 @@ class Function:
     """A name that jobs are submitted to and workers register for. It stays once it was mentioned, as in gearmand.
 
     queued, running, delayed, waiting: counts of jobs. wakes: how many workers have been woken for it and are still
-    expected. limits: how many jobs there may be before one more of each priority is refused; 0: any number. paused: its
-    jobs are not given to workers; ready: how many could be, all that are queued or none. settings: terms of jobs that
-    do not say. uniques: keys that count until a time (wall-clock seconds) as the job's of that id, also when it has
-    ended.
+    expected. limits: how many jobs there may be before one more of each priority is refused; 0: any number. number:
+    counts the functions in the order in which they were mentioned first. paused: its jobs are not given to workers;
+    ready: how many could be, all that are queued or none. settings: terms of jobs that do not say. uniques: keys that
+    count until a time (wall-clock seconds) as the job's of that id, also when it has ended.
     """
 
     __slots__ = (
@@ -78,6 +78,7 @@ class Function:
         "delayed",
         "limits",
         "name",
+        "number",
         "paused",
         "queued",
         "queues",
@@ -91,8 +92,9 @@ class Function:
         "workers",
     )
 
-    def __init__(self, name: bytes) -> None:
+    def __init__(self, name: bytes, number: int = 0) -> None:
         self.name = name
+        self.number = number
         self.queues = (JobQueue(), JobQueue(), JobQueue())
         self.queued = 0
         self.running = 0

@@ -33,7 +33,7 @@ class History(Protocol):
         """Their ids in a range, newest first."""
 
     def payload(self, id: int) -> bytes:
-        """Of an ended job, where it is kept."""
+        """Of an ended job. Raises LookupError where it is not kept."""
 
 
 class NoHistory:

@@ -20,6 +20,10 @@ _MODULES = {
     "explain": "explain",
     "pause": "pause",
     "resume": "pause",
+    **dict.fromkeys(
+        (f"cron {verb}" for verb in ("add", "list", "show", "remove", "pause", "resume", "run", "next")), "cron"
+    ),
+    "cron import": "cron_import",
     "function list": "function",
     "function show": "function",
     "function set": "function",

@@ -25,6 +25,16 @@ from farm.store.sqlite import SqliteStore
 
 CHECK_SCHEMA, IMPORT_SCHEMA = "farm.store.check/1", "farm.store.import/1"
 LINE_MAX = 6 * STORED_PAYLOAD_MAX + (1 << 20)  # of an import: JSON takes up to six bytes for one
+_KINDS = {
+    "job": "job",
+    "ended": "result",
+    "progress": "progress of job",
+    "attempt": "attempt of job",
+    "setting": "settings of function",
+    "unique_until": "unique key",
+    "cron": "cron entry",
+    "cron_payload": "payload of cron entry",
+}
 _SIZES = ("B", "KiB", "MiB", "GiB")
 
 
@@ -64,7 +74,6 @@ def run_export(values: Values) -> int:
     damaged: list[Damage] = []
     with reading(directory) as database:
         version_of(database, directory)
-        database.execute("BEGIN")
         try:
             for save in sound_jobs(database, damaged):
                 sys.stdout.buffer.write(to_line(save))
@@ -214,7 +223,7 @@ def _told(report: Report) -> list[str]:
     if report.aside:
         lines.append(f"{report.aside} damaged ones were put aside earlier, and do not run")
     lines += [f"damaged file: {fault}" for fault in report.faults]
-    lines += [f"damaged {'job' if damage.table == 'job' else 'result'}: {_words(damage)}" for damage in report.damaged]
+    lines += [f"damaged {_KINDS.get(damage.table, 'row')}: {_words(damage)}" for damage in report.damaged]
     if report.functions:
         lines.append("FUNCTION\tJOBS\tENDED")
         lines += [f"{shown(name)}\t{jobs}\t{ended}" for name, (jobs, ended) in sorted(report.functions.items())]
@@ -232,7 +241,7 @@ def _repaired(directory: str, done: Repaired) -> list[str]:
 
 
 def _words(damage: Damage) -> str:
-    return f"{damage.handle} {shown(damage.function)}: {damage.reason}"
+    return f"{damage.handle} {shown(damage.function)}".strip() + f": {damage.reason}"
 
 
 def _size(size: float) -> str:

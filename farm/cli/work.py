@@ -22,7 +22,8 @@ def run(values: Values) -> int:
     assert isinstance(slots, int)
     if slots > SLOTS_MAX:
         raise UsageError(f"--jobs {slots} is too many (at most {SLOTS_MAX})", "start several workers")
-    server, timeout = values["server"], values["timeout"]
+    server, timeout, linger_s = values["server"], values["timeout"], values["linger"]
+    assert isinstance(linger_s, float)
     config = WorkerConfig(
         function=os.fsencode(name),
         argv=_argv(values),
@@ -32,6 +33,7 @@ def run(values: Values) -> int:
         collect=bool(values["collect"]),
         timeout_s=timeout if isinstance(timeout, float) else 0.0,
         terms=" ".join(retry_words(values)).encode(),
+        linger_s=linger_s,
         verbose=bool(values["verbose"]),
         quiet=bool(values["quiet"]),
         name=str(values["name"] or ""),

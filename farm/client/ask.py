@@ -13,6 +13,7 @@ from typing import Any
 
 from farm.client.connection import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, Connection, open_connection
 from farm.errors import (
+    CronNotFound,
     FarmError,
     FunctionNotFound,
     JobNotFound,
@@ -204,6 +205,10 @@ def refusal(args: list[bytes], address: str) -> FarmError:
     words = words_of(text)
     if code == b"JOB_NOT_FOUND":
         return JobNotFound(words, "`farm jobs` lists those that there are; ended ones are kept for a while only")
+    if code == b"CRON_NOT_FOUND":
+        return CronNotFound(words)
+    if code == b"CRON_EXISTS":
+        return UsageError(words, "--replace puts the new one in its place")
     if code == b"UNKNOWN_FUNCTION":
         return FunctionNotFound(words, "`farm function list` lists those that there are")
     if code == b"PERMISSION_DENIED":

@@ -73,6 +73,23 @@ FUNCTION_FIELDS: dict[str, tuple[type, ...]] = {
     "paused": _FLAG,
     "settings": (dict,),
 }
+CRON_FIELDS: dict[str, tuple[type, ...]] = {
+    "name": _TEXT,
+    "line": _TEXT,
+    "zone": _TEXT,
+    "function": _TEXT,
+    "unique": _TEXT,
+    "terms": (dict,),
+    "overlap": _TEXT,
+    "catch_up": _TEXT,
+    "paused": _FLAG,
+    "fault": _TEXT,
+    "created_at": _NUMBER,
+    "next_at": _NUMBER,
+    "payload_bytes": _NUMBER,
+    "last": _LIST,
+}
+CRON_RUN_FIELDS: dict[str, tuple[type, ...]] = {"at": _NUMBER, "id": _TEXT, "note": _TEXT}
 END_FIELDS: dict[str, tuple[type, ...]] = {
     "state": _TEXT,
     "reason": _TEXT,

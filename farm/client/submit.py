@@ -21,6 +21,7 @@ from farm.errors import (
 )
 from farm.protocol import extension, packets
 from farm.protocol.decoder import Packet
+from farm.protocol.limits import NUMBER_MAX
 from farm.protocol.names import shown, words_of
 from farm.protocol.packets import KINDS, TEXT, WORKER, request
 from farm.protocol.silence import ASK, DEAD, SILENCE_MAX_S, Silence
@@ -84,7 +85,7 @@ def require_worker(connection: Connection, function: bytes) -> None:
 def _workers_of(rows: list[bytes], function: bytes) -> int:
     for row in rows:
         fields = row.split(b"\t")
-        if fields[0] == function and fields[-1].isdigit():
+        if fields[0] == function and fields[-1].isdigit() and len(fields[-1]) <= NUMBER_MAX:
             return int(fields[-1])
     return 0
 
@@ -147,8 +148,8 @@ class Foreground:
         return self._exit
 
     def _submit(self, *before: bytes) -> None:
-        self._sent = True
         self.connection.send(*before, *self._wanted.pieces(background=False))
+        self._sent = True  # a part of it submits nothing
 
     def move_to(self, connection: Connection) -> None:
         """The server has gone: `run` submits the job again, through this connection. Raises TryAgain when output has

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from farm.errors import PacketRefused
 from farm.protocol.limits import FUNCTION_NAME_MAX
 
@@ -53,6 +55,14 @@ def words_of(text: bytes) -> str:
     return " ".join(shown(word) for word in text.split(b" "))
 
 
+_BREAKING = re.compile(b"[" + re.escape(_FORBIDDEN + b"\t") + b"]")
+
+
 def one_word(name: bytes) -> bytes:
-    """A name as it may stand in an admin listing: the bytes themselves unless they could break the line."""
-    return shown(name).encode() if name.translate(None, _FORBIDDEN + b"\t") != name else name
+    """A name as it may stand in an admin listing: the bytes themselves, but for those that could break the line. Others
+    that are no text stay as they are, or two functions would look like one."""
+    return _BREAKING.sub(_escaped_byte, name)
+
+
+def _escaped_byte(match: re.Match[bytes]) -> bytes:
+    return _escaped(match[0].decode()).encode()

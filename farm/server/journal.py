@@ -55,9 +55,12 @@ class Past:
         return self._store.ended_ids(first, last, limit)
 
     def payload(self, id: int) -> bytes:
-        """See History."""
+        """See History. LookupError also where it is damaged."""
         self._must_be_settled(id)
-        return self._store.payload(id)
+        try:
+            return self._store.payload(id)
+        except StoreError as error:
+            raise LookupError(error.message) from error
 
     def _must_be_settled(self, id: int) -> None:
         if self._journal.settles(id, self._decided()):
@@ -124,6 +127,11 @@ class Journal:
         has ended, or whether. decided: those that are to be kept next."""
         pending = (*self._under_way, *self._waiting, *decided)
         return any(isinstance(change, _OF_ENDS) and change.id == id for change in pending)
+
+    def size_to_come(self, decided: Sequence[Change]) -> int:
+        """Bytes of payloads that are not on the disk yet, or not for certain; `decided` as in `payload`."""
+        changes = (*decided, *self._under_way, *self._waiting)
+        return sum(len(change.payload) for change in changes if isinstance(change, Save))
 
     def close(self) -> None:
         """Make durable what is not yet, unless the store has failed, and end the thread. Raises StoreError."""

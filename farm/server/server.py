@@ -17,21 +17,22 @@ from collections.abc import Sequence
 from logging import INFO, getLevelName, getLogger
 
 from farm.broker import dispatch, waiting
-from farm.broker.broker import About, Broker
+from farm.broker.broker import WRITTEN_TIMES, About, Broker
 from farm.broker.dispatch import receive
 from farm.broker.effects import Effects, Expire, Note
-from farm.errors import PacketRefused
+from farm.errors import PacketRefused, PacketTooLarge
 from farm.loop import READ, WRITE, Loop, Timer
 from farm.net import tune
 from farm.protocol import packets
 from farm.protocol.address import is_loopback
-from farm.protocol.decoder import Decoder
+from farm.protocol.decoder import Decoder, Packet
 from farm.protocol.limits import ARGUMENTS_MAX
 from farm.protocol.names import shown
 from farm.protocol.packets import TEXT, response
-from farm.server.config import LISTED_MAX, ServerConfig
+from farm.server.config import LISTED_MAX, TURN_S, ServerConfig
 from farm.server.connection import Connection
 from farm.server.door import Door
+from farm.server.garbage import Backlog
 from farm.server.heartbeat import Heartbeats
 from farm.server.journal import Journal, Past
 from farm.server.logs import NOTICE
@@ -45,7 +46,7 @@ log = getLogger("farm.server")
 CLOCK_CHECK_S = 1.0  # how soon a wall clock that was set forward is noticed while jobs wait for their time
 FLOOD_OVER = 0.9  # of the limit on connections: only with fewer, the next flood is a new one
 DISK_CHECK_S = (
-    1.0  # how often the room on the store's disk is looked at, while jobs come in or are refused for want of it
+    1.0  # how often the room on the store's disk is looked at, while packets come in or jobs are refused for want of it
 )
 EXPIRE_EVERY = 1000  # ended jobs, fewer than the store drops at once
 EXPIRE_EVERY_S = 60.0
@@ -66,6 +67,7 @@ class Server:
         self._journal = Journal(store, loop, self._keep_promises, self._fail)
         self._promises = Promises()
         self._look_at_disk_at = 0.0
+        self._look_at_room = 0.0  # when the broker has given out so much of it that no more than this is left
         self._disk_timer: Timer | None = None
         self._expired = 0  # the broker's `kept` when old results were last dropped
         self._expiring = False  # they were dropped a moment ago, and that may not have been all
@@ -87,6 +89,7 @@ class Server:
         self._next_peer = 1
         self._limit = config.connection_limit()
         self._workers: list[Connection] = []  # of this turn, to be read from when all others were
+        self._unfinished: dict[Connection, None] = {}  # those with packets that are still to be taken, in their order
         self._touched: dict[Connection, None] = {}  # to be looked after at the end of the turn
         self._pressure = Pressure(config, self._connections, loop)
         self._watchdog = Watchdog(config, loop, self._refuse)
@@ -94,6 +97,7 @@ class Server:
         self._due: Timer | None = None  # for the broker's next deadline
         self._stop_timer: Timer | None = None
         self._draining = False
+        self._backlog = Backlog()
         self._full = False  # said so: one line for each flood, not one for each connection
         loop.end_of_turn = self._end_turn
         loop.call_in(0.0 if store.keeps() else EXPIRE_EVERY_S, self._look_at_results)
@@ -103,11 +107,13 @@ class Server:
 
     def listen(self) -> list[str]:
         """Open every configured address; returns them as they turned out (port 0 has become a number)."""
+        if note := self.config.connections_note():
+            log.warning("--max-connections %d: %s", self.config.connections_max, note)
         return self._door.open()
 
     def stop(self) -> None:
-        """First call: take nothing new, let running foreground jobs end and their clients read, then leave, at the
-        latest after `stop_grace_s`. Second call: leave at once."""
+        """First call: take nothing new, let running jobs end and their clients read, then leave, at the latest
+        after `stop_grace_s`. Second call: leave at once."""
         if self._stop_timer:
             log.warning("stopping at once")
             self._loop.stop()
@@ -117,14 +123,16 @@ class Server:
         self._stop_timer = self._loop.call_in(self.config.stop_grace_s, self._stop_late)
         log.log(
             NOTICE,
-            "stopping: clients wait for %d running jobs; leaving in %gs at the latest",
-            self._awaited(),
+            "stopping: waiting for %d running jobs; leaving in %gs at the latest",
+            self._running(),
             self.config.stop_grace_s,
         )
 
-    def _awaited(self) -> int:
-        """How many jobs run for which a client waits."""
-        return sum(bool(job.watchers) for peer in self._broker.peers.values() for job in peer.holds.values())
+    def _running(self) -> int:
+        """How many jobs run that somebody wants. Background jobs too, though they are kept: one that is cut off runs
+        again from its beginning, and what it had done already is done twice."""
+        held = (job for peer in self._broker.peers.values() for job in peer.holds.values())
+        return sum(job.background or bool(job.watchers) for job in held)
 
     def drain(self) -> None:
         """Listen no more, but serve those who are connected until the last job has ended: gearmand's SIGUSR1. Unlike
@@ -139,12 +147,16 @@ class Server:
         self._loop.stop()
 
     def _stopped(self) -> bool:
-        """Whether nobody waits any more for a running job or for the rest of an answer."""
-        if self._awaited():
+        """Whether no job runs any more that is wanted, and nobody waits for the rest of an answer."""
+        if self._running():
             return False
         return not any(
             connection.out_size or connection.peer.id in self._promises for connection in self._connections.values()
         )
+
+    def _drained(self) -> bool:
+        """Whether the last job has ended, and none is among what has come."""
+        return not self._broker.busy() and not self._unfinished
 
     def close(self) -> None:
         """Close every connection and the store; says what is lost with a store that does not last."""
@@ -234,27 +246,41 @@ class Server:
             return
         if not chunk or connection.closing:
             return
+        connection.heard_at = self._loop.now
+        connection.listed = 0
+        decoded = connection.decoder.feed(chunk)
+        self._watchdog.came(connection, bool(decoded))
+        self._take(connection, decoded, self._loop.now + TURN_S)
+
+    def _take(self, connection: Connection, packets: list[Packet], until: float) -> None:
+        """The first of these packets, and the others while there is time; what is left comes in a later turn."""
         self._read_clocks()
         sends = self._broker.effects.sends
         before = len(sends)
         broker, decoder, peer, now = self._broker, connection.decoder, connection.peer, self._loop.now
         audiences = self._pressure.audiences_before(connection)
-        listed = 0
-        connection.heard_at = now
-        decoded = decoder.feed(chunk)
-        for number, body in decoded:
+        if now >= self._look_at_disk_at:  # before anything is taken, for one job may be larger than what is left
+            self._look_at_disk()
+        position = 0
+        for number, body in packets:
+            position += 1
             receive(broker, peer, number, body, now)
             if number == TEXT:
                 answer = sends[-1][1]
-                listed += len(answer) if isinstance(answer, bytes) else 0
-                if listed > LISTED_MAX:
+                connection.listed += len(answer) if isinstance(answer, bytes) else 0
+                if connection.listed > LISTED_MAX:
                     too_much = PacketRefused(b"ARGUMENT_TOO_LARGE", b"More answers at once than can be held")
                     dispatch.refuse(broker, peer, too_much)
                     break
-        if decoder.failed:
+            if time.monotonic() > until:
+                break
+        if position < len(packets) and not peer.refused:
+            self._put_off(connection, packets[position:])
+        elif decoder.failed:
             log.info("peer %d at %s: %s", peer.id, peer.address, decoder.failed)
+            if isinstance(decoder.failed, PacketTooLarge):
+                dispatch.fail_for_size(broker, peer, decoder.failed, now)
             dispatch.refuse(broker, peer, decoder.failed)
-        self._watchdog.came(connection, bool(decoded))
         sent = sends[before:]
         for id, _ in sent:
             if id == peer.id:
@@ -262,6 +288,22 @@ class Server:
         else:
             connection.acknowledge()
         self._pressure.hold_back(connection, audiences, sent)
+
+    def _put_off(self, connection: Connection, packets: list[Packet]) -> None:
+        connection.untaken = packets
+        connection.watch()
+        self._unfinished[connection] = None
+
+    def _take_unfinished(self) -> None:
+        """More of the connection that has waited longest. In the end of the turn, so that whoever sends little is
+        served before, and only one, so that the turn has an end."""
+        if not self._unfinished:
+            return
+        connection = next(iter(self._unfinished))
+        del self._unfinished[connection]
+        packets, connection.untaken = connection.untaken, []
+        self._take(connection, packets, time.monotonic() + TURN_S)
+        connection.watch()
 
     def _lost(self, connection: Connection) -> None:
         """The other side has closed. What it was sent before (the answer to `echo status | nc`) may still be read."""
@@ -279,6 +321,8 @@ class Server:
     def _forget(self, connection: Connection) -> None:
         """No packet of it counts any more; the rules hear of it once."""
         self._watchdog.forget(connection)
+        self._unfinished.pop(connection, None)
+        connection.untaken = []
         if connection.peer.id in self._broker.peers:
             self._broker.disconnect(connection.peer, self._loop.now)
 
@@ -306,6 +350,7 @@ class Server:
 
     def _end_turn(self) -> None:
         self._receive_from_workers()
+        self._take_unfinished()
         self._read_clocks()
         self._broker.tick(self._loop.now)
         self._put_again()
@@ -317,7 +362,7 @@ class Server:
                 self._read_payloads(effects)
             if effects.changes and not self.failure:
                 self._journal.keep(effects.changes)
-                if self._loop.now >= self._look_at_disk_at or self._store.pressed:
+                if self._store.pressed or self._broker.room < self._look_at_room:
                     self._look_at_disk()
             if not self.failure:
                 self._send(effects)
@@ -330,9 +375,10 @@ class Server:
                 self.drain()
             for note in effects.notes:
                 _log(note)
-        self._put_off()
+        self._defer()
         self._schedule_tick()
-        if (self._stop_timer and self._stopped()) or (self._draining and not self._broker.busy()):
+        self._backlog.look(len(self._broker.jobs))
+        if (self._stop_timer and self._stopped()) or (self._draining and self._drained()):
             self._loop.stop()
 
     def _fail(self, error: StoreError) -> None:
@@ -374,7 +420,7 @@ class Server:
             self._look_at_disk()
         self._deliver(self._promises.release(self._journal.durable))
 
-    def _put_off(self) -> None:
+    def _defer(self) -> None:
         """Packets that cannot be answered yet wait for what has been decided so far to be durable."""
         if self._broker.later:
             later, self._broker.later = self._broker.later, []
@@ -409,6 +455,11 @@ class Server:
         if bool(why) != bool(self._broker.no_room):
             log.log(NOTICE, "taking background jobs again") if not why else log.error("no new background jobs: %s", why)
         self._broker.no_room = why
+        room = self._store.room
+        if room < math.inf:
+            room -= WRITTEN_TIMES * self._journal.size_to_come(self._broker.effects.changes)
+        self._broker.room = max(0, room)
+        self._look_at_room = self._broker.room / 2 if room < math.inf else 0.0
         if self._disk_timer:
             self._disk_timer.cancel()
         self._disk_timer = self._loop.call_in(DISK_CHECK_S, self._look_at_disk) if why else None
@@ -482,8 +533,8 @@ class Server:
 
     def _schedule_tick(self) -> None:
         self._heartbeats.schedule()
-        deadline = self._broker.next_deadline()
-        if (self._broker.delayed or self._broker.expiring) and deadline is not None:
+        deadline = self._loop.now if self._unfinished else self._broker.next_deadline()
+        if (self._broker.delayed or self._broker.expiring or self._broker.crons.entries) and deadline is not None:
             deadline = min(deadline, self._loop.now + CLOCK_CHECK_S)
         if self._due and (deadline is None or self._due.due != deadline):
             self._due.cancel()

@@ -4,26 +4,37 @@ log is not looked at: it is being written."""
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from farm.broker.effects import Finish, Save
 from farm.broker.job import handle_of
 from farm.store.place import FILE, damage_of_log, reading
-from farm.store.schema import is_sound, version_of
+from farm.store.rows import TABLES, Table, is_sound, is_sound_end
+from farm.store.schema import selected, version_of
 
+log = logging.getLogger("farm.store")
+
+UNSOUND = "its checksum does not match"
 FAULTS_MAX = 100  # of the file's structure; who has more of them has the same repair before him
+ROWS_AT_ONCE_MAX, SIZE_AT_ONCE_MAX = 1000, 1024 * 1024  # read before any of them is looked at
+CHECKED_AT_START_MAX = 64 * 1024 * 1024  # bytes: about 0.3 s where they are small rows
 
-_JOBS = "SELECT id, function, unique_key, priority, payload, reducer, due, created, crc FROM job ORDER BY id"
-_ENDED = """SELECT id, outcome, started, ended, worker, exit_code, result, log, cut, crc,
-    function, unique_key, priority, created, payload FROM ended ORDER BY n"""
+JOB_COLUMNS = "id, function, unique_key, priority, payload, reducer, due, created, terms, crc"
+END_COLUMNS = (
+    "id, outcome, started, ended, worker, exit_code, result, log, cut, reason, number, failures, losses, cpu_s, peak,"
+    " keep_s, crc"
+)
+_ENDED_JOB = "function, unique_key, priority, payload, reducer, due, created, terms, job_crc"
 
 
 class Damage(NamedTuple):
-    """A row that is not what was written."""
+    """A row that is not what was written. handle: empty where it is not a job's. function: or the name of a cron
+    entry."""
 
     table: str
     handle: str
@@ -80,8 +91,24 @@ def check(directory: str, *, is_alone: bool = False) -> Report:
             for save, _ in sound_ends(database, report.damaged):
                 _count(report, save.function, 1)
         with _noted(report):
+            for table in TABLES:
+                report.damaged += damaged_rows(database, table)
+        with _noted(report):
             (report.aside,) = database.execute("SELECT count(*) FROM damaged").fetchone()
         return report
+
+
+def quick_faults(database: sqlite3.Connection, path: str) -> str:
+    """What is wrong with the file's structure, as far as a start can wait for that: of a large file what is kept of
+    ended jobs is left out. Each row of that has a checksum, which is compared when somebody asks for it."""
+    (size,) = database.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()
+    queries = ["PRAGMA quick_check(3)"]
+    if size > CHECKED_AT_START_MAX:
+        log.info("%s: the results in it are not checked at the start; farm store check does", path)
+        tables = database.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'ended'")
+        queries = [f"PRAGMA quick_check({name})" for (name,) in tables.fetchall()]
+    found = [words for query in queries for (words,) in database.execute(query) if words != "ok"]
+    return " ".join("; ".join(found[:3]).replace("*** in database main ***", "").split())
 
 
 def size_of(directory: str) -> int:
@@ -95,7 +122,8 @@ def size_of(directory: str) -> int:
 
 def sound_jobs(database: sqlite3.Connection, damaged: list[Damage]) -> Iterator[Save]:
     """Every job that has not ended and is what was written; the others are noted."""
-    for *fields, crc in database.execute(_JOBS):
+    query = f"SELECT {selected(database, 'job', JOB_COLUMNS)} FROM job WHERE id > ? ORDER BY id"
+    for *fields, crc in _rows(database, query):
         save = Save(*fields)
         if is_sound(save, crc):
             yield save
@@ -105,15 +133,54 @@ def sound_jobs(database: sqlite3.Connection, damaged: list[Damage]) -> Iterator[
 
 def sound_ends(database: sqlite3.Connection, damaged: list[Damage]) -> Iterator[tuple[Save, Finish]]:
     """Every ended job of which something is kept, and that; its payload is empty unless it is kept."""
-    for id, *end, cut, crc, function, unique, priority, created, payload in database.execute(_ENDED):
-        finish = Finish._make((id, *end, bool(cut)))
-        if is_sound(finish, crc):
-            yield Save(id, function, unique, priority, payload or b"", created=created), finish
+    columns = selected(database, "ended", f"{END_COLUMNS}, {_ENDED_JOB}")
+    for _, *row in _rows(database, f"SELECT n, {columns} FROM ended WHERE n > ? ORDER BY n"):
+        end, crc = Finish._make((*row[:8], bool(row[8]), *row[9:16])), row[16]
+        function, unique, priority, payload, *others, job_crc = row[17:]
+        save = Save(end.id, function, unique, priority, payload or b"", *others)
+        if is_sound_end(end, crc, save, job_crc):
+            yield save, end
         else:
-            damaged.append(damage("ended", id, function))
+            damaged.append(damage("ended", end.id, function))
 
 
-def damage(table: str, id: object, function: object, reason: str = "its checksum does not match") -> Damage:
+def _rows(database: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
+    """All rows, in order of their first column, which is the table's key. Unless the caller has begun a transaction
+    there is none while a row is looked at: a server's log grows for as long as somebody reads, and whoever takes these
+    rows may be a pager that somebody has gone away from."""
+    after, is_last = -(1 << 63), False
+    while not is_last:
+        rows: list[tuple[Any, ...]] = []
+        size, error = 0, None
+        cursor = database.execute(query, (after,))
+        try:
+            for row in cursor:
+                rows.append(row)
+                size += sum(len(field) for field in row if isinstance(field, bytes))
+                if len(rows) == ROWS_AT_ONCE_MAX or size >= SIZE_AT_ONCE_MAX:
+                    break
+            else:
+                is_last = True
+        except sqlite3.DatabaseError as found:  # those before it can be read
+            error = found
+        cursor.close()
+        yield from rows
+        if error:
+            raise error
+        if rows and rows[-1][0] <= after:
+            raise sqlite3.DatabaseError("keys out of order")
+        after = rows[-1][0] if rows else after
+
+
+def damaged_rows(database: sqlite3.Connection, table: Table) -> Iterator[Damage]:
+    """Those of a table that came later than these; an older file has none of it."""
+    if database.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table.name,)).fetchone():
+        for *fields, crc in database.execute(f"SELECT {table.columns}, crc FROM {table.name} ORDER BY rowid"):
+            if not table.is_sound(fields, crc):
+                yield Damage(table.name, *table.whose(fields), UNSOUND)
+
+
+def damage(table: str, id: object, function: object, reason: str = UNSOUND) -> Damage:
     """A row whose fields may be anything."""
     handle = handle_of(id).decode() if isinstance(id, int) else "?"
     return Damage(table, handle, function if isinstance(function, bytes) else b"?", reason)

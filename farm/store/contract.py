@@ -11,6 +11,7 @@ nobody calls `write` meanwhile.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
@@ -35,6 +36,7 @@ class Store(ABC):
 
     waits = True  # whether `commit` waits for a disk, so that it belongs in another thread
     overdue = False  # whether the last Expire to be written has left something to another one
+    room = math.inf  # bytes that new jobs may take, as `low` found the disk
     pressed = False  # whether a write or commit had no room but what was put by: `low` should be asked at once
 
     @abstractmethod
@@ -62,7 +64,8 @@ class Store(ABC):
     @abstractmethod
     def write(self, changes: Sequence[Change]) -> None:
         """Put changes, in order, into the open transaction. Saving an id again, or ending an unknown one, changes
-        nothing. Where there is hardly room left, nothing that a job wrote need be kept of it, so that it can end.
+        nothing; nor does what is said of an unknown job or entry, or of an attempt that is known. Where there is hardly
+        room left, nothing that a job wrote need be kept of it, so that it can end.
         Raises Fenced or StoreError; after that the store must not be used."""
 
     @abstractmethod
@@ -76,8 +79,9 @@ class Store(ABC):
 
     @abstractmethod
     def payload(self, id: int) -> bytes:
-        """The payload of a saved job that has not ended. Never while another thread writes or commits for the first
-        time what is asked for: ask only for what was committed. Raises StoreError."""
+        """The payload of a saved job that has not ended, or of one that has, where it is kept: it may be asked for
+        before its Revive is committed. Never while another thread writes or commits for the first time what is asked
+        for: ask only for what was committed. Raises StoreError."""
 
     @abstractmethod
     def ended(self, id: int) -> Finish | None:
@@ -101,14 +105,14 @@ class Store(ABC):
 
     @abstractmethod
     def ended_ids(self, first: int, last: int, limit: int) -> list[int]:
-        """The ids of ended jobs that are kept, from `first` to `last`, newest first, at most `limit`."""
+        """The ids of ended jobs that are kept, from `first` to `last`, the highest first, at most `limit`."""
 
     @abstractmethod
     def keeps(self) -> bool:
-        """Whether anything is kept of jobs that have ended. At once: nothing is read for it."""
+        """Whether anything is kept of jobs that have ended, or of their keys. At once: nothing is read for it."""
 
     def low(self) -> str:
-        """Why no new job should be taken: the place where jobs are kept is nearly full; empty: there is room."""
+        """Why no new job should be taken: the place where jobs are kept is nearly full; empty: there is `room`."""
         return ""
 
     @abstractmethod

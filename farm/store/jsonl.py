@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from farm.broker.effects import Finish, Save
 from farm.broker.job import ENDED, NORMAL, PRIORITY_NAMES, SEQUENCE_BITS, handle_of
@@ -27,6 +27,10 @@ _TIME_MAX = (
     1e20  # seconds; not the year 5000, for who submitted milliseconds by mistake has such a job, and may move it
 )
 
+# Of an end; they are left out where they say nothing.
+_LATER = {name: Finish._field_defaults[name] for name in ("number", "failures", "losses", "cpu_s", "peak", "keep_s")}
+_TERMS_MAX = 1 << 16  # bytes
+
 
 def to_line(save: Save, end: Finish | None = None) -> bytes:
     """One job as a line."""
@@ -35,16 +39,21 @@ def to_line(save: Save, end: Finish | None = None) -> bytes:
     fields |= _text("unique", save.unique)
     fields["priority"] = PRIORITY_NAMES[save.priority]
     fields["created"] = save.created
+    if save.due:
+        fields["due"] = save.due
+    if save.reducer:
+        fields |= _text("reducer", save.reducer)
+    if save.terms:
+        fields |= _text("terms", save.terms)
     if end is None:
-        if save.due:
-            fields["due"] = save.due
-        if save.reducer:
-            fields |= _text("reducer", save.reducer)
         fields |= _text("payload", save.payload)
     else:
         fields |= {"outcome": end.outcome, "started": end.started, "ended": end.ended}
         fields |= _text("worker", end.worker)
         fields |= {"exit_code": end.exit_code, "cut": end.cut}
+        if end.reason:
+            fields |= _text("reason", end.reason)
+        fields |= {name: getattr(end, name) for name, usual in _LATER.items() if getattr(end, name) != usual}
         fields |= _text("result", end.result)
         fields |= _text("log", end.log)
         if end.outcome != "done":
@@ -95,6 +104,7 @@ def _job(fields: object) -> tuple[Save, Finish | None]:
         _bytes(fields, "reducer", FUNCTION_NAME_MAX),
         _time(fields, "due"),
         _time(fields, "created"),
+        _bytes(fields, "terms", _TERMS_MAX),
     )
     return save, _end(save.id, fields) if "outcome" in fields else None
 
@@ -115,6 +125,8 @@ def _end(id: int, fields: dict[str, object]) -> Finish:
         _bytes(fields, "result", STORED_PAYLOAD_MAX),
         _bytes(fields, "log", STORED_PAYLOAD_MAX),
         cut,
+        _bytes(fields, "reason", STORED_PAYLOAD_MAX),
+        *(_number(fields, name, usual) for name, usual in _LATER.items()),
     )
 
 
@@ -146,6 +158,18 @@ def _bytes(fields: dict[str, object], name: str, most: int) -> bytes:
         raise ValueError(f"{name} is neither UTF-8 nor base64: {error}") from None
     if len(value) > most:
         raise ValueError(f"{name} has {len(value)} bytes: at most {most}")
+    return value
+
+
+def _number(fields: dict[str, object], name: str, usual: Any) -> Any:
+    """Of the kind that it usually is, not below -1."""
+    value = fields.get(name, usual)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value < _TIME_MAX:
+        raise ValueError(f"{name} is not a number that it may be")
+    if isinstance(usual, float):
+        return float(value)
+    if not isinstance(value, int) or value >= 1 << 62:
+        raise ValueError(f"{name} is not a whole number")
     return value
 
 

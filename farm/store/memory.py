@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from farm.broker.effects import (
+    FINISH_OVERHEAD,
     Attempt,
     Change,
     CronGone,
@@ -34,17 +35,28 @@ class MemoryJournal:
     def __init__(self) -> None:
         self.jobs: dict[int, Save] = {}
         self.ended: dict[int, Finish] = {}  # in order of their end
-        self.ended_size = 0  # bytes
-        self.saves: dict[int, Save] = {}  # of ended jobs; without the payload where that is not kept
-        self.numbers: dict[int, int] = {}  # of ended jobs: Past.n
-        self.last_number = 0
+        self.was: dict[int, tuple[int, Save]] = {}  # of those: a number that grows, and the job
+        self.ends = 0  # how many there ever were
+        self.sizes: dict[int, int] = {}  # of those: bytes
+        self.ended_size = 0  # all of them
         self.progress: dict[int, Progress] = {}
-        self.attempts: dict[int, list[Attempt]] = {}
+        self.attempts: dict[int, dict[int, Attempt]] = {}
         self.settings: dict[bytes, Setting] = {}
-        self.uniques: dict[tuple[bytes, bytes], UniqueUntil] = {}
-        self.crons: dict[bytes, CronRow] = {}
+        self.keys: dict[tuple[bytes, bytes], UniqueUntil] = {}
+        self.cron: dict[bytes, CronRow] = {}
         # A random start keeps the handles of two lives of a server apart: nothing of the first is left to count from.
         self.shard = random.SystemRandom().randrange(SHARD_START_MAX)
+
+    def grow(self, id: int, size: int) -> None:
+        """So much more is kept of an ended job."""
+        self.sizes[id] = self.sizes.get(id, 0) + size
+        self.ended_size += size
+
+    def drop(self, id: int) -> None:
+        """What is kept of the end of a job."""
+        del self.ended[id]
+        self.was.pop(id, None)
+        self.ended_size -= self.sizes.pop(id, 0)
 
 
 class MemoryStore(Store):
@@ -76,8 +88,10 @@ class MemoryStore(Store):
         """See Store."""
         self._must_own()
         journal = self._journal
-        kinds = (journal.progress, journal.settings, journal.uniques, journal.crons)
-        return iter([known for kind in kinds for known in kind.values()])
+        tables: tuple[dict[Any, Any], ...] = (journal.progress, journal.settings, journal.keys, journal.cron)
+        return iter([table[key] for table in tables for key in sorted(table)])
+
+    # -- writing
 
     def write(self, changes: Sequence[Change]) -> None:
         """See Store."""
@@ -89,53 +103,141 @@ class MemoryStore(Store):
         self._must_own()
         while self._written:
             change = self._written.popleft()
-            _APPLY[type(change)](self._journal, change)
+            _PUT[type(change)](self, change)
+
+    def _save(self, change: Save) -> None:
+        self._journal.jobs.setdefault(change.id, change)
+
+    def _forget(self, change: Forget) -> None:
+        journal = self._journal
+        journal.jobs.pop(change.id, None)
+        journal.progress.pop(change.id, None)
+        if change.id not in journal.ended:
+            journal.attempts.pop(change.id, None)
+
+    def _finish(self, change: Finish) -> None:
+        journal = self._journal
+        save = journal.jobs.pop(change.id, None)
+        journal.progress.pop(change.id, None)
+        if save:
+            journal.ends += 1
+            journal.was[change.id] = journal.ends, save
+            journal.ended[change.id] = change
+            kept = len(save.terms) + (0 if change.outcome == DONE else len(save.payload))
+            journal.grow(change.id, change.size + kept + sum(map(_size, journal.attempts.get(change.id, {}).values())))
+
+    def _progress(self, change: Progress) -> None:
+        if change.id in self._journal.jobs:
+            self._journal.progress[change.id] = change
+
+    def _attempt(self, change: Attempt) -> None:
+        journal = self._journal
+        is_over = change.id in journal.ended
+        if is_over or change.id in journal.jobs:
+            there = journal.attempts.setdefault(change.id, {})
+            if is_over and change.number not in there:
+                journal.grow(change.id, _size(change))
+            there.setdefault(change.number, change)
+
+    def _revive(self, change: Revive) -> None:
+        journal = self._journal
+        end = journal.ended.get(change.id)
+        if end and end.outcome != DONE:
+            _, save = journal.was[change.id]
+            journal.drop(change.id)
+            journal.jobs[change.id] = save._replace(due=0.0, terms=save.terms if change.terms is None else change.terms)
+
+    def _purge(self, change: Purge) -> None:
+        if change.id in self._journal.ended:
+            self._drop(change.id)
+
+    def _setting(self, change: Setting) -> None:
+        self._journal.settings[change.function] = change
+        if not change.words:
+            del self._journal.settings[change.function]
+
+    def _unique_until(self, change: UniqueUntil) -> None:
+        self._journal.keys[change.function, change.unique] = change
+
+    def _cron_row(self, change: CronRow) -> None:
+        if change.payload is None and (old := self._journal.cron.get(change.name)):
+            change = change._replace(payload=old.payload)
+        if change.payload is not None:
+            self._journal.cron[change.name] = change
+
+    def _cron_gone(self, change: CronGone) -> None:
+        self._journal.cron.pop(change.name, None)
+
+    def _expire(self, change: Expire) -> None:
+        """First what is too old, then what its own time is over of, then the oldest of what is too much."""
+        journal = self._journal
+        for oldest in list(journal.ended.values()):
+            if oldest.keep_s >= 0:
+                continue
+            if change.drops(oldest.ended):
+                self._drop(oldest.id)
+            elif change.stops_at(oldest.ended):
+                break
+        for end in [end for end in journal.ended.values() if end.keep_s >= 0]:
+            if end.ended + end.keep_s < change.now:
+                self._drop(end.id)
+        while journal.ended and journal.ended_size > change.size_max:
+            self._drop(next(iter(journal.ended)))
+        journal.keys = {key: row for key, row in journal.keys.items() if row.until >= change.now}
+
+    def _drop(self, id: int) -> None:
+        self._journal.drop(id)
+        self._journal.attempts.pop(id, None)
+
+    # -- reading
 
     def payload(self, id: int) -> bytes:
         """See Store."""
         self._must_own()
-        save = self._journal.jobs.get(id) or self._journal.saves.get(id)
+        save = self._journal.jobs.get(id)
+        if save is None and id in self._journal.was:
+            _, save = self._journal.was[id]
         if save is None:
             raise StoreError(f"there is no job of id {id}")
         return save.payload
 
     def keeps(self) -> bool:
         """See Store."""
-        return bool(self._journal.ended)
+        return bool(self._journal.ended or self._journal.keys)
 
     def ended(self, id: int) -> Finish | None:
         """See Store."""
         self._must_own()
         return self._journal.ended.get(id)
 
-    def about(self, id: int) -> Past | None:
-        """See Store."""
-        self._must_own()
-        return _past(self._journal, id) if id in self._journal.ended else None
-
     def past(
         self, limit: int, before: int = 0, function: bytes = b"", outcomes: Sequence[str] = (), since: float = 0.0
     ) -> list[Past]:
         """See Store."""
-        self._must_own()
         found: list[Past] = []
         for id in reversed(self._journal.ended):
-            past = _past(self._journal, id)
-            if len(found) >= limit:
-                break
-            if (
-                (not before or past.n < before)
-                and (not function or past.function == function)
-                and (not outcomes or past.outcome in outcomes)
-                and past.created >= since
-            ):
-                found.append(past)
+            one = self.about(id)
+            if not one or (before and one.n >= before) or (function and one.function != function):
+                continue
+            if one.created >= since and (not outcomes or one.outcome in outcomes) and len(found) < limit:
+                found.append(one)
         return found
+
+    def about(self, id: int) -> Past | None:
+        """See Store."""
+        self._must_own()
+        end = self._journal.ended.get(id)
+        if not end:
+            return None
+        n, save = self._journal.was[id]
+        sizes = len(end.result), len(end.log), -1 if end.outcome == DONE else len(save.payload)
+        job = save.function, save.unique, save.priority, save.created, save.terms
+        return Past._make((n, id, *job, *end[1:6], end.cut, *end[9:15], *sizes, save.reducer))
 
     def attempts(self, id: int) -> list[Attempt]:
         """See Store."""
         self._must_own()
-        return list(self._journal.attempts.get(id, ()))
+        return [attempt for _, attempt in sorted(self._journal.attempts.get(id, {}).items())]
 
     def ended_ids(self, first: int, last: int, limit: int) -> list[int]:
         """See Store."""
@@ -154,147 +256,21 @@ class MemoryStore(Store):
             raise Fenced("another server has taken the store over")
 
 
-def _past(journal: MemoryJournal, id: int) -> Past:
-    end, save = journal.ended[id], journal.saves[id]
-    return Past(
-        journal.numbers[id],
-        id,
-        save.function,
-        save.unique,
-        save.priority,
-        save.created,
-        save.terms,
-        end.outcome,
-        end.started,
-        end.ended,
-        end.worker,
-        end.exit_code,
-        end.cut,
-        end.reason,
-        end.number,
-        end.failures,
-        end.losses,
-        end.cpu_s,
-        end.peak,
-        len(end.result),
-        len(end.log),
-        -1 if end.outcome == DONE else len(save.payload),
-        save.reducer,
-    )
+def _size(attempt: Attempt) -> int:
+    return FINISH_OVERHEAD + len(attempt.log)
 
 
-# -- one function for each change
-
-
-def _save(journal: MemoryJournal, save: Save) -> None:
-    if save.id not in journal.ended:
-        journal.jobs.setdefault(save.id, save)
-
-
-def _forget(journal: MemoryJournal, forget: Forget) -> None:
-    journal.jobs.pop(forget.id, None)
-    journal.progress.pop(forget.id, None)
-    journal.attempts.pop(forget.id, None)
-
-
-def _finish(journal: MemoryJournal, end: Finish) -> None:
-    save = journal.jobs.pop(end.id, None)
-    journal.progress.pop(end.id, None)
-    if save is None:
-        return
-    journal.ended[end.id] = end
-    journal.saves[end.id] = save._replace(payload=b"") if end.outcome == DONE else save
-    journal.last_number += 1
-    journal.numbers[end.id] = journal.last_number
-    journal.ended_size += _size(journal, end)
-
-
-def _size(journal: MemoryJournal, end: Finish) -> int:
-    return end.size + sum(len(attempt.log) for attempt in journal.attempts.get(end.id, ()))
-
-
-def _drop(journal: MemoryJournal, id: int, attempts_too: bool = True) -> Save | None:
-    end = journal.ended.pop(id, None)
-    if end is None:
-        return None
-    journal.ended_size -= _size(journal, end)
-    if attempts_too:
-        journal.attempts.pop(id, None)
-    del journal.numbers[id]
-    return journal.saves.pop(id)
-
-
-def _expire(journal: MemoryJournal, expire: Expire) -> None:
-    for end in list(journal.ended.values()):
-        if end.keep_s >= 0 and end.ended + end.keep_s < expire.now:
-            _drop(journal, end.id)
-    for oldest in list(journal.ended.values()):
-        too_old = expire.drops(oldest.ended) and oldest.keep_s < 0
-        if too_old or journal.ended_size > expire.size_max:
-            _drop(journal, oldest.id)
-        elif expire.stops_at(oldest.ended) and oldest.keep_s < 0:
-            break
-    for key, held in list(journal.uniques.items()):
-        if held.until < expire.now:
-            del journal.uniques[key]
-
-
-def _progress(journal: MemoryJournal, progress: Progress) -> None:
-    if progress.id in journal.jobs:
-        journal.progress[progress.id] = progress
-
-
-def _attempt(journal: MemoryJournal, attempt: Attempt) -> None:
-    if attempt.id in journal.jobs:
-        journal.attempts.setdefault(attempt.id, []).append(attempt)
-
-
-def _revive(journal: MemoryJournal, revive: Revive) -> None:
-    end = journal.ended.get(revive.id)
-    if end is None or end.outcome == DONE:
-        return
-    save = _drop(journal, revive.id, attempts_too=False)
-    assert save is not None
-    journal.jobs[revive.id] = save._replace(due=0.0, terms=revive.terms)
-
-
-def _purge(journal: MemoryJournal, purge: Purge) -> None:
-    _drop(journal, purge.id)
-
-
-def _setting(journal: MemoryJournal, setting: Setting) -> None:
-    if setting.words:
-        journal.settings[setting.function] = setting
-    else:
-        journal.settings.pop(setting.function, None)
-
-
-def _unique(journal: MemoryJournal, unique: UniqueUntil) -> None:
-    journal.uniques[unique.function, unique.unique] = unique
-
-
-def _cron(journal: MemoryJournal, row: CronRow) -> None:
-    earlier = journal.crons.get(row.name)
-    if row.payload is None:
-        row = row._replace(payload=earlier.payload if earlier else b"")
-    journal.crons[row.name] = row
-
-
-def _cron_gone(journal: MemoryJournal, gone: CronGone) -> None:
-    journal.crons.pop(gone.name, None)
-
-
-_APPLY: dict[type, Callable[[MemoryJournal, Any], None]] = {
-    Save: _save,
-    Forget: _forget,
-    Finish: _finish,
-    Expire: _expire,
-    Progress: _progress,
-    Attempt: _attempt,
-    Revive: _revive,
-    Purge: _purge,
-    Setting: _setting,
-    UniqueUntil: _unique,
-    CronRow: _cron,
-    CronGone: _cron_gone,
+_PUT: dict[type, Callable[[MemoryStore, Any], None]] = {
+    Save: MemoryStore._save,
+    Forget: MemoryStore._forget,
+    Finish: MemoryStore._finish,
+    Expire: lambda store, change: store._expire(change),  # a test's own store may do it in its own way
+    Progress: MemoryStore._progress,
+    Attempt: MemoryStore._attempt,
+    Revive: MemoryStore._revive,
+    Purge: MemoryStore._purge,
+    Setting: MemoryStore._setting,
+    UniqueUntil: MemoryStore._unique_until,
+    CronRow: MemoryStore._cron_row,
+    CronGone: MemoryStore._cron_gone,
 }

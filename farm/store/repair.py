@@ -18,27 +18,29 @@ from dataclasses import dataclass, field
 from farm.broker.effects import Finish, Save
 from farm.broker.job import SEQUENCE_BITS, handle_of
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA
-from farm.store.check import Damage, Report, check, damage
+from farm.store.check import END_COLUMNS, JOB_COLUMNS, UNSOUND, Damage, Report, check, damage
 from farm.store.contract import SHARD_START_MAX, StoreError
 from farm.store.place import FILE, REPAIRED, alone, damage_of_log, reading, sync, sync_directory
-from farm.store.schema import bring_up_to_date, fresh_shard, is_sound, version_of
+from farm.store.rows import TABLES, is_sound, is_sound_end
+from farm.store.schema import bring_up_to_date, fresh_shard, selected, version_of
 
 UNFINISHED = "jobs.db.unfinished"
 PROBES_MAX = 20_000  # looks for rows between damaged pages, for each table: about a second
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 
-# (table, its key, columns): first those of a Save or a Finish, then their checksum, then the others
-_TABLES = (
-    ("job", "id", "id, function, unique_key, priority, payload, reducer, due, created, crc"),
+# (table, its key, columns): first those of a change, then their checksum, then the others
+_CHECKED = (
+    ("job", "id", JOB_COLUMNS),
     (
         "ended",
         "n",
-        "id, outcome, started, ended, worker, exit_code, result, log, cut, crc,"
-        " n, function, unique_key, priority, created, size, payload",
+        f"{END_COLUMNS}, function, unique_key, priority, payload, reducer, due, created, terms, job_crc, n, size",
     ),
-    ("damaged", "rowid", "found, id, function, unique_key, priority, reducer, due, created, crc, payload"),
-    ("imported", "rowid", "source, mark, jobs, at"),
+    *((table.name, "rowid", f"{table.columns}, crc") for table in TABLES),
 )
+_DAMAGED = "found, id, function, unique_key, priority, reducer, due, created, crc, payload"
+_TABLES = (*_CHECKED, ("damaged", "rowid", _DAMAGED), ("imported", "rowid", "source, mark, jobs, at"))
+_LATER = {table.name: table for table in TABLES}
 
 
 @dataclass
@@ -73,12 +75,13 @@ def _put_aside(directory: str) -> None:
         database.execute("PRAGMA synchronous = FULL")
         bring_up_to_date(database, path)
         database.execute("BEGIN IMMEDIATE")
-        for table, key, columns in _TABLES[:2]:
+        for table, key, columns in _CHECKED:
             names = _names(columns)
-            rows = database.execute(f"SELECT {columns} FROM {table}")
-            for row in [row for row in rows if not _is_sound(table, row)]:
+            rows = database.execute(f"SELECT {key}, {columns} FROM {table}")
+            for at, *row in [row for row in rows if not _is_sound(table, row[1:])]:
                 _keep_damaged(database, dict(zip(names, row, strict=True)))
-                database.execute(f"DELETE FROM {table} WHERE {key} = ?", (row[names.index(key)],))
+                database.execute(f"DELETE FROM {table} WHERE {key} = ?", (at,))
+        _drop_orphans(database)
         database.execute("COMMIT")
 
 
@@ -103,6 +106,7 @@ def _salvage(directory: str) -> Repaired:
             for table, key, columns in _TABLES:
                 if table in there:
                     _copy(old, new, done, table, key, columns)
+            _drop_orphans(new)
             new.execute("INSERT INTO owner VALUES (1, ?)", (_shard(old, new),))
             new.execute("COMMIT")
     except BaseException:
@@ -141,12 +145,24 @@ def _copy(old: sqlite3.Connection, new: sqlite3.Connection, done: Repaired, tabl
         except sqlite3.IntegrityError:  # twice, or of a wrong kind in spite of its checksum
             pass
         _keep_damaged(new, fields)
-        done.aside.append(damage(table, fields.get("id"), fields.get("function")))
+        later = _LATER.get(table)
+        where = later.whose(row) if later else None
+        done.aside.append(
+            Damage(table, *where, UNSOUND) if where else damage(table, fields.get("id"), fields.get("function"))
+        )
     done.lost += [_in_words(table, *gap) for gap in gaps]
 
 
+def _drop_orphans(database: sqlite3.Connection) -> None:
+    """What is said of jobs that are not there any more, and halves of cron entries."""
+    database.execute("DELETE FROM progress WHERE id NOT IN (SELECT id FROM job)")
+    database.execute("DELETE FROM attempt WHERE id NOT IN (SELECT id FROM job UNION SELECT id FROM ended)")
+    database.execute("DELETE FROM cron WHERE name NOT IN (SELECT name FROM cron_payload)")
+    database.execute("DELETE FROM cron_payload WHERE name NOT IN (SELECT name FROM cron)")
+
+
 def _keep_damaged(database: sqlite3.Connection, fields: dict[str, object]) -> None:
-    columns = [name for name in _names(_TABLES[2][2]) if name in fields and name != "found"]
+    columns = [name for name in _names(_DAMAGED) if name in fields and name != "found"]
     try:
         database.execute(
             f"INSERT INTO damaged (found, {', '.join(columns)}) VALUES (?{', ?' * len(columns)})",
@@ -158,17 +174,18 @@ def _keep_damaged(database: sqlite3.Connection, fields: dict[str, object]) -> No
 
 def _is_sound(table: str, row: tuple[object, ...]) -> bool:
     if table == "job":
-        return is_sound(Save._make(row[:8]), row[8])
+        return is_sound(Save._make(row[:9]), row[9])
     if table == "ended":
-        return is_sound(Finish._make(row[:9]), row[9])
-    return True  # what has no checksum
+        return is_sound_end(Finish._make(row[:16]), row[16], Save._make((row[0], *row[17:25])), row[25])
+    later = _LATER.get(table)
+    return later is None or later.is_sound(row[:-1], row[-1])
 
 
 def _rows(
     database: sqlite3.Connection, table: str, key: str, columns: str, gaps: list[tuple[int, int]]
 ) -> Iterator[tuple[object, ...]]:
     """Every row that can be read. gaps: gets the keys between which nothing could, both exclusive."""
-    ranges, probes = deque([(_LEAST, _MOST)]), 0
+    ranges, probes, found = deque([(_LEAST, _MOST)]), 0, selected(database, table, columns)
     while ranges:
         low, high = ranges.popleft()
         if high - low < 2:
@@ -178,7 +195,7 @@ def _rows(
             gaps.append((low, high))
             continue
         for order in ("", " DESC"):
-            query = f"SELECT {key}, {columns} FROM {table} WHERE {key} > ? AND {key} < ? ORDER BY {key}{order}"
+            query = f"SELECT {key}, {found} FROM {table} WHERE {key} > ? AND {key} < ? ORDER BY {key}{order}"
             try:
                 for at, *row in database.execute(query, (low, high)):
                     if not (isinstance(at, int) and low < at < high):

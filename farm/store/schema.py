@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
-import struct
-import zlib
 
-from farm.broker.effects import Finish, Save
 from farm.broker.job import SEQUENCE_BITS
 from farm.errors import EXIT_DATA
 from farm.store.contract import SHARD_START_MAX, StoreError
@@ -70,7 +67,104 @@ CREATE TABLE imported (                         -- from where the jobs of anothe
 ) STRICT;
 """
 
-MIGRATIONS = (_VERSION_1, _VERSION_2)  # MIGRATIONS[n] makes version n + 1 of version n; 0 is an empty file
+# `ended` is made anew, for its new columns must stand before what may be large: they are read without that.
+_VERSION_3 = """
+ALTER TABLE job ADD COLUMN terms BLOB NOT NULL DEFAULT x'';  -- words; counts in crc where there are any
+CREATE TABLE progress (                         -- of jobs that have not ended and are not at their beginning
+    id INTEGER PRIMARY KEY,
+    attempts INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    losses INTEGER NOT NULL,
+    due REAL NOT NULL,                          -- takes the place of the job's own
+    running INTEGER NOT NULL,
+    after BLOB NOT NULL,                        -- what it still waits for
+    crc INTEGER NOT NULL                        -- here and below: of all the other columns
+) STRICT;
+CREATE TABLE attempt (                          -- all but the last one, of jobs in `job` and `ended`
+    id INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    started REAL NOT NULL,
+    ended REAL NOT NULL,
+    outcome TEXT NOT NULL,
+    reason BLOB NOT NULL,
+    worker BLOB NOT NULL,
+    exit_code INTEGER NOT NULL,
+    cpu_s REAL NOT NULL,
+    peak INTEGER NOT NULL,
+    log BLOB NOT NULL,
+    crc INTEGER NOT NULL,
+    PRIMARY KEY (id, number)
+) STRICT;
+CREATE TABLE setting (
+    function BLOB PRIMARY KEY NOT NULL,
+    words BLOB NOT NULL,
+    crc INTEGER NOT NULL
+) STRICT;
+CREATE TABLE unique_until (                     -- keys that count for a while, also when their job has ended
+    function BLOB NOT NULL,
+    unique_key BLOB NOT NULL,
+    id INTEGER NOT NULL,
+    until REAL NOT NULL,
+    crc INTEGER NOT NULL,
+    PRIMARY KEY (function, unique_key)
+) STRICT;
+CREATE INDEX unique_until_until ON unique_until (until);
+CREATE TABLE cron (
+    name BLOB PRIMARY KEY NOT NULL,
+    words BLOB NOT NULL,                        -- JSON
+    crc INTEGER NOT NULL
+) STRICT;
+CREATE TABLE cron_payload (
+    name BLOB PRIMARY KEY NOT NULL,
+    payload BLOB NOT NULL,
+    crc INTEGER NOT NULL
+) STRICT;
+CREATE TABLE ended_3 (
+    n INTEGER PRIMARY KEY,
+    id INTEGER NOT NULL UNIQUE,
+    function BLOB NOT NULL,
+    unique_key BLOB NOT NULL,
+    priority INTEGER NOT NULL,
+    created REAL NOT NULL,
+    terms BLOB NOT NULL DEFAULT x'',
+    reducer BLOB NOT NULL DEFAULT x'',
+    due REAL NOT NULL DEFAULT 0,
+    job_crc INTEGER,                            -- of the row in `job`; NULL: it ended before that was kept
+    outcome TEXT NOT NULL,
+    started REAL NOT NULL,
+    ended REAL NOT NULL,
+    worker BLOB NOT NULL,
+    exit_code INTEGER NOT NULL,
+    cut INTEGER NOT NULL,
+    reason BLOB NOT NULL DEFAULT x'',
+    number INTEGER NOT NULL DEFAULT 1,
+    failures INTEGER NOT NULL DEFAULT 0,
+    losses INTEGER NOT NULL DEFAULT 0,
+    cpu_s REAL NOT NULL DEFAULT -1,             -- -1: unknown
+    peak INTEGER NOT NULL DEFAULT -1,
+    keep_s REAL NOT NULL DEFAULT -1,            -- -1: as all others
+    keep_until REAL AS (CASE WHEN keep_s >= 0 THEN ended + keep_s END),
+    size INTEGER NOT NULL,                      -- its attempts and its terms included
+    crc INTEGER NOT NULL,
+    payload BLOB,
+    log BLOB NOT NULL,
+    result BLOB NOT NULL
+) STRICT;
+INSERT INTO ended_3 (n, id, function, unique_key, priority, created, outcome, started, ended, worker, exit_code, cut,
+        size, crc, payload, log, result)
+    SELECT n, id, function, unique_key, priority, created, outcome, started, ended, worker, exit_code, cut,
+        size, crc, payload, log, result
+    FROM ended ORDER BY n;
+DROP TABLE ended;
+ALTER TABLE ended_3 RENAME TO ended;
+CREATE INDEX ended_function ON ended (function);
+-- Most jobs are done: what else there is is found without them, and they pay nothing for it.
+CREATE INDEX ended_outcome ON ended (outcome) WHERE outcome <> 'done';
+CREATE INDEX ended_function_outcome ON ended (function, outcome) WHERE outcome <> 'done';
+CREATE INDEX ended_keep_until ON ended (keep_until) WHERE keep_s >= 0;
+"""
+
+MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)  # MIGRATIONS[n] makes version n + 1 of version n; 0 is an empty file
 VERSION = len(MIGRATIONS)
 
 
@@ -100,29 +194,29 @@ def bring_up_to_date(database: sqlite3.Connection, where: str) -> int:
     return version
 
 
-_numbers = struct.Struct(">qqdd")
+# What a file that is older than a column has in its place: as the migration makes it.
+_DEFAULTS = {
+    "terms": "x''",
+    "reducer": "x''",
+    "due": "0.0",
+    "job_crc": "NULL",
+    "reason": "x''",
+    "number": "1",
+    "failures": "0",
+    "losses": "0",
+    "cpu_s": "-1.0",
+    "peak": "-1",
+    "keep_s": "-1.0",
+}
 
 
-def checksum(save: Save) -> int:
-    """CRC-32 of every column of a row of `job`."""
-    id, function, unique, priority, payload, reducer, due, created = save
-    names = b"%d %d %d " % (len(function), len(unique), len(reducer))
-    head = _numbers.pack(id, priority, due, created)
-    return zlib.crc32(payload, zlib.crc32(b"".join((head, names, function, unique, reducer))))
-
-
-def checksum_of_end(end: Finish) -> int:
-    """CRC-32 of what a row of `ended` has from the worker."""
-    head = _numbers.pack(end.id, end.exit_code, end.started, end.ended)
-    return zlib.crc32(end.log, zlib.crc32(end.result, zlib.crc32(head + end.outcome.encode() + end.worker)))
-
-
-def is_sound(row: Save | Finish, crc: object) -> bool:
-    """Whether a row that was read is what was written."""
-    try:
-        return (checksum(row) if isinstance(row, Save) else checksum_of_end(row)) == crc
-    except (TypeError, ValueError, AttributeError, struct.error):  # a field is not even of the kind it was
-        return False
+def selected(database: sqlite3.Connection, table: str, columns: str) -> str:
+    """These columns of a file of any version, for a SELECT: who only reads a file must not bring it up to date."""
+    there = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
+    return ", ".join(
+        f"{_DEFAULTS[name]} AS {name}" if name in _DEFAULTS and name not in there else name
+        for name in columns.split(", ")
+    )
 
 
 OPENS_MAX = 1 << 16  # how often a store may be opened before its shards meet those that a fresh one has kept clear of

@@ -15,11 +15,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from farm.broker.effects import Change, Expire, Finish, Save
-from farm.broker.job import DONE, SEQUENCE_BITS, first_id, handle_of
+from farm.broker.effects import Attempt, Change, Finish, Known, Past, Save
+from farm.broker.job import SEQUENCE_BITS, first_id, handle_of
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
+from farm.store import past
+from farm.store.check import quick_faults
 from farm.store.contract import SHARD_START_MAX, Fenced, Store, StoreError
 from farm.store.index import LogIndex
+from farm.store.known import known
 from farm.store.place import (
     BUSY_TIMEOUT_S,
     FILE,
@@ -31,7 +34,9 @@ from farm.store.place import (
     take_lock,
 )
 from farm.store.room import DISK_RESERVE, Room
-from farm.store.schema import bring_up_to_date, checksum, checksum_of_end, is_sound
+from farm.store.rows import is_sound
+from farm.store.schema import bring_up_to_date
+from farm.store.tables import TO_REVIVE, Tables
 from farm.store.wal import inspect_beside
 
 log = logging.getLogger("farm.store")
@@ -40,25 +45,12 @@ NOTICE = 25  # as in farm/server/logs.py
 NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # the second when its shared memory does not fit either
 SQLITE_MIN = (3, 37, 0)  # STRICT tables
 WAL_PAGES_MAX = 1000  # 4 MB: then the write-ahead log is copied into the file; more would need more room on a full disk
+WAL_PAGES_WARNED = 16 * WAL_PAGES_MAX
 WAL_KEPT_MAX = 16 * 1024 * 1024  # what is left of the log's file after a large transaction
 CACHE_SIZE = 16 * 1024 * 1024
-BOUND_MAX = 1024 * 1024  # of a payload: SQLite keeps what was bound last to a statement; more than this is let go of
-EXPIRED_AT_ONCE_MAX = 2000  # rows: a longer transaction would be felt
 
-_SAVE = """INSERT INTO job (id, function, unique_key, priority, reducer, due, created, crc, payload)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
-_FORGET = "DELETE FROM job WHERE id = ?"
-_FINISH = """INSERT INTO ended
-    (id, function, unique_key, priority, created, outcome, started, ended, worker, exit_code, cut, size, crc, payload,
-     log, result)
-    SELECT id, function, unique_key, priority, created, ?1, ?2, ?3, ?4, ?5, ?6,
-        CASE ?1 WHEN 'done' THEN ?7 ELSE ?7 + length(payload) END, ?8,
-        CASE ?1 WHEN 'done' THEN NULL ELSE payload END, ?9, ?10
-    FROM job WHERE id = ?11 ON CONFLICT DO NOTHING"""
-_LOAD = "SELECT id, function, unique_key, priority, payload, reducer, due, created, crc FROM job ORDER BY id"
+_LOAD = "SELECT id, function, unique_key, priority, payload, reducer, due, created, terms, crc FROM job ORDER BY id"
 _LOAD_ONE = _LOAD.replace("ORDER BY id", "WHERE id = ?")
-_ENDED = """SELECT id, CAST(outcome AS BLOB), started, ended, worker, exit_code, result, log, cut, crc
-    FROM ended WHERE id = ?"""
 _KNOWN = "SELECT 1 FROM job WHERE id = ? UNION ALL SELECT 1 FROM ended WHERE id = ?"
 
 
@@ -72,7 +64,8 @@ class Source(NamedTuple):
 class SqliteStore(Store):
     """A Store in a directory. reserve: bytes that must be free on its disk, or no new job is taken.
 
-    While the ballast is given up, nothing of what jobs wrote is kept: they can end, however much that is.
+    While the ballast is given up, nothing of what jobs wrote is kept, nor the payload of those that failed: they can
+    end, however much that is.
     """
 
     def __init__(self, directory: str, reserve: int = DISK_RESERVE) -> None:
@@ -83,10 +76,10 @@ class SqliteStore(Store):
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._log: LogIndex | None = None
+        self._log_is_long = False  # said so: one line each time, not one for each commit
         self._open_changes: list[Change] = []  # of the open transaction, to do them again with more room
         self._room = Room(directory, reserve)
-        self._ended_size = 0
-        self._ended_size_before = 0  # the open transaction
+        self._tables: Tables | None = None  # the writer's
 
     def describe(self) -> str:
         """See Store."""
@@ -124,6 +117,7 @@ class SqliteStore(Store):
                 )
             make_private(self.directory)
             self._check_log()
+            self._create()
             self._writer = self._open_writer()
             self._reader = self._connect()
             self._log = LogIndex(self._path)
@@ -155,6 +149,14 @@ class SqliteStore(Store):
                 self._path,
             )
 
+    def _create(self) -> None:
+        """Else SQLite would make it as readable as the umask says; its other files follow its mode.
+
+        Before the first connection and never beside one: POSIX takes all of a process's locks on a file when it closes
+        any descriptor of it. SQLite would not know; another program that opened the store and left it would then think
+        itself the last, and remove the log that jobs are still written to."""
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
     def _open_writer(self) -> sqlite3.Connection:
         """With the room that the ballast holds where it is needed: the server before may have died of a full disk."""
         try:
@@ -166,10 +168,8 @@ class SqliteStore(Store):
         return self._connect(self._prepare)
 
     def _connect(self, prepare: Callable[[sqlite3.Connection], None] | None = None) -> sqlite3.Connection:
-        # Created here, for SQLite would make it as readable as the umask says; its other files follow its mode.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         database = sqlite3.connect(
-            self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=32
+            self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=64
         )
         try:
             database.execute("PRAGMA trusted_schema = OFF")
@@ -190,11 +190,11 @@ class SqliteStore(Store):
                 raise StoreError(f"{self._path}: SQLite does not take {pragma} = {value}; it says {found}")
         database.execute("PRAGMA wal_autocheckpoint = 0")  # see _shorten_log
         database.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_MAX}")
+        # Where it is on, as in Debian's build, a job that ends writes zeros over all of its payload first.
+        database.execute("PRAGMA secure_delete = OFF")
         bring_up_to_date(database, self._path)
-        faults = [words for (words,) in database.execute("PRAGMA quick_check(3)")]
-        if faults != ["ok"]:
-            words = " ".join("; ".join(faults).replace("*** in database main ***", "").split())
-            raise damaged(self.directory, words)
+        if faults := quick_faults(database, self._path):
+            raise damaged(self.directory, faults)
         # After an error of the disk the log may hold what the file does not: copying it writes and syncs it again.
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         database.execute("BEGIN IMMEDIATE")
@@ -202,7 +202,14 @@ class SqliteStore(Store):
         database.execute("INSERT INTO owner VALUES (1, ?) ON CONFLICT DO UPDATE SET shard = shard + 1", (start + 1,))
         (self._shard,) = database.execute("SELECT shard FROM owner").fetchone()
         database.execute("COMMIT")
-        (self._ended_size,) = database.execute("SELECT ifnull(sum(size), 0) FROM ended").fetchone()
+        self._tables = Tables(database)
+
+    def known(self) -> Iterator[Known]:
+        """See Store. A row whose checksum is wrong is said, and not used."""
+        try:
+            yield from known(self._opened())
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
 
     def load(self) -> Iterator[Save]:
         """See Store. A row whose checksum is wrong is put aside, with an error in the log, and not run."""
@@ -228,7 +235,8 @@ class SqliteStore(Store):
             FROM job WHERE id = ?""",
             (time.time(), id),
         )
-        database.execute(_FORGET, (id,))
+        for table in ("job", "progress", "attempt"):
+            database.execute(f"DELETE FROM {table} WHERE id = ?", (id,))
         database.execute("COMMIT")
 
     # -- writing
@@ -257,6 +265,10 @@ class SqliteStore(Store):
             except sqlite3.Error as again:
                 raise self._failed(again) from again
         self._open_changes = []
+        if self._log and not self._log.is_there():
+            raise StoreError(
+                f"somebody has removed {self._path}-wal or {self._path}-shm: what is written there is lost"
+            )
         self._shorten_log(database)
 
     def _shorten_log(self, database: sqlite3.Connection) -> None:
@@ -265,93 +277,35 @@ class SqliteStore(Store):
         assert self._log
         try:
             if self._log.pages() >= WAL_PAGES_MAX:
-                database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                _, pages, copied = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                self._warn_of_log(pages - copied)
         except sqlite3.Error as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise self._failed(error) from error
             self.pressed = True
 
+    def _warn_of_log(self, pages: int) -> None:
+        """pages: that could not be copied, for somebody reads the file as it was before they were written."""
+        if pages >= WAL_PAGES_WARNED and not self._log_is_long:
+            log.warning("%s-wal grows: something has been reading the store for long", self._path)
+        self._log_is_long = pages >= WAL_PAGES_WARNED
+
     def _put(self, changes: Iterable[Change]) -> None:
         database = self._opened()
         if not database.in_transaction:
             self._begin(database)
-        saves: list[tuple[object, ...]] = []
-        ends: list[tuple[object, ...]] = []
-        gone: list[tuple[int]] = []
-        seen: set[int] = set()
-        with_payload: list[int] = []
-        expire: Expire | None = None
-        # All saves first is the same as in order, unless what has gone is saved again.
-        for change in changes:
-            if isinstance(change, Save):
-                if seen and change.id in seen:
-                    self._execute(database, saves, ends, gone)
-                    saves, ends, gone, seen = [], [], [], set()
-                saves.append(_row(change))
-            elif isinstance(change, Expire):
-                expire = change
-            else:
-                if isinstance(change, Finish):
-                    if not self._room.has_ballast:
-                        change = change._replace(
-                            result=b"", log=b"", cut=change.cut or bool(change.result + change.log)
-                        )
-                    size = change.size
-                    if change.outcome == DONE:
-                        self._ended_size += size
-                    else:
-                        with_payload.append(change.id)
-                    ends.append(
-                        (*change[1:6], change.cut, size, checksum_of_end(change), change.log, change.result, change.id)
-                    )
-                gone.append((change.id,))
-                seen.add(change.id)
-        self._execute(database, saves, ends, gone)
-        for id in with_payload:
-            row = database.execute("SELECT size FROM ended WHERE id = ?", (id,)).fetchone()
-            self._ended_size += row[0] if row else 0
-        if expire:
-            self._expire(database, expire)
+        assert self._tables
+        self._tables.put(changes, with_output=self._room.has_ballast)
+        self.overdue = self._tables.overdue
 
     def _begin(self, database: sqlite3.Connection) -> None:
+        assert self._tables
+        self._tables.begins()  # first, for there may be no room even for that
         database.execute("BEGIN IMMEDIATE")
-        self._ended_size_before = self._ended_size
         (shard,) = database.execute("SELECT shard FROM owner").fetchone()
         if shard != self._shard:
             database.execute("ROLLBACK")
             raise Fenced(f"another server has taken the store {self.directory} over")
-
-    def _execute(
-        self,
-        database: sqlite3.Connection,
-        saves: list[tuple[object, ...]],
-        ends: list[tuple[object, ...]],
-        gone: list[tuple[int]],
-    ) -> None:
-        if saves:
-            database.executemany(_SAVE, saves)
-            *fields, payload = saves[-1]
-            if isinstance(payload, bytes) and len(payload) > BOUND_MAX:
-                database.execute(_SAVE, (*fields, b""))  # it is there, so this changes nothing
-        if ends:
-            database.executemany(_FINISH, ends)
-        if gone:
-            database.executemany(_FORGET, gone)
-
-    def _expire(self, database: sqlite3.Connection, expire: Expire) -> None:
-        rows = database.execute(
-            "SELECT n, ended, size FROM ended ORDER BY n LIMIT ?", (EXPIRED_AT_ONCE_MAX,)
-        ).fetchall()
-        gone = []
-        for n, ended, size in rows:
-            if expire.drops(ended) or self._ended_size > expire.size_max:
-                gone.append((n,))
-                self._ended_size -= size
-            elif expire.stops_at(ended):
-                break
-        if gone:
-            database.executemany("DELETE FROM ended WHERE n = ?", gone)
-        self.overdue = len(gone) == EXPIRED_AT_ONCE_MAX
 
     def adopt(self, jobs: Iterable[tuple[Save, Finish | None]], source: Source | None = None) -> int:
         """Take in jobs from elsewhere, ended ones with their end: all of them or none, durable when this returns.
@@ -374,6 +328,8 @@ class SqliteStore(Store):
         finally:
             if database.in_transaction:
                 database.rollback()
+                assert self._tables
+                self._tables.undone()
         self._shard = top + 1
         return new
 
@@ -400,7 +356,9 @@ class SqliteStore(Store):
     def low(self) -> str:
         """See Store."""
         self.pressed = False
-        return self._room.low()
+        why = self._room.low()
+        self.room = self._room.left
+        return why
 
     def _drop_ballast(self) -> None:
         self.pressed = True
@@ -416,7 +374,8 @@ class SqliteStore(Store):
             self._drop_ballast()
             if database.in_transaction:
                 database.execute("ROLLBACK")
-            self._ended_size = self._ended_size_before
+            assert self._tables
+            self._tables.undone()
             self._put(changes)
         except OSError as again:
             raise StoreError(f"cannot write to {self.directory}: {again.strerror}") from again
@@ -427,34 +386,55 @@ class SqliteStore(Store):
 
     def payload(self, id: int) -> bytes:
         """See Store."""
-        try:
-            row = self._reading().execute(_LOAD_ONE, (id,)).fetchone()
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
+        with self._read() as database:
+            row = database.execute(_LOAD_ONE, (id,)).fetchone() or database.execute(TO_REVIVE, (id,)).fetchone()
         if row is None:
             raise StoreError(f"there is no job of id {id} in {self.directory}")
         save = Save(*row[:-1])
-        if not is_sound(save, row[-1]):  # the next start puts it aside
+        if row[-1] is not None and not is_sound(save, row[-1]):  # the next start puts it aside
             raise damaged(self.directory, f"job {handle_of(id).decode()} is not what was written")
         return save.payload
 
     def keeps(self) -> bool:
         """See Store."""
-        return self._ended_size > 0
+        return self._tables is not None and self._tables.keeps
 
     def ended(self, id: int) -> Finish | None:
         """See Store."""
+        with self._read() as database:
+            return past.ended(database, id, self.directory)
+
+    def past(
+        self, limit: int, before: int = 0, function: bytes = b"", outcomes: Sequence[str] = (), since: float = 0.0
+    ) -> list[Past]:
+        """See Store."""
+        with self._read() as database:
+            return past.past(database, limit, before, function, outcomes, since)
+
+    def about(self, id: int) -> Past | None:
+        """See Store."""
+        with self._read() as database:
+            return past.about(database, id)
+
+    def attempts(self, id: int) -> list[Attempt]:
+        """See Store."""
+        with self._read() as database:
+            return past.attempts(database, id)
+
+    def ended_ids(self, first: int, last: int, limit: int) -> list[int]:
+        """See Store."""
+        with self._read() as database:
+            return past.ended_ids(database, first, last, limit)
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection]:
+        """What was committed."""
+        if self._reader is None:
+            raise StoreError("the store is not open")
         try:
-            row = self._reading().execute(_ENDED, (id,)).fetchone()
+            yield self._reader
         except sqlite3.Error as error:
             raise self._failed(error) from error
-        if row is None:
-            return None
-        outcome = row[1].decode(errors="replace")  # SQLite's driver would not say that it is the row that is damaged
-        end = Finish._make((row[0], outcome, *row[2:8], bool(row[8])))
-        if checksum_of_end(end) != row[9]:
-            raise StoreError(f"what is kept of a job of id {id} is damaged in {self.directory}")
-        return end
 
     # -- closing
 
@@ -467,7 +447,7 @@ class SqliteStore(Store):
                     database.rollback()
                 with contextlib.suppress(sqlite3.Error):
                     database.close()
-        self._reader = self._writer = None
+        self._reader = self._writer = self._tables = None
         if self._log:
             self._log.close()
             self._log = None
@@ -481,17 +461,7 @@ class SqliteStore(Store):
             raise StoreError("the store is not open")
         return self._writer
 
-    def _reading(self) -> sqlite3.Connection:
-        if self._reader is None:
-            raise StoreError("the store is not open")
-        return self._reader
-
     def _failed(self, error: sqlite3.Error) -> StoreError:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return StoreError(f"{self._path}: {error}", f"farm store check --repair {self.directory}", EXIT_DATA)
         return StoreError(f"{self._path}: {error}", status=EXIT_CANNOT_CREATE)
-
-
-def _row(save: Save) -> tuple[object, ...]:
-    id, function, unique, priority, payload, reducer, due, created = save
-    return id, function, unique, priority, reducer, due, created, checksum(save), payload

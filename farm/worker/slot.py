@@ -35,7 +35,7 @@ class Slot:
         self._stopping = False
         self._aborted = False
         self._poll: Timer | None = None
-        self.links = [Link(address, worker.config.insecure, self, loop) for address in worker.config.servers]
+        self.links = [Link(address, worker.lookups, self, loop) for address in worker.config.servers]
 
     def start(self) -> None:
         """Connect to every server."""
@@ -88,7 +88,7 @@ class Slot:
         """ERROR: the server did not like something, such as the report on a job that it has given up."""
         code, text = args
         if code != b"JOB_NOT_FOUND":
-            self._worker.say(f"the server at {link.address} says: {words_of(text)} ({words_of(code)})")
+            self._worker.complain(f"the server at {link.address} says: {words_of(text)} ({words_of(code)})")
 
     def cancel(self, link: Link, handle: bytes) -> None:
         """The server says that nobody wants the job any more."""
@@ -142,6 +142,7 @@ class Slot:
             collect=config.collect,
             timeout_s=config.timeout_s,
             guard=self._worker.guard,
+            linger_s=config.linger_s,
         )
 
     def _ended(self, code: int) -> None:

@@ -3,6 +3,9 @@ farm's server to keep them, and how they ended."""
 
 from __future__ import annotations
 
+import os
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -15,8 +18,11 @@ from tests.bench.servers import OURS, PEER, fresh
 CLIENTS = (1, 16, 64)
 WINDOWS = (1, 100)  # jobs under way of each client: one that waits for each, one that pipelines
 LOAD_S = 3.0
+SYNCS = 100  # of which the median is taken
 WARM_UP = 100  # jobs; gearmand takes some hundred each second
 TIMES_MIN = 50.0  # gearmand's rate, of clients that pipeline; one that waits for each has one sync for each everywhere
+BUSY_MIN = 0.8  # then the server is bound by its processor, and not by the disk (Sample.busy)
+TIMES_OF_PROCESSOR_MIN = 20.0  # gearmand's rate, of what its processor can do by itself
 
 JOBS = 40_000  # of each measurement of a cost
 JOBS_PEER = 1_000
@@ -59,6 +65,19 @@ def compare(
         for count in clients
         for window in windows
     }
+
+
+def sync_ms(directory: Path) -> float:
+    """What making a page durable takes on this disk, in a file that is new, in the median: gearmand's SQLite does that
+    for each job, with its journal."""
+    times = []
+    for _ in range(SYNCS):
+        with tempfile.NamedTemporaryFile(dir=directory) as file:
+            begin = time.perf_counter()
+            os.write(file.fileno(), bytes(4096))
+            os.fsync(file.fileno())
+            times.append(time.perf_counter() - begin)
+    return median(times) * 1000
 
 
 def _submit(program: Path, directory: Path, name: str, clients: int, window: int) -> Sample:

@@ -18,11 +18,14 @@ LOAD_MAX_S = 600.0  # a hung load fails by itself after a minute; this is for on
 
 class Sample(NamedTuple):
     """One load at one server. rate: jobs per second. cpu_us: of the server, for each job, until all is durable.
-    latency_us: p50, p99 and p99.9 of what its clients wait for: the acknowledgement, or for `echo` the result."""
+    latency_us: p50, p99 and p99.9 of what its clients wait for: the acknowledgement, or for `echo` the result.
+    busy: processors that the server used or was kept waiting for, over the time that the load took; 1 where nothing but
+    its processor holds it up."""
 
     rate: float
     cpu_us: float
     latency_us: tuple[float, ...] = ()
+    busy: float = 0.0
 
 
 def build(directory: Path) -> Path:
@@ -60,7 +63,7 @@ def echo(jobs: int, clients: int, workers: int, window: int = 1, payload: int = 
 
 def measure(program: Path, server: Server, load: list[str]) -> Sample:
     """Run one load against a server."""
-    before = server.cpu_s()
+    before, waited = server.cpu_s(), server.waited_s()
     done = subprocess.run(
         [program, str(server.port), *load],
         stdin=subprocess.DEVNULL,
@@ -72,7 +75,8 @@ def measure(program: Path, server: Server, load: list[str]) -> Sample:
     assert done.returncode == 0, f"{' '.join(load)}: {done.stderr}"
     server.settle()
     jobs, seconds, *latency = map(float, done.stdout.split())
-    return Sample(jobs / seconds, (server.cpu_s() - before) / jobs * 1e6, tuple(latency))
+    cpu_s, waited_s = server.cpu_s() - before, server.waited_s() - waited
+    return Sample(jobs / seconds, cpu_s / jobs * 1e6, tuple(latency), (cpu_s + waited_s) / seconds)
 
 
 @contextlib.contextmanager

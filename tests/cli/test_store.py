@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from farm.broker.effects import Finish, Save
+from farm.broker.effects import Finish, Revive, Save
 from farm.broker.job import handle_of
+from farm.store.schema import VERSION
 from farm.store.sqlite import SqliteStore
 from tests.cli.rig import Rig, ServerRunning
 
@@ -82,7 +83,7 @@ def test_check_of_a_sound_store(lone_rig: Rig, tmp_path: Path) -> None:
     assert (found["sound"], found["jobs"], found["ended"], found["faults"]) == (True, 2, 1, [])
     assert found["functions"] == [{"function": "f", "jobs": 1, "ended": 1}, {"function": "g", "jobs": 1, "ended": 0}]
     told = lone_rig.run("store", "check", str(path)).out.decode()
-    assert f"{path}: sound; schema 2" in told
+    assert f"{path}: sound; schema {VERSION}" in told
     assert "f\t1\t1\n" in told
 
 
@@ -178,7 +179,7 @@ def test_damage_in_the_middle_of_the_log(lone_rig: Rig, tmp_path: Path) -> None:
     store.open()
     for n in range(1, 21):
         store.apply([job(n)])
-    killed.mkdir()
+    killed.mkdir(mode=0o700)
     for name in ("jobs.db", "jobs.db-wal", "lock"):
         (killed / name).write_bytes((path / name).read_bytes())
     store.close()
@@ -234,13 +235,21 @@ def test_what_is_not_this_farms_is_refused_and_not_touched(lone_rig: Rig, tmp_pa
     assert not (path / "lock").exists()
 
 
-def test_a_store_that_was_open_to_others_becomes_private(lone_rig: Rig, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "words"), [(0o777, "write to"), (0o770, "write to"), (0o755, "look into")])
+def test_a_store_that_was_open_to_others_becomes_private(mode: int, words: str, lone_rig: Rig, tmp_path: Path) -> None:
     path = filled(tmp_path / "s", job(1))
     (path / "jobs.db").chmod(0o666)
-    path.chmod(0o777)
+    path.chmod(mode)
     server = durable(lone_rig, path)
-    assert "others may write to the directory" in server.err()
+    assert f"others may {words} the directory" in server.err()
     assert {stat.S_IMODE((path / name).stat().st_mode) for name in os.listdir(path)} == {0o600}
+
+
+def test_that_others_may_look_into_the_directory_is_said(lone_rig: Rig, tmp_path: Path) -> None:
+    path = filled(tmp_path / "s", job(1))
+    assert "others may" not in durable(lone_rig, path).terminate().err
+    path.chmod(0o755)
+    assert "others may look into the directory" in durable(lone_rig, path).err()
 
 
 def test_a_file_of_which_nothing_can_be_read_stays(lone_rig: Rig, tmp_path: Path) -> None:
@@ -342,15 +351,15 @@ def test_a_running_server_is_not_held_up_by_a_vacuum(lone_rig: Rig, tmp_path: Pa
 def test_export_and_import_are_exact(lone_rig: Rig, tmp_path: Path) -> None:
     """Every field, jobs that have ended too; and again changes nothing."""
     jobs = [
-        job(1, b"text \xc3\xa9\n", due=4e9, created=1.5),
+        job(1, b"text \xc3\xa9\n", due=4e9, created=1.5, terms=b"retries=3"),
         job(2, BINARY, function=b"b\xff", reducer=b"r"),
         Save(6 << 40 | 1, b"f", b"u\xfe", 0, b""),
         job(4),
-        job(5, b"again"),
+        job(5, b"again", due=7.5, reducer=b"r\xff", terms=b"retries=2 keep=9"),
     ]
     ends = (
         Finish(jobs[3].id, "done", 1.0, 2.0, b"w", 0, BINARY, b"log", True),
-        Finish(jobs[4].id, "failed", 1.0, 2.0, b"w", 3),
+        Finish(jobs[4].id, "failed", 1.0, 2.0, b"w", 3, b"", b"", False, b"exit 3", 3, 2, 1, 0.5, 1 << 30, 9.5),
     )
     path = filled(tmp_path / "s", *jobs, ended=ends)
     printed = lone_rig.run("store", "export", str(path), "--ended")
@@ -371,6 +380,8 @@ def test_export_and_import_are_exact(lone_rig: Rig, tmp_path: Path) -> None:
     store = SqliteStore(str(other))
     assert store.open() > 6, "new handles must not be those that came"
     assert [store.ended(end.id) for end in ends] == list(ends)
+    store.apply([Revive(jobs[4].id)])
+    assert list(store.load())[-2] == jobs[4]._replace(due=0.0)
     store.close()
 
 
@@ -405,6 +416,9 @@ def test_a_job_written_by_hand_gets_a_new_handle(lone_rig: Rig, tmp_path: Path) 
         (b'{"schema":"farm.store/1","function":"f","handle":"H:vm:1"}', "H:vm:1"),
         (b'{"schema":"farm.store/1","function":"f","handle":"H:7fffff:1"}', "H:7fffff:1"),
         (b'{"schema":"farm.store/1","function":"f","outcome":"lost"}', "outcome"),
+        (b'{"schema":"farm.store/1","function":"f","outcome":"failed","failures":1.5}', "failures"),
+        (b'{"schema":"farm.store/1","function":"f","outcome":"failed","keep_s":true}', "keep_s"),
+        (b'{"schema":"farm.store/1","function":"f","terms":"%s"}' % (b"x" * 70_000), "terms"),
         (b'{"schema":"farm.store/1","function":"f","payload":"\\ud800"}', "payload"),
         (b"\xff", "line 2"),
     ],

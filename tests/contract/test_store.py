@@ -11,7 +11,11 @@ import pytest
 from farm.broker.effects import Change, Expire, Save
 from farm.store.memory import MemoryJournal, MemoryStore
 from farm.store.sqlite import SqliteStore
-from tests.contract.suite import CHECKS, NewStore
+from tests.contract import suite, suite_life
+from tests.contract.mutants_life import PAST, Mutant, _Past
+from tests.contract.suite import NewStore
+
+CHECKS = suite.CHECKS | suite_life.CHECKS
 
 
 def memory(directory: Path) -> NewStore:
@@ -45,15 +49,7 @@ def test_store(check: str, store: str, tmp_path: Path) -> None:
 # -- broken stores
 
 
-class _Mutant(MemoryStore):
-    """A store of the test's own, for its parts are broken one at a time."""
-
-    def __init__(self, journal: MemoryJournal) -> None:
-        super().__init__(journal)
-        self.journal = journal
-
-
-class ForgetsToFence(_Mutant):
+class ForgetsToFence(Mutant):
     """A former owner may go on."""
 
     def apply(self, changes: Sequence[Change]) -> None:
@@ -62,7 +58,7 @@ class ForgetsToFence(_Mutant):
         super().apply(changes)
 
 
-class FencesTooLate(_Mutant):
+class FencesTooLate(Mutant):
     """It writes first and looks afterwards."""
 
     def apply(self, changes: Sequence[Change]) -> None:
@@ -72,7 +68,7 @@ class FencesTooLate(_Mutant):
         self._must_own()
 
 
-class AppliesPartially(_Mutant):
+class AppliesPartially(Mutant):
     """One change after the other, with nothing that holds them together."""
 
     def apply(self, changes: Sequence[Change]) -> None:
@@ -80,14 +76,14 @@ class AppliesPartially(_Mutant):
             super().apply([change])
 
 
-class LoadsBackwards(_Mutant):
+class LoadsBackwards(Mutant):
     """The newest first."""
 
     def load(self) -> Iterator[Save]:
         return iter(list(super().load())[::-1])
 
 
-class LoadsInOrderOfArrival(_Mutant):
+class LoadsInOrderOfArrival(Mutant):
     """As it was saved, not by id."""
 
     def load(self) -> Iterator[Save]:
@@ -95,21 +91,21 @@ class LoadsInOrderOfArrival(_Mutant):
         return iter(list(self.journal.jobs.values()))
 
 
-class ForgetsNothing(_Mutant):
+class ForgetsNothing(Mutant):
     """What has ended comes back."""
 
     def apply(self, changes: Sequence[Change]) -> None:
         super().apply([change for change in changes if isinstance(change, Save)])
 
 
-class SavesFirst(_Mutant):
+class SavesFirst(Mutant):
     """It sorts a batch: all saves, then all forgets."""
 
     def apply(self, changes: Sequence[Change]) -> None:
         super().apply(sorted(changes, key=lambda change: not isinstance(change, Save)))
 
 
-class SavesOver(_Mutant):
+class SavesOver(Mutant):
     """The last payload wins."""
 
     def apply(self, changes: Sequence[Change]) -> None:
@@ -117,7 +113,7 @@ class SavesOver(_Mutant):
         self.journal.jobs.update({change.id: change for change in changes if isinstance(change, Save)})
 
 
-class RepeatsShards(_Mutant):
+class RepeatsShards(Mutant):
     """It counts from the beginning after a restart."""
 
     def open(self) -> int:
@@ -125,7 +121,7 @@ class RepeatsShards(_Mutant):
         return super().open()
 
 
-class NeverRefuses(_Mutant):
+class NeverRefuses(Mutant):
     """It opens itself when nobody has."""
 
     def _must_own(self) -> None:
@@ -134,14 +130,14 @@ class NeverRefuses(_Mutant):
         super()._must_own()
 
 
-class StaysOpen(_Mutant):
+class StaysOpen(Mutant):
     """Closing does not close."""
 
     def close(self) -> None:
         pass
 
 
-class KeepsUntilClosed(_Mutant):
+class KeepsUntilClosed(Mutant):
     """It writes only when it is closed in good order."""
 
     def __init__(self, journal: MemoryJournal) -> None:
@@ -158,14 +154,14 @@ class KeepsUntilClosed(_Mutant):
         super().close()
 
 
-class CutsAtNul(_Mutant):
+class CutsAtNul(Mutant):
     """It takes payloads for text."""
 
     def load(self) -> Iterator[Save]:
         return (save._replace(payload=save.payload.partition(b"\0")[0]) for save in super().load())
 
 
-class KeyedByUnique(_Mutant):
+class KeyedByUnique(Mutant):
     """One row for each unique key, as gearmand's queues have."""
 
     def apply(self, changes: Sequence[Change]) -> None:
@@ -174,7 +170,7 @@ class KeyedByUnique(_Mutant):
         self.journal.jobs = {job.id: job for job in rows.values()}
 
 
-class ClosingFences(_Mutant):
+class ClosingFences(Mutant):
     """A former owner that leaves takes the present one along."""
 
     def close(self) -> None:
@@ -183,7 +179,7 @@ class ClosingFences(_Mutant):
         super().close()
 
 
-class ClosesOnce(_Mutant):
+class ClosesOnce(Mutant):
     """Closing what is closed, or never was open, is an error."""
 
     def close(self) -> None:
@@ -191,7 +187,7 @@ class ClosesOnce(_Mutant):
         super().close()
 
 
-class StartsUsed(_Mutant):
+class StartsUsed(Mutant):
     """A new journal is not empty."""
 
     def open(self) -> int:
@@ -199,28 +195,28 @@ class StartsUsed(_Mutant):
         return super().open()
 
 
-class WantsWork(_Mutant):
+class WantsWork(Mutant):
     """An empty batch is an error."""
 
     def apply(self, changes: Sequence[Change]) -> None:
         super().apply([changes[0], *changes[1:]])
 
 
-class ExpiresNothing(_Mutant):
+class ExpiresNothing(Mutant):
     """It grows for ever."""
 
     def apply(self, changes: Sequence[Change]) -> None:
         super().apply([change for change in changes if not isinstance(change, Expire)])
 
 
-class ExpiresUpToTheFuture(_Mutant):
+class ExpiresUpToTheFuture(Mutant):
     """The first end that is not too old ends it, whatever it says."""
 
     def apply(self, changes: Sequence[Change]) -> None:
         super().apply([change._replace(now=math.inf) if isinstance(change, Expire) else change for change in changes])
 
 
-class ExpiresByAgeOnly(_Mutant):
+class ExpiresByAgeOnly(Mutant):
     """Any amount may be kept."""
 
     def apply(self, changes: Sequence[Change]) -> None:
@@ -229,7 +225,7 @@ class ExpiresByAgeOnly(_Mutant):
         )
 
 
-class KnowsOnlyItsOwnLife(_Mutant):
+class KnowsOnlyItsOwnLife(Mutant):
     """What an earlier owner has kept is forgotten, and never looked at again."""
 
     def open(self) -> int:
@@ -240,10 +236,10 @@ class KnowsOnlyItsOwnLife(_Mutant):
         return bool(self.journal.ended.keys() - self.there)
 
 
-MUTANTS: list[type[_Mutant]] = sorted(_Mutant.__subclasses__(), key=lambda mutant: mutant.__name__)
+MUTANTS: list[type[Mutant]] = sorted({*Mutant.__subclasses__(), *PAST} - {_Past}, key=lambda mutant: mutant.__name__)
 
 
-def broken(mutant: type[_Mutant]) -> Callable[[], NewStore]:
+def broken(mutant: type[Mutant]) -> Callable[[], NewStore]:
     """What makes journals for this mutant."""
 
     def new_journal() -> NewStore:
@@ -265,7 +261,7 @@ def faults(new_journal: Callable[[], NewStore]) -> list[str]:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_the_suite_catches(mutant: type[_Mutant]) -> None:
+def test_the_suite_catches(mutant: type[Mutant]) -> None:
     sound = faults(lambda: memory(Path()))
     assert set(faults(broken(mutant))) - set(sound), mutant.__doc__
 

@@ -84,7 +84,7 @@ def test_farms_server_lets_a_running_job_end_before_it_goes(farm_server: Server,
     client = ends.submit(FARM, farm_server, "job", script)
     trace.wait_attempts(1)
     farm_server.process.send(signal.SIGTERM)
-    farm_server.process.says(b"clients wait for 1 running job")
+    farm_server.process.says(b"waiting for 1 running job")
     go.touch()
     assert client.result() == Result(0, b"done\n", b"")
     assert farm_server.process.result().code == 0

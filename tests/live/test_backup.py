@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from farm.broker.job import handle_of
 from farm.protocol import packets as p
+from farm.store.contract import StoreError
 from farm.store.sqlite import SqliteStore
 from tests.cli.rig import Rig
 from tests.support import CHECKOUT, wait_until
@@ -83,9 +86,8 @@ def restored(path: Path) -> tuple[set[str], set[str]]:
     return jobs, ended
 
 
-@pytest.mark.slow
-def test_backups_under_load(tmp_path: Path) -> None:
-    """Restored: all that was acknowledged before, queued or ended, and nothing that nobody submitted."""
+def under_load(tmp_path: Path, backup: Callable[[Rig, Path], None], rounds: int) -> list[set[str]]:
+    """So many backups beside submitters and a worker; returns what had been acknowledged before each."""
     rig, ledger = Rig(tmp_path), Ledger()
     processes: list[subprocess.Popen[str]] = []
     try:
@@ -97,12 +99,11 @@ def test_backups_under_load(tmp_path: Path) -> None:
             processes.append(process)
             ledger.read(process)
         before: list[set[str]] = []
-        for number in range(ROUNDS):
+        for number in range(rounds):
             least = len(ledger.acknowledged) + 100
             wait_until(lambda least=least: len(ledger.acknowledged) >= least, what="jobs are acknowledged")
             before.append(set(ledger.acknowledged))
-            done = rig.run("store", "backup", str(tmp_path / f"backup-{number}"), str(tmp_path / "store"))
-            assert done.status == 0, done.err
+            backup(rig, tmp_path / f"backup-{number}")
             least = len(ledger.acknowledged) + 100
             wait_until(lambda least=least: len(ledger.acknowledged) >= least, what="the server goes on")
     finally:
@@ -111,6 +112,25 @@ def test_backups_under_load(tmp_path: Path) -> None:
             process.wait()
         ledger.end()
         rig.end()
+    return before
+
+
+def by_farm(rig: Rig, destination: Path) -> None:
+    """As it is meant."""
+    done = rig.run("store", "backup", str(destination), str(destination.parent / "store"))
+    assert done.status == 0, done.err
+
+
+def without_the_log(rig: Rig, destination: Path) -> None:
+    """The mutant: what somebody does who takes `jobs.db` for all of the store."""
+    destination.mkdir()
+    shutil.copy(destination.parent / "store" / "jobs.db", destination)
+
+
+@pytest.mark.slow
+def test_backups_under_load(tmp_path: Path) -> None:
+    """Restored: all that was acknowledged before, queued or ended, and nothing that nobody submitted."""
+    before = under_load(tmp_path, by_farm, ROUNDS)
     some_were_queued = some_had_ended = False
     for number, acknowledged in enumerate(before):
         jobs, ended = restored(tmp_path / f"backup-{number}")
@@ -129,3 +149,15 @@ def test_backups_under_load(tmp_path: Path) -> None:
     finally:
         rig.end()
     print(f"{ROUNDS} backups, {len(before[-1])} jobs acknowledged before the last one, 0 lost")
+
+
+@pytest.mark.slow
+def test_it_notices_a_copy_without_the_log(tmp_path: Path) -> None:
+    lost = set()
+    for number, acknowledged in enumerate(under_load(tmp_path, without_the_log, 3)):
+        try:
+            jobs, ended = restored(tmp_path / f"backup-{number}")
+        except StoreError:  # torn: it was copied while the server wrote
+            continue
+        lost |= acknowledged - jobs - ended
+    assert lost

@@ -65,13 +65,10 @@ def test_a_result_that_is_not_read_yet_is_still_delivered(start: Start) -> None:
     assert server.wait() == 0
 
 
-@pytest.mark.parametrize("background", [False, True])
-def test_without_a_running_foreground_job_it_stops_at_once(start: Start, background: bool) -> None:
+def test_without_a_running_job_it_stops_at_once(start: Start) -> None:
     server = start(stop_grace_s=20)
     with worker_and_client(server, b"f") as (worker, client):
         client.submit(b"f", number=p.SUBMIT_JOB_BG)
-        if background:
-            worker.grab()
         server.terminate()
         assert server.wait(PATIENCE_S) == 0
         client.expect_end()
@@ -79,10 +76,36 @@ def test_without_a_running_foreground_job_it_stops_at_once(start: Start, backgro
     assert "1 jobs had not ended" in server.log()
 
 
-def test_a_job_that_does_not_end_is_waited_for_only_so_long(start: Start) -> None:
+def test_a_running_background_job_may_end_too(start: Start) -> None:
+    server = start(stop_grace_s=20)
+    with worker_and_client(server, b"f") as (worker, client):
+        handle = client.submit(b"f", number=p.SUBMIT_JOB_BG)
+        worker.grab()
+        stopping(server)
+        client.expect_nothing()
+        worker.send(p.WORK_COMPLETE, handle, b"")
+        assert server.wait(PATIENCE_S) == 0
+        worker.expect_end()
+    assert "had not ended" not in server.log()
+
+
+def test_a_job_that_nobody_wants_any_more_is_not_waited_for(start: Start) -> None:
+    """Its worker runs on and reports to nobody."""
+    server = start(stop_grace_s=20)
+    with worker_and_client(server, b"f") as (worker, client), server.connect() as admin:
+        handle = client.submit(b"f", number=p.SUBMIT_JOB_BG)
+        worker.grab()
+        admin.raw(b"cancel job " + handle + b"\n")
+        assert admin.line().startswith(b"OK")
+        server.terminate()
+        assert server.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.parametrize("number", [p.SUBMIT_JOB, p.SUBMIT_JOB_BG])
+def test_a_job_that_does_not_end_is_waited_for_only_so_long(start: Start, number: int) -> None:
     server = start(stop_grace_s=0.3)
     with worker_and_client(server, b"f") as (worker, client):
-        client.submit(b"f")
+        client.submit(b"f", number=number)
         worker.grab()
         begin = time.monotonic()
         server.terminate()

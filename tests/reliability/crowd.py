@@ -66,6 +66,11 @@ class Crowd:
         ends = [end for ends in self._ends.values() for end in ends]
         return " ".join(f"{name}: {process.poll()}" for process, name in ends if process.poll() is not None)
 
+    def send(self, role: str, number: int) -> None:
+        """A signal to all of a role."""
+        for process, _ in self._ends[role]:
+            process.send_signal(number)
+
     def end(self, role: str) -> None:
         """SIGTERM for all of a role, and the rest of what they wrote."""
         ends, self._ends[role] = self._ends[role], []

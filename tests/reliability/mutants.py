@@ -11,9 +11,12 @@ from farm.broker import broker as broker_module
 from farm.broker import dispatch
 from farm.broker.broker import Broker
 from farm.broker.effects import Forget, Save
+from farm.broker.function import Function
+from farm.broker.job import Job
 from farm.protocol import packets
 from farm.protocol.packets import response
 from farm.server import server as server_module
+from farm.server.journal import Journal
 from farm.server.promises import Promises, Send
 from farm.server.server import Server
 from farm.store.sqlite import SqliteStore
@@ -162,9 +165,58 @@ CLOCK_MUTANTS: dict[str, Callable[[], None]] = {
 }
 
 
+def leaves_without_its_commit() -> None:
+    """The journal is closed while its thread is at a commit, and what waits for the next one is dropped."""
+    slow_disk()
+    Journal.close = lambda self: None  # type: ignore[method-assign]
+
+
+def cuts_background_jobs_off() -> None:
+    """As it was: only those jobs are waited for that a client waits for."""
+    Server._running = lambda self: sum(  # type: ignore[method-assign]
+        bool(job.watchers) for peer in self._broker.peers.values() for job in peer.holds.values()
+    )
+
+
+# test_stopping.py
+STOP_MUTANTS: dict[str, Callable[[], None]] = {
+    "leaves-without-its-commit": leaves_without_its_commit,
+    "cuts-background-jobs-off": cuts_background_jobs_off,
+}
+
+
+def drops_functions_with_jobs() -> None:
+    """As gearmand: the function is forgotten, and what is queued for it with it."""
+
+    def drop(self: Broker, function: Function) -> bool:
+        del self.functions[function.name]
+        return True
+
+    Broker.drop_function = drop  # type: ignore[method-assign]
+
+
+def counts_no_losses() -> None:
+    """A job that its worker died of looks like a new one."""
+    lose = Broker._lose
+
+    def lose_and_forget(self: Broker, job: Job, now: float) -> None:
+        lose(self, job, now)
+        job.losses = 0
+
+    Broker._lose = lose_and_forget  # type: ignore[method-assign]
+
+
+# test_losses.py
+LOSS_MUTANTS: dict[str, Callable[[], None]] = {
+    "drops-functions-with-jobs": drops_functions_with_jobs,
+    "counts-no-losses": counts_no_losses,
+}
+
+
 def run(name: str) -> None:
     """Break the rule and become the server."""
     from farm.cli.main import main
 
-    (CLOCK_MUTANTS[name] if name in CLOCK_MUTANTS else MUTANTS[name][0])()
+    others = CLOCK_MUTANTS | STOP_MUTANTS | LOSS_MUTANTS
+    (others[name] if name in others else MUTANTS[name][0])()
     main()

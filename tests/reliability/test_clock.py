@@ -30,7 +30,7 @@ SLACK_S = 3.0  # of the machine, on top
 class Clocked:
     """A server and its wall clock."""
 
-    def __init__(self, start: Start, directory: Path, mutant: str = "") -> None:
+    def __init__(self, start: Start, directory: Path, mutant: str = "", *options: str) -> None:
         libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
         if not libraries:
             lack("not installed: faketime")
@@ -44,7 +44,7 @@ class Clocked:
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "NO_FAKE_STAT": "1",
         }
-        self.daemon: Daemon = start(env=env, mutant=mutant)
+        self.daemon: Daemon = start(*options, env=env, mutant=mutant)
 
     def set(self, offset: int) -> None:
         """So many seconds ahead of the real one. In one step: the server must not read half a file."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import socket
+import threading
 import time
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -15,11 +17,18 @@ from tests.reliability.conftest import Start
 from tests.reliability.crowd import Crowd
 from tests.reliability.daemon import Daemon, jobs_in_all
 from tests.reliability.ends import JOBS, LATER
-from tests.reliability.ledger import Ledger
+from tests.reliability.ledger import Ledger, Verdict
 from tests.support import req, wait_until
 
 GRACE_S = 10.0  # R24, and the default of --stop-grace
+JOB_S = 0.3
 SLOW = "slow-disk"  # mutants.py: a commit takes longer than it takes to stop, were it not waited for
+
+
+@pytest.fixture
+def slow(start: Start) -> Daemon:
+    """A server whose commits take a while: leaving without waiting for them would be seen."""
+    return start(mutant=SLOW)
 
 
 def stored(daemon: Daemon) -> set[bytes]:
@@ -32,10 +41,10 @@ def stored(daemon: Daemon) -> set[bytes]:
         store.close()
 
 
-@pytest.mark.slow
-def test_sigterm_under_load(start: Start) -> None:
-    """Five times, under submitters and workers that go on: it leaves in time, and the ledger finds no fault."""
-    daemon = start()
+def under_load(start: Start, mutant: str = "") -> tuple[Verdict, set[bytes]]:
+    """Five times, under submitters and workers that go on, it is stopped and started again. Returns what the ledger
+    finds and what is in the store in the end. None of the stops is a kill, which would explain that a job ran twice."""
+    daemon = start(mutant=mutant)
     daemon.end()
     chance, ledger = Random(1), Ledger()
     crowd = Crowd(daemon.port, ledger)
@@ -45,8 +54,11 @@ def test_sigterm_under_load(start: Start) -> None:
             daemon.start()
             ledger.began(daemon.process.pid, began)
             time.sleep(chance.uniform(0.5, 1.0))
-            ledger.kills += 1
+            crowd.send("worker", signal.SIGSTOP)  # jobs that take a while: some are under way
+            going_on = threading.Timer(JOB_S, crowd.send, ("worker", signal.SIGCONT))
+            going_on.start()
             assert daemon.stop() <= GRACE_S
+            going_on.join()
             crowd.note()
             assert not crowd.failed()
         began = time.monotonic()
@@ -59,26 +71,39 @@ def test_sigterm_under_load(start: Start) -> None:
     finally:
         crowd.abandon()
     daemon.stop()
-    verdict = ledger.judge(crowd.in_flight_max)
+    return ledger.judge(crowd.in_flight_max), stored(daemon)
+
+
+@pytest.mark.slow
+def test_sigterm_under_load(start: Start) -> None:
+    """It leaves in time; no job is lost, and none runs twice, for all of them are shorter than the grace."""
+    verdict, left = under_load(start)
     print(f"R24: {verdict.line()}")
     assert not verdict.faults
+    assert verdict.duplicates == 0
     assert verdict.acked > 500
-    assert stored(daemon) == set()
+    assert left == set()
 
 
-def test_what_has_ended_before_sigterm_never_runs_again(start: Start) -> None:
+@pytest.mark.slow
+def test_under_load_it_notices_jobs_that_are_cut_off(start: Start) -> None:
+    verdict, _ = under_load(start, "cuts-background-jobs-off")
+    print(f"R24, broken: {verdict.line()}")
+    assert verdict.duplicates > 0
+
+
+def test_what_has_ended_before_sigterm_never_runs_again(slow: Daemon) -> None:
     """Also where its commit had not come back: it is waited for."""
-    daemon = start(mutant=SLOW)
-    with daemon.connect() as client, daemon.connect() as worker:
+    with slow.connect() as client, slow.connect() as worker:
         handles = [client.submit(b"f", b"%d" % number, number=p.SUBMIT_JOB_BG) for number in range(6)]
         worker.send(p.CAN_DO, b"f")
-        for _ in handles:
+        for _ in handles[:5]:
             worker.grab()
         worker.raw(b"".join(req(p.WORK_COMPLETE, handle, b"") for handle in handles[:5]))
         worker.expect_nothing()  # without the barrier: it has heard, that is all
-        daemon.stop()
+        slow.stop()
         worker.expect_end()
-    assert stored(daemon) == {handles[5]}
+    assert stored(slow) == {handles[5]}
 
 
 def test_what_is_stored_when_it_leaves_was_acknowledged(start: Start) -> None:
@@ -100,12 +125,14 @@ def test_what_is_stored_when_it_leaves_was_acknowledged(start: Start) -> None:
     assert stored(daemon) == acked
 
 
-def test_a_foreground_job_holds_it_up_a_background_job_does_not(daemon: Daemon) -> None:
+def test_running_jobs_hold_it_up(daemon: Daemon) -> None:
+    """Background jobs too: they would run twice."""
     with daemon.connect() as client, daemon.connect() as worker:
-        kept = client.submit(b"f", b"kept", number=p.SUBMIT_JOB_BG)
+        background = client.submit(b"f", b"background", number=p.SUBMIT_JOB_BG)
         awaited = client.submit(b"f", b"awaited")
+        kept = client.submit(b"f", b"kept", number=p.SUBMIT_JOB_BG)
         worker.send(p.CAN_DO, b"f")
-        assert worker.grab().startswith(kept)
+        assert worker.grab().startswith(background)
         assert worker.grab().startswith(awaited)
         daemon.send(signal.SIGTERM)
         wait_until(lambda: "stopping" in daemon.log())
@@ -115,9 +142,22 @@ def test_a_foreground_job_holds_it_up_a_background_job_does_not(daemon: Daemon) 
         client.expect_error(b"SHUTDOWN")
         worker.send(p.WORK_COMPLETE, awaited, b"result")
         client.expect(p.WORK_COMPLETE, awaited, b"result")
+        assert worker.grab() == b"", "a stopping server gives out no job"
+        worker.send(p.WORK_COMPLETE, background, b"")
         assert daemon.process.wait(GRACE_S) == 0
     assert "1 background jobs have not ended; they are kept" in daemon.log()
     assert stored(daemon) == {kept}
+
+
+def test_a_background_job_that_takes_too_long_is_kept(start: Start) -> None:
+    daemon = start("--stop-grace", "300ms")
+    with daemon.connect() as client, daemon.connect() as worker:
+        handle = client.submit(b"f", b"", number=p.SUBMIT_JOB_BG)
+        worker.send(p.CAN_DO, b"f")
+        assert worker.grab()
+        assert daemon.stop() >= 0.3
+    assert "its time is up" in daemon.log()
+    assert stored(daemon) == {handle}
 
 
 def test_drained_it_leaves_nothing_in_the_store(daemon: Daemon) -> None:
@@ -146,3 +186,15 @@ def test_a_drain_that_waits_for_a_job_in_vain_can_be_cut_short(daemon: Daemon) -
     wait_until(lambda: "draining" in daemon.log())
     assert daemon.stop() <= GRACE_S
     assert stored(daemon) == {handle}
+
+
+@pytest.mark.parametrize(
+    ("mutant", "test", "fault"),
+    [
+        ("leaves-without-its-commit", test_what_has_ended_before_sigterm_never_runs_again, r"^assert \{b'H:"),
+        ("cuts-background-jobs-off", test_running_jobs_hold_it_up, "closed the connection|reset by peer|Broken pipe"),
+    ],
+)
+def test_a_broken_server_is_noticed(start: Start, mutant: str, test: Callable[[Daemon], None], fault: str) -> None:
+    with pytest.raises((AssertionError, ConnectionError), match=fault):
+        test(start(mutant=mutant))

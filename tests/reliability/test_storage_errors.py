@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from farm.broker.broker import Rules
-from farm.broker.effects import Change, Finish, Save
+from farm.broker.effects import Attempt, Change, Finish, Known, Past, Save
 from farm.errors import FarmError
 from farm.loop import Loop
 from farm.protocol import packets as p
@@ -85,6 +85,9 @@ class FailingStore(Store):
     def load(self) -> Iterator[Save]:
         return iter(self._call("load"))
 
+    def known(self) -> Iterator[Known]:
+        return iter(self._call("known"))
+
     def write(self, changes: Sequence[Change]) -> None:
         self._call("write", changes)
 
@@ -96,6 +99,18 @@ class FailingStore(Store):
 
     def ended(self, id: int) -> Finish | None:
         return self._store.ended(id)
+
+    def past(self, *args: Any, **named: Any) -> list[Past]:
+        return self._store.past(*args, **named)
+
+    def about(self, id: int) -> Past | None:
+        return self._store.about(id)
+
+    def attempts(self, id: int) -> list[Attempt]:
+        return self._store.attempts(id)
+
+    def ended_ids(self, first: int, last: int, limit: int) -> list[int]:
+        return self._store.ended_ids(first, last, limit)
 
     def keeps(self) -> bool:
         return self._store.keeps()
@@ -132,6 +147,7 @@ class End:
         self._wire = wire
         self._in = b""
         self.closed = False
+        self.refused = False  # it has heard that the server has failed, and nothing else may follow
         wire.sock.setblocking(False)
 
     def send(self, number: int, *parts: bytes) -> None:
@@ -176,22 +192,32 @@ class Story:
         self._ends: list[End] = []
 
     def run(self) -> None:
-        """From the server's start to its end."""
+        """From the server's start to its end. Also where something is not as it must be, nothing stays open: that would
+        be a warning in whatever test runs when Python notices."""
         try:
-            self._begin()
-            self._tell()
+            try:
+                with self._noting():
+                    self._begin()
+                    self._tell()
+            finally:
+                with self._noting():
+                    if self._server:
+                        self._server.close()
+            self.failed = self.failed or (self._server.failure if self._server else None)
+            for end in self._ends:  # whatever was said in the end counts as well
+                self._hear(end)
+        finally:
+            self._loop.close()
+            for end in self._ends:
+                end.close()
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        """The first error of the store is what the server ended with."""
+        try:
+            yield
         except (FarmError, sqlite3.Error) as error:
             self.failed = self.failed or error
-        try:
-            if self._server:
-                self._server.close()
-        except (FarmError, sqlite3.Error) as error:
-            self.failed = self.failed or error
-        self.failed = self.failed or (self._server.failure if self._server else None)
-        self._loop.close()
-        for end in self._ends:  # whatever was said in the end counts as well
-            self._hear(end)
-            end.close()
 
     def _begin(self) -> None:
         # Hardly any payload stays in memory: they are read from the store.
@@ -250,6 +276,7 @@ class Story:
 
     def _hear(self, end: End) -> None:
         for number, body in end.packets():
+            assert number == p.ERROR or not end.refused, (number, body)
             if number == p.JOB_CREATED:
                 self.acknowledged[body] = self._unanswered.pop(0)
             elif number == p.JOB_ASSIGN:
@@ -257,8 +284,21 @@ class Story:
             elif number == p.ECHO_RES:
                 self.ended.update(self._reported)
                 self._reported.clear()
+            elif number == p.ERROR:
+                self._hear_refused(end, body)
             else:
                 assert number in (p.OPTION_RES, p.NOOP, p.NO_JOB), (number, body)
+
+    def _hear_refused(self, end: End, body: bytes) -> None:
+        """The server has failed, and says so once for each thing that somebody waits for: it is answered, and not kept
+        for certain."""
+        assert self._server
+        assert self._server.failure, "an ERROR of a server that has not failed"
+        assert body == b"QUEUE_ERROR\0The job cannot be stored; the server stops"
+        waiting = self._unanswered if end is self._ends[0] else self._reported
+        assert waiting, "an ERROR for nothing"
+        waiting.pop(0)
+        end.refused = True
 
 
 def must_agree(story: Story, directory: Path) -> None:

@@ -55,6 +55,11 @@ def _answer(party: Party, verb: bytes, found: Json) -> Out:
     return party.id, packets.FARM_ANSWER, _body(verb, found)
 
 
+def _done(book: Book, party: Party, verb: bytes, found: Json) -> Out:
+    """What it says has been done must be durable."""
+    return book.promise(*_answer(party, verb, found))
+
+
 def _shown(name: bytes) -> str:
     return name.decode().replace("\t", "\\t")
 
@@ -157,7 +162,7 @@ def _function(book: Book, party: Party, verb: bytes, fields: Json) -> list[Out]:
     for item in book.jobs.values():
         if item.function == name and item.holder is None:
             course.limit(book, item)
-    return [_answer(party, verb, {"function": _of_function(book, name)})]
+    return [_done(book, party, verb, {"function": _of_function(book, name)})]
 
 
 def _of_function(book: Book, name: bytes) -> Json:
@@ -198,7 +203,7 @@ def _cancel(book: Book, party: Party, verb: bytes, fields: Json) -> list[Out]:
             outcome = "unknown" if book.past(handle) is None else "ended"
         book.saw(f"cancel by ask: {outcome}")
         results.append({"id": handle.decode(), "outcome": outcome})
-    return [*told, _answer(party, verb, {"results": results})]
+    return [*told, _done(book, party, verb, {"results": results})]
 
 
 def _retry(book: Book, handle: bytes) -> str:
@@ -234,7 +239,7 @@ def _each(change: Callable[[Book, bytes], str]) -> Callable[[Book, Party, bytes,
         for handle in handles:
             results.append({"id": handle.decode(), "outcome": change(book, handle)})
             book.saw(f"{verb.decode()}: {results[-1]['outcome']}")
-        return [_answer(party, verb, {"results": results})]
+        return [_done(book, party, verb, {"results": results})]
 
     return changes
 
@@ -251,7 +256,7 @@ def _pause(paused: bool) -> Callable[[Book, Party, bytes, Json], list[Out]]:
             book.paused.pop(name, None)
             book.lined_up += [item for item in book.waiting() if item.function == name]
         book.kept.set(name, book.settings.get(name, {}), paused)
-        return [_answer(party, verb, {"function": _of_function(book, name)})]
+        return [_done(book, party, verb, {"function": _of_function(book, name)})]
 
     return pause
 

@@ -191,7 +191,7 @@ class Client(End):
         elif deed == 1:
             self.ask("submit", packets.SUBMIT_JOB_BG, self.rng.choice((b"", b"a b", b"f" * 513)), b"", b"")
         elif deed == 2:
-            self.ask("schedule", packets.SUBMIT_JOB_SCHED, self.world.functions[0], *(b"",) * 7)
+            self.ask("schedule", packets.SUBMIT_JOB_SCHED, self.world.functions[0], b"", b"60", *(b"",) * 5)
         elif deed == 3:
             self.ask("option", packets.OPTION_REQ, self.rng.choice((b"unheard-of", b"o" * 64)))
         else:

@@ -379,7 +379,7 @@ class SimServer:
 
     def _schedule_tick(self) -> None:
         deadline = self.broker.next_deadline()
-        if (self.broker.delayed or self.broker.expiring) and deadline is not None:
+        if (self.broker.delayed or self.broker.expiring or self.broker.crons.entries) and deadline is not None:
             deadline = min(deadline, self._world.now + CLOCK_CHECK_S)
         if deadline is not None and (self._due is None or deadline < self._due):
             self._due = deadline

@@ -46,7 +46,7 @@ def test_a_function_stays_once_it_was_mentioned(rig: Rig) -> None:
 def test_workers_lists_every_connection(rig: Rig) -> None:
     rig.connect(request(p.SET_CLIENT_ID, b"me"), request(p.CAN_DO, b"f"), request(p.CAN_DO, b"g"))
     rig.connect()
-    assert ask(rig, b"workers\n") == b"11 10.0.0.1 me : f g\n12 10.0.0.2 - :\n13 10.0.0.3 - :\n.\n"
+    assert ask(rig, b"workers\n") == b"11 10.0.0.1 me : g f\n12 10.0.0.2 - :\n13 10.0.0.3 - :\n.\n"
 
 
 @pytest.mark.parametrize(
@@ -128,12 +128,6 @@ def test_an_unknown_option_is_refused(rig: Rig, option: bytes) -> None:
 def test_a_packet_that_is_no_request_is_refused(rig: Rig, number: int) -> None:
     peer = rig.connect(request(number, b"x"), GRAB)
     assert peer.received() == [NOT_EXPECTED, response(p.NO_JOB)]
-
-
-def test_what_no_gearmand_does_either_is_refused_and_not_ignored(rig: Rig) -> None:
-    peer = rig.connect(request(p.SUBMIT_JOB_SCHED, *(b"",) * 8))
-    assert peer.received() == [NOT_EXPECTED]
-    assert not peer.closed
 
 
 def test_a_response_is_no_request(rig: Rig) -> None:

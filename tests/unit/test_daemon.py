@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from farm.server import daemon
+from farm.server import daemon, garbage
 from farm.server.config import ServerConfig
 from farm.store.contract import StoreError
 from farm.store.memory import MemoryStore
@@ -40,6 +40,6 @@ def test_garbage_is_looked_for_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Failing()
     with pytest.raises(StoreError):
         daemon.serve(ServerConfig(), store)
-    assert store.thresholds == daemon.GC_THRESHOLDS
+    assert store.thresholds == garbage.THRESHOLDS
     assert gc.isenabled()
     assert all(threshold > 0 for threshold in store.thresholds)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from farm.broker.effects import Finish, Save
+from farm.broker.effects import Attempt, CronRow, Finish, Known, Progress, Save, Setting, UniqueUntil
 from farm.store.schema import VERSION
 from farm.store.sqlite import FILE, SqliteStore
 
@@ -40,6 +40,32 @@ ENDED = [
     ),
 ]
 
+# What came with version 3: an older file has none of it.
+ALSO_QUEUED = [
+    Save(SHARD << 40 | 10, b"retried", b"", 1, b"failed once", created=CREATED, terms=b"retries=3 backoff=2.5"),
+    Save(SHARD << 40 | 11, b"retried", b"", 1, b"is running", created=CREATED, terms=b"timeout=60"),
+]
+ALSO_ENDED = [
+    (
+        Save(SHARD << 40 | 12, b"retried", b"", 1, b"is dead", b"reducer", 5.0, CREATED, b"retries=1 keep=1000000"),
+        Finish(
+            SHARD << 40 | 12, "failed", CREATED, CREATED + 12, b"worker-1", 3, b"", b"why", False, b"exit 3", 2, 2, 0,
+            0.25, 1 << 20, 1_000_000.5,
+        ),
+    ),
+]  # fmt: skip
+ATTEMPTS = [
+    Attempt(SHARD << 40 | 10, 1, CREATED + 1, CREATED + 2, "failed", b"exit 3", b"w\xff", 3, 0.5, 1 << 30, b"log \xff"),
+    Attempt(SHARD << 40 | 12, 1, CREATED + 1, CREATED + 2, "lost"),
+]
+KNOWN: list[Known] = [
+    Progress(SHARD << 40 | 10, 1, 1, 0, 4_000_000_000.5, False, b"ok:H:4d:3"),
+    Progress(SHARD << 40 | 11, 1, running=True),
+    Setting(b"paused\xff", b"paused=1 retries=2"),
+    UniqueUntil(b"resize", b"the-key", SHARD << 40 | 2, 4_000_000_000.25),
+    CronRow(b"nightly", b'{"line":"0 3 * * *"}', bytes(range(256))),
+]
+
 
 def main() -> None:
     """Write version-N.db beside this file."""
@@ -48,6 +74,8 @@ def main() -> None:
         store.open()
         store.apply([*QUEUED, *(save for save, _ in ENDED)])
         store.apply([end for _, end in ENDED])
+        store.apply([*ALSO_QUEUED, *(save for save, _ in ALSO_ENDED), *ATTEMPTS, *KNOWN])
+        store.apply([end for _, end in ALSO_ENDED])
         store.close()
         target = Path(__file__).with_name(f"version-{VERSION}.db")
         assert not target.exists(), "it is checked in, and stays as it is"

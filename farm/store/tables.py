@@ -1,0 +1,382 @@
+"""What each change does to the tables of the SQLite store, inside a transaction that its owner begins and commits.
+
+The hot path is a job that is saved, runs once and is done: its saves and ends go to SQLite many at a time, and it pays
+for nothing else. All that is rarer is done one by one, after what came before it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sqlite3
+from collections.abc import Iterable
+
+from farm.broker.effects import (
+    FINISH_OVERHEAD,
+    Attempt,
+    Change,
+    CronGone,
+    CronRow,
+    Expire,
+    Finish,
+    Forget,
+    Progress,
+    Purge,
+    Revive,
+    Save,
+    Setting,
+    UniqueUntil,
+)
+from farm.broker.job import DONE, handle_of
+from farm.store.rows import (
+    ATTEMPT,
+    CRON,
+    CRON_PAYLOAD,
+    PROGRESS,
+    SETTING,
+    UNIQUE_UNTIL,
+    Table,
+    checksum,
+    checksum_of_end,
+    is_sound,
+)
+
+log = logging.getLogger("farm.store")
+
+BOUND_MAX = 1024 * 1024  # of a payload: SQLite keeps what was bound last to a statement; more than this is let go of
+EXPIRED_AT_ONCE_MAX = 2000  # rows: a longer transaction would be felt
+COUNTED_AT_ONCE_MAX = 20_000  # rows: some 5 ms
+
+_SAVE = """INSERT INTO job (id, function, unique_key, priority, reducer, due, created, crc, terms, payload)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
+_FORGET = "DELETE FROM job WHERE id = ?"
+
+
+def _finish(*, done: bool, attempts: bool) -> str:
+    """For jobs that are done or not; attempts: there may be some. Most are done and have none: they are spared what the
+    others need, which is a tenth of what it costs to keep the end of one."""
+    payload, crc, size = ("NULL", "NULL", "") if done else ("payload", "crc", " + length(payload)")
+    if attempts:
+        size += f" + (SELECT ifnull(sum({FINISH_OVERHEAD} + length(log)), 0) FROM attempt WHERE attempt.id = job.id)"
+    return f"""INSERT INTO ended
+        (id, function, unique_key, priority, created, terms, reducer, due, job_crc, outcome, started, ended, worker,
+         exit_code, cut, reason, number, failures, losses, cpu_s, peak, keep_s, size, crc, payload, log, result)
+        SELECT id, function, unique_key, priority, created, terms, reducer, due, {crc}, ?, ?, ?, ?, ?, ?,
+            ?, ?, ?, ?, ?, ?, ?, ? + length(terms){size}, ?, {payload}, ?, ?
+        FROM job WHERE id = ? ON CONFLICT DO NOTHING"""
+
+
+_FINISH = {
+    (done, attempts): _finish(done=done, attempts=attempts) for done in (False, True) for attempts in (False, True)
+}
+_PROGRESS = f"REPLACE INTO progress ({PROGRESS.columns}, crc) SELECT ?, ?, ?, ?, ?, ?, ?, ? FROM job WHERE id = ?1"
+_NO_PROGRESS = "DELETE FROM progress WHERE id = ?"
+_ATTEMPT = f"""INSERT INTO attempt ({ATTEMPT.columns}, crc) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    WHERE EXISTS (SELECT 1 FROM job WHERE id = ?1) OR EXISTS (SELECT 1 FROM ended WHERE id = ?1)
+    ON CONFLICT DO NOTHING"""
+_NO_ATTEMPTS = "DELETE FROM attempt WHERE id = ?"
+_NO_ATTEMPTS_UNLESS_ENDED = f"{_NO_ATTEMPTS} AND NOT EXISTS (SELECT 1 FROM ended WHERE ended.id = attempt.id)"
+TO_REVIVE = """SELECT id, function, unique_key, priority, payload, reducer, due, created, terms, job_crc
+    FROM ended WHERE id = ? AND payload IS NOT NULL"""
+_NO_END = "DELETE FROM ended WHERE id = ? RETURNING n, size"
+_NO_OLD_KEYS = """DELETE FROM unique_until
+    WHERE rowid IN (SELECT rowid FROM unique_until WHERE until < ? ORDER BY until LIMIT ?)"""
+
+_MAY_BE_EMPTY = frozenset((PROGRESS, ATTEMPT, UNIQUE_UNTIL))
+
+
+class _Pending:
+    """Rows that are not with SQLite yet. Those of one list are in order, and whatever else there is of a job that is in
+    `over` must wait until they are written: saves are written first, ends last."""
+
+    __slots__ = ("ends", "forgotten", "over", "progress", "saves", "with_output")
+
+    def __init__(self, with_output: bool) -> None:
+        self.with_output = with_output
+        self.saves: list[tuple[object, ...]] = []
+        self.progress: dict[int, Progress] = {}
+        self.ends: list[Finish] = []
+        self.over: set[int] = set()
+        self.forgotten: list[tuple[int]] = []
+
+    def clear(self) -> None:
+        """They are with SQLite."""
+        for rows in (self.saves, self.progress, self.ends, self.over, self.forgotten):
+            rows.clear()
+
+
+class Tables:
+    """The tables of an open store. ended_size: bytes that ended jobs take. overdue: the last Expire has left some."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self.overdue = False
+        self.ended_size = 0
+        # Rows of `ended` up to this n are not in that yet.
+        (self._uncounted,) = database.execute("SELECT ifnull(max(n), 0) FROM ended").fetchone()
+        self._count()
+        self._before = (self.ended_size, self._uncounted)  # the open transaction
+        self._looked_to = 0  # up to this n the last Expire found nothing too old, and did not come to an end
+        # Those that had a row: while they have none they need not be asked about any job.
+        self._filled = {table for table in _MAY_BE_EMPTY if self._has_rows(table)}
+        self._plain_from = 0  # no row of `ended` below this n is one whose job did not say how long it is kept
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there is anything that an Expire may drop."""
+        return self.ended_size > 0 or self._uncounted > 0 or UNIQUE_UNTIL in self._filled
+
+    def begins(self) -> None:
+        """A transaction is about to begin."""
+        self._before = (self.ended_size, self._uncounted)
+
+    def undone(self) -> None:
+        """It was rolled back."""
+        self.ended_size, self._uncounted = self._before
+        self._filled = set(_MAY_BE_EMPTY)
+        self._plain_from = 0
+
+    def _has_rows(self, table: Table) -> bool:
+        return bool(self._database.execute(f"SELECT EXISTS (SELECT 1 FROM {table.name})").fetchone()[0])
+
+    # -- changes
+
+    def put(self, changes: Iterable[Change], *, with_output: bool) -> None:
+        """Into the open transaction. with_output: what jobs wrote is kept, and the payloads of those that were not
+        done. Raises sqlite3.Error."""
+        pending = _Pending(with_output)
+        over = pending.over
+        expire: Expire | None = None
+        for change in changes:
+            if isinstance(change, Save):
+                if over and change.id in over:
+                    self._flush(pending)
+                pending.saves.append(_row(change))
+            elif isinstance(change, Finish):
+                over.add(change.id)
+                pending.ends.append(change)
+            elif isinstance(change, Forget):
+                over.add(change.id)
+                pending.forgotten.append((change.id,))
+            elif isinstance(change, Progress):
+                if over and change.id in over:
+                    self._flush(pending)
+                pending.progress[change.id] = change
+            elif isinstance(change, (Attempt, Revive, Purge)):
+                self._flush(pending)
+                self._put_rare(change, with_output)
+            elif isinstance(change, Expire):
+                expire = change
+            else:
+                self._put_other(change)
+        self._flush(pending)
+        if expire:
+            self._expire(expire)
+
+    def _flush(self, pending: _Pending) -> None:
+        database = self._database
+        if pending.saves:
+            self._save(pending.saves)
+        progress = [PROGRESS.row(one) for id, one in pending.progress.items() if id not in pending.over]
+        if progress:
+            self._filled.add(PROGRESS)
+            database.executemany(_PROGRESS, progress)
+        if pending.ends:
+            self._finish(pending.ends, pending.with_output)
+        if pending.over:
+            gone = [(id,) for id in pending.over]
+            database.executemany(_FORGET, gone)
+            if PROGRESS in self._filled:
+                database.executemany(_NO_PROGRESS, gone)
+        if pending.forgotten and ATTEMPT in self._filled:
+            database.executemany(_NO_ATTEMPTS_UNLESS_ENDED, pending.forgotten)
+        pending.clear()
+
+    def _save(self, saves: list[tuple[object, ...]]) -> None:
+        self._database.executemany(_SAVE, saves)
+        *fields, payload = saves[-1]
+        if isinstance(payload, bytes) and len(payload) > BOUND_MAX:
+            self._database.execute(_SAVE, (*fields, b""))  # it is there, so this changes nothing
+
+    def _finish(self, ends: list[Finish], with_output: bool) -> None:
+        """Ends of unknown jobs add nothing, so what they take is asked afterwards."""
+        if not with_output:
+            ends = [_without_output(end) for end in ends]
+        database = self._database
+        attempts = ATTEMPT in self._filled
+        (newest,) = database.execute("SELECT ifnull(max(n), 0) FROM ended").fetchone()
+        for done, alike in itertools.groupby(ends, lambda end: end.outcome == DONE or not with_output):
+            database.executemany(_FINISH[done, attempts], map(_end_row, alike))
+        (size,) = database.execute("SELECT ifnull(sum(size), 0) FROM ended WHERE n > ?", (newest,)).fetchone()
+        self.ended_size += size
+        self._plain_from = min(self._plain_from, newest + 1)
+
+    # -- what is rare
+
+    def _put_rare(self, change: Attempt | Revive | Purge, with_output: bool) -> None:
+        if isinstance(change, Attempt):
+            self._attempt(change if with_output else change._replace(log=b""))
+        elif isinstance(change, Revive):
+            self._revive(change.id, change.terms)
+        elif self._drop_end(change.id):
+            self._database.execute(_NO_ATTEMPTS, (change.id,))
+
+    def _attempt(self, attempt: Attempt) -> None:
+        self._filled.add(ATTEMPT)
+        if self._database.execute(_ATTEMPT, ATTEMPT.row(attempt)).rowcount > 0:
+            size = FINISH_OVERHEAD + len(attempt.log)
+            found = self._database.execute(
+                "UPDATE ended SET size = size + ? WHERE id = ? RETURNING n", (size, attempt.id)
+            ).fetchall()  # none while the job has not ended
+            self.ended_size += sum(size for (n,) in found if n > self._uncounted)
+
+    def _revive(self, id: int, terms: bytes | None) -> None:
+        row = self._database.execute(TO_REVIVE, (id,)).fetchone()
+        if row is None:
+            return
+        save = Save(*row[:-1])
+        if row[-1] is not None and not is_sound(save, row[-1]):
+            log.error("what is kept of the ended job %s is damaged: it is not run again", handle_of(id).decode())
+            return
+        self._drop_end(id)
+        self._save([_row(save._replace(due=0.0, terms=save.terms if terms is None else terms))])
+
+    def _drop_end(self, id: int) -> bool:
+        rows = self._database.execute(_NO_END, (id,)).fetchall()
+        self._discount(rows)
+        return bool(rows)
+
+    def _discount(self, rows: Iterable[tuple[int, int]]) -> None:
+        """These rows of `ended` are gone: (n, size)."""
+        self.ended_size -= sum(size for n, size in rows if n > self._uncounted)
+        if self._uncounted:  # the next row comes after the newest that is left, and is counted when it does
+            (newest,) = self._database.execute("SELECT ifnull(max(n), 0) FROM ended").fetchone()
+            self._uncounted = min(self._uncounted, newest)
+
+    def _count(self) -> None:
+        """Go on with adding up what was kept before this was opened, newest first: of millions of rows, all at once
+        would hold the start up."""
+        rows, oldest, size = self._database.execute(
+            """SELECT count(*), min(n), ifnull(sum(size), 0)
+            FROM (SELECT n, size FROM ended WHERE n <= ? ORDER BY n DESC LIMIT ?)""",
+            (self._uncounted, COUNTED_AT_ONCE_MAX),
+        ).fetchone()
+        self.ended_size += size
+        self._uncounted = oldest - 1 if rows == COUNTED_AT_ONCE_MAX else 0
+
+    def _put_other(self, change: Setting | UniqueUntil | CronRow | CronGone) -> None:
+        """What does not concern a row of a job comes in order among its own kind, and that is enough."""
+        if isinstance(change, UniqueUntil):
+            self._filled.add(UNIQUE_UNTIL)
+            self._replace(UNIQUE_UNTIL, change)
+        elif isinstance(change, CronRow):
+            self._cron_row(change)
+        elif isinstance(change, CronGone):
+            self._database.execute("DELETE FROM cron WHERE name = ?", (change.name,))
+            self._database.execute("DELETE FROM cron_payload WHERE name = ?", (change.name,))
+        elif change.words:
+            self._replace(SETTING, change)
+        else:
+            self._database.execute("DELETE FROM setting WHERE function = ?", (change.function,))
+
+    def _cron_row(self, change: CronRow) -> None:
+        if change.payload is not None:
+            self._replace(CRON_PAYLOAD, (change.name, change.payload))
+        elif not self._database.execute("SELECT 1 FROM cron WHERE name = ?", (change.name,)).fetchone():
+            return
+        self._replace(CRON, change[:2])
+
+    def _replace(self, table: Table, fields: tuple[object, ...]) -> None:
+        marks = ", ".join("?" * (len(fields) + 1))
+        self._database.execute(f"REPLACE INTO {table.name} ({table.columns}, crc) VALUES ({marks})", table.row(fields))
+
+    # -- what is dropped
+
+    def _expire(self, expire: Expire) -> None:
+        """First what is too old, then what its own time is over of, then the oldest of what is too much."""
+        if self._uncounted:
+            self._count()
+        left = EXPIRED_AT_ONCE_MAX
+        left -= self._drop(self._too_old(expire, left))
+        left -= self._drop(
+            self._database.execute(
+                "SELECT n, id, size FROM ended WHERE keep_s >= 0 AND keep_until < ? ORDER BY keep_until LIMIT ?",
+                (expire.now, left),
+            ).fetchall()
+        )
+        left -= self._drop(self._too_much(expire, left))
+        if UNIQUE_UNTIL in self._filled:
+            left -= self._database.execute(_NO_OLD_KEYS, (expire.now, left)).rowcount
+            if not self._has_rows(UNIQUE_UNTIL):
+                self._filled.discard(UNIQUE_UNTIL)
+        self.overdue = left <= 0 or self._looked_to > 0 or self._uncounted > 0
+
+    def _too_old(self, expire: Expire, most: int) -> list[tuple[int, int, int]]:
+        start = max(self._plain_from, self._looked_to + 1)
+        rows = self._database.execute(
+            "SELECT n, ended, id, size FROM ended WHERE n >= ? AND keep_s < 0 ORDER BY n LIMIT ?", (start, most)
+        ).fetchall()
+        if not rows and not self._looked_to:  # or the others would be looked through each time
+            (self._plain_from,) = self._database.execute("SELECT ifnull(max(n), 0) + 1 FROM ended").fetchone()
+        gone: list[tuple[int, int, int]] = []
+        kept, is_last = 0, len(rows) < most
+        for n, ended, id, size in rows:
+            if expire.drops(ended):
+                gone.append((n, id, size))
+            else:
+                kept = kept or n
+                if expire.stops_at(ended):
+                    is_last = True
+                    break
+        if rows and not self._looked_to:
+            self._plain_from = kept or rows[-1][0] + 1
+        # What says that it ended in the future holds up nothing that comes after it: the next Expire goes on there.
+        self._looked_to = 0 if is_last else rows[-1][0]
+        return gone
+
+    def _too_much(self, expire: Expire, most: int) -> list[tuple[int, int, int]]:
+        excess = self.ended_size - expire.size_max
+        gone: list[tuple[int, int, int]] = []
+        if excess > 0:
+            for row in self._database.execute("SELECT n, id, size FROM ended ORDER BY n LIMIT ?", (most,)):
+                if excess <= 0:
+                    break
+                gone.append(row)
+                excess -= row[2]
+        return gone
+
+    def _drop(self, rows: list[tuple[int, int, int]]) -> int:
+        """Rows of `ended`: (n, id, size). Returns how many."""
+        if rows:
+            self._database.executemany("DELETE FROM ended WHERE n = ?", [(n,) for n, _, _ in rows])
+            if ATTEMPT in self._filled:
+                self._database.executemany(_NO_ATTEMPTS, [(id,) for _, id, _ in rows])
+            self._discount((n, size) for n, _, size in rows)
+        return len(rows)
+
+
+# Rows are bound as bytearrays: for bytes Python's sqlite3 first looks whether somebody has registered an adapter, which
+# costs more than all else about a small field (measured: a sixth of what it costs to save a job and to keep its end).
+# A truth is an int for the same reason. Large ones would have to be copied, and are left as they are.
+_COPIED_MAX = 4096
+
+
+def _row(save: Save) -> tuple[object, ...]:
+    id, function, unique, priority, payload, reducer, due, created, terms = save
+    names = bytearray(function), bytearray(unique), priority, bytearray(reducer)
+    return id, *names, due, created, checksum(save), bytearray(terms), _bound(payload)
+
+
+def _end_row(end: Finish) -> tuple[object, ...]:
+    id, outcome, started, ended, worker, exit_code, result, log, cut, reason, *later = end
+    head = outcome, started, ended, bytearray(worker), exit_code, int(cut), bytearray(reason), *later
+    return *head, end.size, checksum_of_end(end), _bound(log), _bound(result), id
+
+
+def _bound(value: bytes) -> bytes | bytearray:
+    return bytearray(value) if len(value) <= _COPIED_MAX else value
+
+
+def _without_output(end: Finish) -> Finish:
+    lost = end.outcome != DONE or bool(end.result + end.log)
+    return end._replace(result=b"", log=b"", cut=end.cut or lost)
