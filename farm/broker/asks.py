@@ -52,7 +52,7 @@ def answer(broker: Broker, peer: Peer, verb: bytes, text: bytes, payload: bytes,
     if found is None:
         return
     packet = with_data(RESPONSE, packets.FARM_ANSWER, (verb,), record.dumps(found))
-    if name in _COMMANDS:  # what it says has been done is durable
+    if name in _COMMANDS or "set" in request:  # what it says has been done is durable
         broker.effects.promise(peer.id, b"".join(packet))
     else:
         broker.effects.send_pieces(peer.id, packet)
@@ -359,9 +359,12 @@ def _each(change: Callable[[Broker, bytes, Request, float], str]) -> Verb:
 
     def changes(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
         handles = request.handles()
+        lived = {handle for handle in handles if _ended(broker, handle) is None and waiting.live(broker, handle)}
+        results = []
         for handle in handles:
-            _ended(broker, handle)
-        results = [{"id": shown(handle), "outcome": change(broker, handle, request, now)} for handle in handles]
+            gone = handle in lived and waiting.live(broker, handle) is None  # with another one, on which it depended
+            outcome = "cancelled" if gone else change(broker, handle, request, now)
+            results.append({"id": shown(handle), "outcome": outcome})
         return {"results": results}
 
     return changes

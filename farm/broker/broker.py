@@ -33,7 +33,7 @@ from farm.broker.job import (
 )
 from farm.broker.peer import Peer
 from farm.broker.retry import TIMEOUT, Failure
-from farm.broker.terms import NOTHING, Terms, parse, parse_after
+from farm.broker.terms import NOTHING, Terms, encode, parse, parse_after
 from farm.errors import EXIT_TIMEOUT, EXIT_WORKER_FAILED, PacketRefused
 from farm.protocol import extension, packets
 from farm.protocol.limits import STORED_PAYLOAD_MAX, UNIQUE_MAX
@@ -110,6 +110,7 @@ class Broker:
         self.history: History = NoHistory()
         self.later: list[tuple[int, int, bytes]] = []  # (peer's id, number, body): packets that wait for the journal
         self._progress: dict[int, Progress] = {}  # of stored jobs that are not here yet
+        self._doomed: list[Job] = []  # stored jobs that the life before was one lost worker too many for
         self.about = About(0, "", {})
         self.narrate = False  # whether anybody reads the notes
         self.stopping = False  # no new jobs, no more assignments
@@ -136,8 +137,8 @@ class Broker:
         del self.peers[peer.id]
         self.beating.pop(peer.id, None)
         waiting.leave(peer)
-        for job in list(peer.watches.values()):
-            self._unwatch(job, peer, now)
+        while peer.watches:  # one that ends may take others along, which wait for it
+            self._unwatch(next(iter(peer.watches.values())), peer, now)
         self.reset_abilities(peer, now)
         # The first one it took is put back last, and so is first again.
         for job in reversed(list(peer.holds.values())):
@@ -246,7 +247,7 @@ class Broker:
 
     def busy(self) -> bool:
         """Whether any job runs or could be run now."""
-        return len(self.jobs) > len(self.delayed) + sum(function.waiting for function in self.functions.values())
+        return any(function.running or function.ready for function in self.functions.values())
 
     def next_deadline(self) -> float | None:
         """When `tick` has to be called next; None: never."""
@@ -282,13 +283,14 @@ class Broker:
         due: float = 0.0,
         terms: Terms = NOTHING,
         unique_for_s: float = 0.0,
+        replaces: bool = False,
     ) -> Job | None:
         """A new job, or the live one with the same key: the first submission's payload, priority, time and terms win.
         None: a background job joins one that has ended, and whose key counts for a while longer.
 
         peer: who submits it; None: a cron entry, whose jobs are background jobs. due: wall-clock seconds before which
-        it must not run. Raises PacketRefused, and NotYet where `terms` name a job of which it is not known yet how it
-        ended.
+        it must not run. replaces: the live one is cancelled instead, once nothing stands against the new one. Raises
+        PacketRefused, and NotYet where `terms` name a job of which it is not known yet how it ended.
         """
         if self.stopping:
             raise PacketRefused(b"SHUTDOWN", b"Server is shutting down", close=False)
@@ -296,44 +298,76 @@ class Broker:
             raise PacketRefused(b"ARGUMENT_TOO_LARGE", b"Unique value too large", close=False)
         function = self.function(name)
         key = _coalescing_key(unique, payload)
-        job = function.coalescing.get(key) if key is not None else None
-        if job is not None:
-            self._join(job, peer, background, now)
-            return job
-        if background and function.uniques and (id := waiting.holder(function, unique, now + self.wall_offset)):
-            self._acknowledge(peer, handle_of(id))
-            return None
+        there = function.coalescing.get(key) if key is not None else None
+        if not replaces:
+            if there is not None:
+                self._join(there, peer, background, now)
+                return there
+            if background and (id := waiting.holder(function, unique, now + self.wall_offset)):
+                self._acknowledge(peer, handle_of(id))
+                return None
         outcomes = waiting.outcomes(self, terms.after) if terms.after else {}
-        self._must_fit(function, priority, background, len(payload))
+        self._must_fit(function, priority, background, len(payload), there)
+        if replaces:
+            self._replace(function, unique, there, outcomes, now)
         job = Job(self._next_id, function, unique, priority, background, payload, now)
         job.reducer, job.due = reducer, due
         if terms is not NOTHING:
             course_of(job).terms = terms
+        self._add(job, key, peer)
+        if unique_for_s and isinstance(key, bytes):
+            waiting.hold(self, job, now + self.wall_offset + unique_for_s)
+        never = waiting.begin(self, job, terms.after, outcomes) if outcomes else b""
+        if never:  # nobody is to come for it
+            job.state = WAITING
+            function.waiting += 1
+            self.drop(job, never, now)
+            return job
+        self._line_up(job, now)
+        if background and tries.has_come_far(job):
+            tries.save_progress(self, job)
+        return job
+
+    def _add(self, job: Job, key: Key | None, peer: Peer | None) -> None:
+        """A new job, with nothing against it, is there: kept or watched, and its client told."""
         self._next_id += 1
         assert job.handle not in self.jobs
         self.jobs[job.handle] = job
         self.memory += job.payload_size
         if key is not None:
             self._start_coalescing(job, key)
-        if background:
+        if job.background:
             self._save(job)
             self._acknowledge(peer, job.handle)
         else:
             assert peer is not None
             self._watch(job, peer)
             self.effects.send(peer.id, response(packets.JOB_CREATED, job.handle))
-        if unique_for_s and isinstance(key, bytes):
-            waiting.hold(self, job, now + self.wall_offset + unique_for_s)
-        never = waiting.begin(self, job, terms.after, outcomes) if outcomes else b""
-        self._line_up(job, now)
-        if never:
-            self.drop(job, never, now)
-        return job
 
-    def _must_fit(self, function: Function, priority: int, background: bool, size: int) -> None:
-        """Raise PacketRefused where one more job is too many, or a payload of this size too much."""
+    def _replace(
+        self, function: Function, unique: bytes, job: Job | None, outcomes: dict[bytes, str], now: float
+    ) -> None:
+        """Cancel the job whose key another one takes over. outcomes: how those have ended that the new one is to wait
+        for; brought up to date."""
+        waiting.let_go(self, function, unique)
+        if job is None:
+            return
+        self.drop(job, b"replaced by another job with its key", now)
+        for handle, outcome in outcomes.items():
+            outcomes[handle] = outcome or self._ended_now(handle)
+
+    def _ended_now(self, handle: bytes) -> str:
+        """How a job that has not ended a moment ago has: by what its end has brought about, so not well."""
+        return "" if waiting.live(self, handle) is not None else CANCELLED
+
+    def _must_fit(
+        self, function: Function, priority: int, background: bool, size: int, replaced: Job | None = None
+    ) -> None:
+        """Raise PacketRefused where one more job is too many, or a payload of this size too much. replaced: the one
+        that would go, and at once if it does not run."""
         limit = function.limits[priority]
-        if len(self.jobs) >= self.rules.jobs_max or (limit and function.jobs >= limit):
+        jobs = function.jobs - (replaced is not None and replaced.worker is None)
+        if len(self.jobs) >= self.rules.jobs_max or (limit and jobs >= limit):
             raise PacketRefused(b"QUEUE_ERROR", b"Job queue is full", close=False)
         if self.memory + size > self.rules.memory_max and not (background and self.rules.payload_memory_max):
             raise PacketRefused(b"QUEUE_ERROR", b"Job queue is full: no memory for the payload", close=False)
@@ -399,11 +433,12 @@ class Broker:
         progress = self._progress.pop(job.id, None)
         if progress is not None:
             self._resume(job, progress)
+            course_of(job).since = now + self.wall_offset
         after = parse_after(progress.after) if progress is not None else job.course.terms.after if job.course else ()
         if after:
             waiting.begin(self, job, after, dict.fromkeys((handle for _, handle in after), ""))
         if progress is not None and progress.running and 0 < self.rules.losses_max <= job.losses:
-            self._poison(job, now)
+            self._doomed.append(job)  # when those are here too that wait for it
             return
         self._line_up(job, now)
 
@@ -420,6 +455,8 @@ class Broker:
         if isinstance(known, Progress):
             self._progress[known.id] = known
             return
+        if isinstance(known, UniqueUntil) and not known.until:
+            return
         if isinstance(known, CronRow):
             crons.know(self, known)
             return
@@ -432,6 +469,9 @@ class Broker:
     def restored(self, now: float) -> None:
         """All that a store knows is here."""
         self._progress.clear()
+        doomed, self._doomed = self._doomed, []
+        for job in doomed:
+            self._poison(job, now)
         waiting.restored(self, now)
 
     def hand_back(self) -> None:
@@ -446,20 +486,29 @@ class Broker:
         function = self.function(past.function)
         job = Job(past.id, function, past.unique, past.priority, True, payload, now)
         job.queued_at = past.created - self.wall_offset
-        if past.terms or past.failures or past.losses:
-            course = course_of(job)
-            course.terms = parse(past.terms)._replace(after=(), expires_at=None)
-            course.before = max(past.number, past.failures + past.losses)
+        job.reducer = past.reducer
+        course = course_of(job)
+        course.terms = parse(past.terms)._replace(after=(), expires_at=self._expiry_anew(function, now))
+        end, earlier = self.history.ended(past.id), [attempt.number for attempt in self.history.attempts(past.id)]
+        course.before = max(past.number, past.failures + past.losses, *earlier)
+        course.since = now + self.wall_offset
         self.jobs[job.handle] = job
         key = _coalescing_key(past.unique, payload)
         if key is not None:
             self._start_coalescing(job, key)
         self.memory += job.payload_size
         self._hold_payload(job)
-        self.effects.changes.append(Revive(job.id))
+        self.effects.changes.append(Revive(job.id, encode(course.terms)))
+        if past.number:
+            self.effects.changes.append(keeping.last_attempt(past, end.log if end else b""))
         tries.save_progress(self, job)
         self._note("run again", job, "")
         self._line_up(job, now)
+
+    def _expiry_anew(self, function: Function, now: float) -> float | None:
+        """When a job that is run again expires, as if it were submitted now without a word about that."""
+        expires_s = function.settings.expires_s
+        return None if expires_s is None else now + self.wall_offset + expires_s
 
     def _save(self, job: Job) -> None:
         self.effects.changes.append(keeping.row(job, self.wall_offset))
@@ -536,6 +585,9 @@ class Broker:
         """End a job, whoever waits for it: they hear that it failed. Returns a CANCEL_ word of the extension."""
         course = course_of(job)
         course.reason = reason
+        if job.state == ABANDONED:  # nobody waits for it, and its worker was told if it can be
+            assert job.worker is not None
+            return extension.CANCEL_TOLD if job.worker.extension else extension.CANCEL_UNHEARD
         words = b"the job was cancelled" + (b": " + reason if reason else b"")
         tries.tell_failed(self, job, words, tries.EXIT_CANCELLED)
         for watcher in job.watchers:
@@ -573,6 +625,8 @@ class Broker:
         if function.workers or function.jobs:
             return False
         del self.functions[function.name]
+        for unique in list(function.uniques):
+            waiting.let_go(self, function, unique)
         if function.paused or function.settings is not NOTHING:
             self.effects.changes.append(Setting(function.name, b""))
         self.spellings.drop(function.name.lower(), function)
@@ -646,7 +700,7 @@ class Broker:
             self._poison(job, now)
             return
         if job.state == RUNNING:
-            tries.note_attempt(self, job, tries.LOST, b"worker lost", now)
+            tries.note_attempt(self, job, keeping.LOST, b"worker lost", now)
         self._release(job)
         job.losses += 1
         job.move("lose")
@@ -658,12 +712,13 @@ class Broker:
         if job.background:
             tries.save_progress(self, job)
         job.function.requeue(job)
+        course_of(job).since = now + self.wall_offset
         tries.limit_waiting(self, job)
         self._wake(job.function, now)
 
     def _poison(self, job: Job, now: float) -> None:
         """It has taken too many workers along."""
-        course_of(job).reason = tries.POISON
+        course_of(job).reason = keeping.POISON
         tries.tell_failed(self, job, b"the job has taken %d workers along" % job.losses, EXIT_WORKER_FAILED)
         job.state = RUNNING
         job.move("fail")
@@ -676,7 +731,7 @@ class Broker:
         if job.state == RUNNING:  # or its worker was told already that nobody wants it
             self._tell_worker(job)
         job.worker.expect_late(job.handle)
-        limit_s = tries.time_limit(job)
+        limit_s = job.course.limit_s if job.course else 0.0
         if job.state != RUNNING or not limit_s or now < job.started_at + limit_s:
             self._lose(job, now)
         elif not tries.again(self, job, Failure(TIMEOUT, EXIT_TIMEOUT), now):

@@ -22,6 +22,8 @@ class Course:
     """A job gets one when it needs it: a million plain ones must fit in memory.
 
     terms: its own. before: attempts that an earlier life of it had (`farm retry`). failures: attempts that failed.
+    limit_s: what the running attempt may take, 0: as long as it likes. since: wall-clock seconds since when it waits
+    for a worker, where that is later than its creation and its time.
     exit_code, exit_is_farms: what the running attempt's worker said. cpu_s, peak: what its command used, -1: unknown.
     reason: why it is in its state. after: id -> condition of the jobs that it waits for. waiters: peers that want to
     know of its end. readers: peers that want to know of more output. counted: the journal knows
@@ -37,9 +39,11 @@ class Course:
         "exit_code",
         "exit_is_farms",
         "failures",
+        "limit_s",
         "peak",
         "readers",
         "reason",
+        "since",
         "terms",
         "waiters",
     )
@@ -48,6 +52,8 @@ class Course:
         self.terms = terms
         self.before = 0
         self.failures = 0
+        self.limit_s = 0.0
+        self.since = 0.0
         self.exit_code = -1
         self.exit_is_farms = False
         self.cpu_s = -1.0

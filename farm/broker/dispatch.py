@@ -12,7 +12,7 @@ from farm.broker.history import NotYet
 from farm.broker.job import HIGH, LOW, NORMAL, Job, handle_of
 from farm.broker.keeping import Report
 from farm.broker.peer import Peer
-from farm.broker.terms import ATTACH, REPLACE, Submission, parse, parse_submission
+from farm.broker.terms import ATTACH, REPLACE, Submission, Terms, parse, parse_submission
 from farm.errors import EXIT_WORKER_FAILED, PacketRefused, PacketTooLarge
 from farm.protocol import extension, packets
 from farm.protocol.extension import parse_exit_trailer
@@ -103,6 +103,8 @@ def _submit_with_terms(broker: Broker, peer: Peer, args: list[bytes], now: float
     _must_know_extension(peer)
     name, unique, words, payload = args
     wanted = parse_submission(words, now + broker.wall_offset)
+    if broker.stopping:
+        raise PacketRefused(b"SHUTDOWN", b"Server is shutting down", close=False)
     if wanted.terms.after:
         after = tuple((condition, asks.one_handle(broker, text)) for condition, text in wanted.terms.after)
         wanted = wanted._replace(terms=wanted.terms._replace(after=after))
@@ -119,6 +121,7 @@ def _submit_with_terms(broker: Broker, peer: Peer, args: list[bytes], now: float
         due=wanted.due,
         terms=wanted.terms,
         unique_for_s=wanted.unique_for_s,
+        replaces=wanted.if_exists == REPLACE and unique not in (b"", b"-"),
     )
 
 
@@ -126,15 +129,10 @@ def _may_submit(broker: Broker, peer: Peer, function: Function, unique: bytes, w
     """Whether a job of this key is to be submitted, or joined; else its client was told of the one that there is."""
     live = function.coalescing.get(unique)
     id = live.id if live else waiting.holder(function, unique, now + broker.wall_offset)
-    if not id or (live and wanted.if_exists == ATTACH):
+    if not id or wanted.if_exists == REPLACE or (live and wanted.if_exists == ATTACH):
         return True
-    if wanted.if_exists == REPLACE:
-        if live:
-            broker.drop(live, b"replaced by another job with its key", now)
-        else:
-            function.uniques.pop(unique, None)
-        return True
-    state = record.shown_state(live.state) if live else _state_of_past(broker, id)
+    known = live or waiting.live(broker, handle_of(id))
+    state = record.shown_state(known.state) if known else _state_of_past(broker, id)
     broker.effects.promise(peer.id, response(packets.FARM_EXISTS, handle_of(id), state.encode()))
     return False
 
@@ -249,7 +247,8 @@ def _worker_terms(broker: Broker, peer: Peer, args: list[bytes], now: float) -> 
     """What holds for jobs that this worker runs and that do not say otherwise."""
     _must_know_extension(peer)
     name, words = args
-    terms = parse(words)._replace(after=(), expires_at=None)
+    said = parse(words)
+    terms = Terms(said.retries, said.retry_on, said.backoff_s, said.backoff_max_s)
     if len(peer.terms) >= TERMS_MAX and name not in peer.terms:
         raise PacketRefused(b"QUEUE_ERROR", b"Terms for too many functions", close=False)
     broker.function(name)

@@ -113,10 +113,11 @@ class Progress(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """One attempt of a background job that was not its last one. Kept for as long as the job is.
+    """One attempt of a background job that was not its last one, or is not any more, for the job was run again. Kept
+    for as long as the job is.
 
-    number: from 1. outcome: `failed`, `lost` or `timeout`. log: the end of what it wrote to stderr. The others as in
-    Finish.
+    number: from 1. outcome: `failed`, `lost`, `timeout` or `cancelled`. log: the end of what it wrote to stderr. The
+    others as in Finish.
     """
 
     id: int
@@ -134,9 +135,10 @@ class Attempt(NamedTuple):
 
 class Revive(NamedTuple):
     """The background job of this id, which has ended and of which the payload is kept, has not: it is to be run again.
-    What was kept of its end goes, its attempts stay. It has no due time any more."""
+    What was kept of its end goes, its attempts stay. It has no due time any more, and these terms; None: as before."""
 
     id: int
+    terms: bytes | None = None
 
 
 class Purge(NamedTuple):
@@ -209,6 +211,7 @@ class Past(NamedTuple):
     result_size: int
     log_size: int
     payload_size: int
+    reducer: bytes = b""
 
 
 class Note(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from farm.broker.course import own_terms, terms_of
-from farm.broker.effects import Attempt, Finish, Forget, Save
+from farm.broker.effects import Attempt, Finish, Forget, Past, Save
 from farm.broker.job import DONE, FAILED
 from farm.broker.terms import encode
 from farm.protocol import packets
@@ -15,6 +15,8 @@ from farm.protocol.names import one_word
 if TYPE_CHECKING:
     from farm.broker.job import Job
 
+LOST, TIMED_OUT = "lost", "timeout"  # outcomes of an attempt, besides those of a job
+POISON = b"poison"  # why a job has failed that took too many workers along
 ATTEMPT_LOG_MAX = 16 * 1024  # bytes of its stderr that are kept of an attempt that was not the last
 
 
@@ -96,6 +98,26 @@ def _number(job: Job, outcome: str) -> int:
 
 def _exit_code(job: Job) -> int:
     return job.course.exit_code if job.course else -1
+
+
+def last_attempt(past: Past, log: bytes) -> Attempt:
+    """The attempt that ended a job. log: what it wrote to stderr."""
+    outcome = past.outcome
+    if outcome == FAILED:
+        outcome = LOST if past.reason == POISON else TIMED_OUT if past.reason == b"timeout" else outcome
+    return Attempt(
+        past.id,
+        past.number,
+        past.started,
+        past.ended,
+        outcome,
+        past.reason,
+        past.worker,
+        past.exit_code,
+        past.cpu_s,
+        past.peak,
+        log[-ATTEMPT_LOG_MAX:],
+    )
 
 
 def attempt(job: Job, outcome: str, reason: bytes, now: float, wall_offset: float) -> Attempt:

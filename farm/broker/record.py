@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from farm.broker import tries
+from farm.broker import keeping, tries
 from farm.broker.course import terms_of
 from farm.broker.effects import Attempt, Past
 from farm.broker.job import DELAYED, DONE, FAILED, PRIORITY_NAMES, RUNNING, WAITING, handle_of
@@ -168,31 +168,16 @@ def attempts_of_past(past: Past, kept: list[Attempt], log: bytes) -> list[Json]:
     """The attempts of an ended job: those that were kept, and the last one. log: what that wrote to stderr."""
     listed = [_attempt(attempt) for attempt in kept]
     if past.number:
-        outcome = {FAILED: "lost" if past.reason == tries.POISON else "failed"}.get(past.outcome, past.outcome)
-        listed.append(
-            {
-                "number": past.number,
-                "started_at": past.started or None,
-                "ended_at": past.ended,
-                "run_s": past.ended - past.started if past.started else None,
-                "outcome": tries.TIMED_OUT if past.reason == b"timeout" else outcome,
-                "reason": words_of(past.reason) or None,
-                "worker": shown(past.worker),
-                "exit_code": _or_none(past.exit_code),
-                "cpu_s": _or_none(past.cpu_s),
-                "peak_bytes": _or_none(past.peak),
-                "log": _text(log),
-            }
-        )
+        listed.append(_attempt(keeping.last_attempt(past, log)))
     return listed
 
 
 def _attempt(attempt: Attempt) -> Json:
     return {
         "number": attempt.number,
-        "started_at": attempt.started,
+        "started_at": attempt.started or None,
         "ended_at": attempt.ended,
-        "run_s": attempt.ended - attempt.started,
+        "run_s": attempt.ended - attempt.started if attempt.started else None,
         "outcome": attempt.outcome,
         "reason": words_of(attempt.reason) or None,
         "worker": shown(attempt.worker),

@@ -115,6 +115,8 @@ def parse_after(text: bytes) -> tuple[tuple[bytes, bytes], ...]:
         if condition not in (OK, ANY, FAIL) or not handle:
             raise _refused(b"after", word)
         after.append((condition, handle))
+    if len({handle for _, handle in after}) != len(set(after)):
+        raise _refused(b"after", text)
     if len(after) > AFTER_MAX:
         raise PacketRefused(b"INVALID_REQUEST", b"after names more than %d jobs" % AFTER_MAX, close=False)
     return tuple(dict.fromkeys(after))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from farm.broker import keeping
 from farm.broker.course import course_of, terms_of
 from farm.broker.effects import Progress
-from farm.broker.job import CANCELLED, DELAYED, DONE, EXPIRED, QUEUED, RUNNING, handle_of
+from farm.broker.job import CANCELLED, DELAYED, DONE, EXPIRED, FAILED, QUEUED, RUNNING, handle_of
+from farm.broker.keeping import POISON, TIMED_OUT
 from farm.broker.retry import TIMEOUT, Failure, delay_s, failure_of
 from farm.broker.terms import NOTHING, encode_after
 from farm.errors import EXIT_TIMEOUT, EXIT_WORKER_FAILED
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
     from farm.broker.job import Job
 
 COUNTED_AFTER_S = 1.0  # an attempt that has lasted so long is counted on disk: one that takes the machine along is seen
-LOST, FAILED, TIMED_OUT = "lost", "failed", "timeout"  # outcomes of an attempt
-POISON = b"poison"
 EXIT_CANCELLED = 130  # of a cancelled job: as if by Ctrl-C
 
 
 def begun(broker: Broker, job: Job, now: float) -> float:
     """An attempt begins. Returns how long it may take, 0: for ever."""
     assert job.worker is not None
-    course = job.course
+    limit_s = time_limit(job)
+    course = course_of(job) if limit_s else job.course
     if course is not None:
+        course.limit_s = limit_s  # whatever is set for its function meanwhile
         course.exit_code = course.peak = -1
         course.cpu_s = -1.0
         course.exit_is_farms = course.counted = False
@@ -36,7 +37,7 @@ def begun(broker: Broker, job: Job, now: float) -> float:
     if broker.expiring:
         broker.expiring.drop(job)
     broker.young.append((now + COUNTED_AFTER_S, job.handle))  # a foreground job may become a background one
-    return min((limit for limit in (job.worker.can_do.get(job.function, 0.0), time_limit(job)) if limit), default=0.0)
+    return min((limit for limit in (job.worker.can_do.get(job.function, 0.0), limit_s) if limit), default=0.0)
 
 
 def time_limit(job: Job) -> float:
@@ -51,16 +52,24 @@ def count_young(broker: Broker, now: float) -> None:
     """Tell the journal of those attempts that have lasted for a while."""
     while broker.young and broker.young[0][0] <= now:
         job = young_job(broker, *broker.young.popleft())
-        if job is not None and job.background:
+        if job is not None and job.background and not (job.course and job.course.counted):
             course_of(job).counted = True
             save_progress(broker, job)
 
 
 def now_background(broker: Broker, job: Job, now: float) -> None:
-    """A job has become a background job: where it runs for long already that is to be known."""
-    if job.state == RUNNING and job.started_at + COUNTED_AFTER_S <= now:
+    """A job has become a background job: how far it has come is to be known."""
+    far = has_come_far(job) or (job.state == RUNNING and job.started_at + COUNTED_AFTER_S <= now)
+    if far and job.state == RUNNING:
         course_of(job).counted = True
+    if far:
         save_progress(broker, job)
+
+
+def has_come_far(job: Job) -> bool:
+    """Whether a job is no longer as its terms alone say: it was tried, or a job that it was to wait for has ended, and
+    may not be known any more after a restart."""
+    return job.tried > 0 or (job.course is not None and len(job.course.after) != len(job.course.terms.after))
 
 
 def young_job(broker: Broker, due: float, handle: bytes) -> Job | None:
@@ -148,7 +157,7 @@ def restart_output(broker: Broker, job: Job, why: bytes) -> None:
 
 def limit_waiting(broker: Broker, job: Job) -> None:
     """Set, or take back, the time at which a job that waits has waited too long."""
-    if job.course is None and job.function.settings is NOTHING:
+    if job.course is None and job.function.settings is NOTHING and job not in broker.expiring:
         return
     terms = terms_of(job)
     created = job.queued_at + broker.wall_offset
@@ -159,7 +168,8 @@ def limit_waiting(broker: Broker, job: Job) -> None:
         elif terms.expires_s is not None:
             times.append(created + terms.expires_s)
     if job.state == QUEUED and terms.queue_timeout_s is not None:
-        times.append(max(created, job.due) + terms.queue_timeout_s)
+        since = job.course.since if job.course else 0.0
+        times.append(max(created, job.due, since) + terms.queue_timeout_s)
     if times:
         broker.expiring.set(job, min(times))
     else:

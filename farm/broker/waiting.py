@@ -104,6 +104,7 @@ def _settle(broker: Broker, job: Job, ended: int, outcome: str, now: float) -> N
 
 def _release(broker: Broker, job: Job, now: float) -> None:
     job.function.waiting -= 1
+    course_of(job).since = now + broker.wall_offset
     if job.due > now + broker.wall_offset:
         job.move("delay")
         job.function.delayed += 1
@@ -180,6 +181,13 @@ def hold(broker: Broker, job: Job, until: float) -> None:
     """The job's key counts until then, whatever becomes of it."""
     job.function.uniques[job.unique] = (until, job.id)
     broker.effects.changes.append(UniqueUntil(job.function.name, job.unique, job.id, until))
+
+
+def let_go(broker: Broker, function: Function, unique: bytes) -> None:
+    """The key counts no longer as that of any job that has ended."""
+    held = function.uniques.pop(unique, None)
+    if held is not None:
+        broker.effects.changes.append(UniqueUntil(function.name, unique, held[1], 0.0))
 
 
 def drop_old_keys(broker: Broker, wall: float) -> None:

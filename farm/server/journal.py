@@ -22,11 +22,13 @@ _OF_ENDS = (Finish, Forget, Purge, Revive)
 
 
 class Past:
-    """The rules' History: what a store keeps of ended jobs, once it does."""
+    """The rules' History: what a store keeps of ended jobs, once it does. decided: the changes of the turn under way,
+    which the journal has not been given yet."""
 
-    def __init__(self, store: Store, journal: Journal) -> None:
+    def __init__(self, store: Store, journal: Journal, decided: Callable[[], Sequence[Change]]) -> None:
         self._store = store
         self._journal = journal
+        self._decided = decided
 
     def ended(self, id: int) -> Finish | None:
         """See History."""
@@ -61,7 +63,7 @@ class Past:
             raise LookupError(error.message) from error
 
     def _must_be_settled(self, id: int) -> None:
-        if self._journal.settles(id):
+        if self._journal.settles(id, self._decided()):
             raise NotYet
 
 
@@ -120,10 +122,10 @@ class Journal:
                 return change.payload
         return self._store.payload(id)
 
-    def settles(self, id: int) -> bool:
+    def settles(self, id: int, decided: Sequence[Change] = ()) -> bool:
         """Whether changes of this job are on their way that are not durable yet, so that the store does not know how it
-        has ended, or whether."""
-        pending = (*self._under_way, *self._waiting)
+        has ended, or whether. decided: those that are to be kept next."""
+        pending = (*self._under_way, *self._waiting, *decided)
         return any(isinstance(change, _OF_ENDS) and change.id == id for change in pending)
 
     def size_to_come(self, decided: Sequence[Change]) -> int:

@@ -77,7 +77,7 @@ class Server:
         level = getLevelName(log.getEffectiveLevel())
         self._broker.about = About(os.getpid(), level, config.limits(), heartbeat_ms)
         self._broker.narrate = log.isEnabledFor(INFO)
-        self._broker.history = Past(store, self._journal)
+        self._broker.history = Past(store, self._journal, lambda: self._broker.effects.changes)
         for known in store.known():
             self._broker.know(known)
         for saved in store.load():
@@ -369,13 +369,13 @@ class Server:
             if self.failure:
                 self._break_promises(effects)
                 return
-            self._defer()
             if effects.shutdown == "now":
                 self.stop()
             elif effects.shutdown:
                 self.drain()
             for note in effects.notes:
                 _log(note)
+        self._defer()
         self._schedule_tick()
         self._backlog.look(len(self._broker.jobs))
         if (self._stop_timer and self._stopped()) or (self._draining and self._drained()):

@@ -145,7 +145,7 @@ class MemoryStore(Store):
         if end and end.outcome != DONE:
             _, save = journal.was[change.id]
             journal.drop(change.id)
-            journal.jobs[change.id] = save._replace(due=0.0)
+            journal.jobs[change.id] = save._replace(due=0.0, terms=save.terms if change.terms is None else change.terms)
 
     def _purge(self, change: Purge) -> None:
         if change.id in self._journal.ended:
@@ -232,7 +232,7 @@ class MemoryStore(Store):
         n, save = self._journal.was[id]
         sizes = len(end.result), len(end.log), -1 if end.outcome == DONE else len(save.payload)
         job = save.function, save.unique, save.priority, save.created, save.terms
-        return Past._make((n, id, *job, *end[1:6], end.cut, *end[9:15], *sizes))
+        return Past._make((n, id, *job, *end[1:6], end.cut, *end[9:15], *sizes, save.reducer))
 
     def attempts(self, id: int) -> list[Attempt]:
         """See Store."""

@@ -225,7 +225,7 @@ class Tables:
         if isinstance(change, Attempt):
             self._attempt(change if with_output else change._replace(log=b""))
         elif isinstance(change, Revive):
-            self._revive(change.id)
+            self._revive(change.id, change.terms)
         elif self._drop_end(change.id):
             self._database.execute(_NO_ATTEMPTS, (change.id,))
 
@@ -238,7 +238,7 @@ class Tables:
             ).fetchall()  # none while the job has not ended
             self.ended_size += sum(size for (n,) in found if n > self._uncounted)
 
-    def _revive(self, id: int) -> None:
+    def _revive(self, id: int, terms: bytes | None) -> None:
         row = self._database.execute(TO_REVIVE, (id,)).fetchone()
         if row is None:
             return
@@ -247,7 +247,7 @@ class Tables:
             log.error("what is kept of the ended job %s is damaged: it is not run again", handle_of(id).decode())
             return
         self._drop_end(id)
-        self._save([_row(save._replace(due=0.0))])
+        self._save([_row(save._replace(due=0.0, terms=save.terms if terms is None else terms))])
 
     def _drop_end(self, id: int) -> bool:
         rows = self._database.execute(_NO_END, (id,)).fetchall()

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 from farm.broker.broker import DEFAULT, Rules
 from farm.protocol import packets
-from tests.sim.kept import Kept
-from tests.sim.model import HIGH, LOW, SOMETIMES, Item, Key, Out, Party, Wrong
+from tests.sim import course
+from tests.sim.kept import Kept, Row
+from tests.sim.model import HIGH, LOW, SOMETIMES, Item, Key, Out, Party, PutOff, Terms, Wrong
+from tests.sim.terms import OF_A_WORKER
 
 COUNTED_AFTER_S = 1.0  # an attempt that has lasted so long must be written down as begun
 
@@ -17,7 +19,11 @@ class Book:
     """All that should be true of one server, told only by what went in and what came out.
 
     handles: every handle that was ever given out, over all lives. kept: what the journal must hold. no_room: no new
-    background job can be taken. seen: how often each interesting thing happened. now, wall: the two clocks.
+    background job can be taken. seen: how often each interesting thing happened. now, wall: the two clocks. settings,
+    paused: of functions. keys: those that count although their job may have ended: until when, and as whose. settling:
+    the ends whose consequences are being drawn. promised: what was just decided that must wait until it is durable.
+    lined_up: jobs that have just come to stand in line. counted: jobs whose end their worker told, and for good;
+    again: those that somebody has run once more since.
     """
 
     def __init__(self, rules: Rules = DEFAULT) -> None:
@@ -27,6 +33,8 @@ class Book:
         self.handles: dict[bytes, Item] = {}
         self.kept = Kept()
         self.stopping = False
+        self.counted: dict[bytes, None] = {}
+        self.again: dict[bytes, None] = {}
         self.forget()
 
     def forget(self) -> None:
@@ -36,6 +44,12 @@ class Book:
         self.queues: dict[tuple[bytes, int], list[Item]] = {}
         self.joinable: dict[Key, Item] = {}
         self.functions: dict[bytes, None] = {}
+        self.settings: dict[bytes, Terms] = {}
+        self.paused: dict[bytes, None] = {}
+        self.keys: dict[tuple[bytes, bytes], tuple[float, bytes]] = {}
+        self.settling: list[tuple[bytes, str]] = []
+        self.promised: list[Out] = []
+        self.lined_up: list[Item] = []
         self.limits: dict[bytes, tuple[int, ...]] = {}
         self.kept.crash()
         self.stopping = self.no_room = False
@@ -59,9 +73,44 @@ class Book:
     def best_priority(self, party: Party) -> int | None:
         """The highest priority of any job that this worker could be given now."""
         for priority in range(HIGH, LOW + 1):
-            if any(self.queues.get((function, priority)) for function in party.abilities):
+            if any(self.has_work(function, priority) for function in party.abilities):
                 return priority
         return None
+
+    def has_work(self, function: bytes, priority: int) -> bool:
+        """Whether a worker that can do this could be given such a job now."""
+        return function not in self.paused and bool(self.queues.get((function, priority)))
+
+    # -- what holds, and what is known
+
+    def terms_for(self, item: Item) -> Terms:
+        """Its own terms, else its function's, else those of the worker that runs it."""
+        of_worker: Terms = {}
+        if item.holder is not None:
+            said = self.parties[item.holder].terms.get(item.function, {})
+            of_worker = {name: value for name, value in said.items() if name in OF_A_WORKER}
+        return {**of_worker, **self.settings.get(item.function, {}), **item.terms}
+
+    def live(self, handle: bytes) -> Item | None:
+        """The job, unless it has ended for everybody but its worker."""
+        item = self.jobs.get(handle)
+        return None if item is None or item.over else item
+
+    def past(self, handle: bytes) -> Row | None:
+        """How a job ended, where that is known. Raises PutOff."""
+        if self.kept.is_open(handle):
+            raise PutOff
+        return self.kept.ended.get(handle)
+
+    def held_by(self, function: bytes, unique: bytes) -> bytes:
+        """As whose handle this key counts although its job may have ended; empty: as none."""
+        until, handle = self.keys.get((function, unique), (0.0, b""))
+        return handle if until > self.wall else b""
+
+    def promise(self, id: int, number: int, body: bytes) -> Out:
+        """This must not be sent before all that was decided is durable."""
+        self.promised.append((id, number, body))
+        return id, number, body
 
     # -- changes
 
@@ -84,10 +133,16 @@ class Book:
         self.line_up(item)
 
     def line_up(self, item: Item) -> None:
-        """Last in its line, or aside until its time has come."""
-        item.delayed = item.due > self.wall
-        if not item.delayed:
-            self.queue(item).append(item)
+        """Last in its line, or aside until its time has come or others have ended."""
+        item.delayed = not item.after and item.due > self.wall
+        if item.queued:
+            self.stand(item)
+        course.limit(self, item)
+
+    def stand(self, item: Item, first: bool = False) -> None:
+        """It stands in its line, last or first."""
+        self.queue(item).insert(0 if first else len(self.queue(item)), item)
+        self.lined_up.append(item)
 
     def watch(self, item: Item, party: Party) -> None:
         """`party` waits for the job from now on."""
@@ -103,9 +158,9 @@ class Book:
             self.saw("left a job that others want")
             return b"shared", []
         if item.holder is None:
+            self.saw("left a job that waits for others" if item.after else "left a queued job")
             self._drop(item)
-            self.saw("left a queued job")
-            return b"dropped", []
+            return b"dropped", course.conclude(self, item, "cancelled", item.reason)
         told = self._abandon(item)
         if told:
             self.saw("left a running job, worker told")
@@ -114,13 +169,13 @@ class Book:
         return b"unheard", []
 
     def _drop(self, item: Item) -> None:
-        self._close_to_joiners(item)
-        if not item.delayed:
+        self.close_to_joiners(item)
+        if item.queued:
             self.queue(item).remove(item)
         del self.jobs[item.handle]
 
     def _abandon(self, item: Item) -> list[Out]:
-        self._close_to_joiners(item)
+        self.close_to_joiners(item)
         item.abandoned = True
         return self._tell_holder(item)
 
@@ -129,23 +184,34 @@ class Book:
         holder = self.parties.get(item.holder)
         return [(holder.id, packets.FARM_JOB_CANCEL, item.handle)] if holder is not None and holder.extension else []
 
-    def cancel(self, item: Item) -> list[Out]:
-        """An administrator ends the job. Returns what must be sent."""
-        failed = self._fail(item, b"farm: the job was cancelled\n", 130)
+    def cancel(self, item: Item, reason: bytes) -> list[Out]:
+        """Somebody ends the job, or something does. Returns what must be sent."""
+        item.reason = reason
+        if item.abandoned:
+            self.saw("abandoned job cancelled")
+            return []
+        words = b"farm: the job was cancelled" + (b": " + reason if reason else b"") + b"\n"
+        failed = self.fail(item, words, 130)
         if item.background:
-            self._keep_end(item, "cancelled", b"")
-            self.saw("administrator cancelled a background job")
+            self.keep_end(item, "cancelled", reason)
+            self.saw("background job cancelled")
+        self.saw(f"{item.state} job cancelled")
         if item.holder is None:
-            self.saw(
-                "administrator cancelled a delayed job" if item.delayed else "administrator cancelled a queued job"
-            )
             self._drop(item)
-            return failed
+            return failed + course.conclude(self, item, "cancelled", reason)
         item.background = False
-        self.saw("administrator cancelled a running job")
+        failed += course.conclude(self, item, "cancelled", reason)
         return failed + self._abandon(item)
 
-    def _fail(self, item: Item, text: bytes, code: int) -> list[Out]:
+    def waited_too_long(self, item: Item) -> list[Out]:
+        """It has expired. Returns what must be sent."""
+        self.saw(f"{item.state} job expired")
+        self._drop(item)
+        self.keep_end(item, "expired", b"waited too long")
+        failed = self.fail(item, b"farm: the job has waited too long and has expired\n", 124)
+        return failed + course.conclude(self, item, "expired", b"waited too long")
+
+    def fail(self, item: Item, text: bytes, code: int) -> list[Out]:
         """Who waits hears that it failed, and with the extension why, and an exit code."""
         failed: list[Out] = []
         for watcher in item.watchers:
@@ -157,19 +223,27 @@ class Book:
         item.watchers.clear()
         return failed
 
-    def expire(self, item: Item) -> list[Out]:
-        """The time of the job's worker is up. Returns what must be sent."""
+    def time_out(self, item: Item) -> list[Out]:
+        """The time of the job's worker is up, or the job's own. Returns what must be sent."""
         assert item.holder is not None
         self.saw("abandoned job timed out" if item.abandoned else "timed out")
         told = [] if item.abandoned else self._tell_holder(item)
         if told:
             self.saw("timed out, worker told")
-        if item.abandoned and self.parties[item.holder].extension:
-            self.saw("abandoned job timed out, worker told before")
         party = self.parties[item.holder]
-        del party.holds[item.handle]
+        if item.abandoned and party.extension:
+            self.saw("abandoned job timed out, worker told before")
         party.expired[item.handle] = None
-        return told + self.lose(item)
+        if item.abandoned or not item.limit or self.now < item.started + item.limit:
+            del party.holds[item.handle]
+            return told + self.lose(item)
+        self.saw("run took longer than its terms allow")
+        again = course.try_again(self, item, "timeout", 124)
+        if again is not None:
+            self.saw("timeout tried again")
+            return told + again
+        told += self.fail(item, b"farm: the job took longer than %gs\n" % item.limit, 124)
+        return told + self.end(item, party, "failed")
 
     def lose(self, item: Item) -> list[Out]:
         """The job's worker has gone. Returns what must be sent."""
@@ -181,22 +255,33 @@ class Book:
         item.losses += 1
         if last:
             self.saw("job failed for its lost workers")
-            self._close_to_joiners(item)
-            del self.jobs[item.handle]
-            if item.background:
-                self._keep_end(item, "failed", b"poison")
-            return self._fail(item, b"farm: the job has taken %d workers along\n" % item.losses, 125)
+            return self._poison(item)
         if item.abandoned:
             del self.jobs[item.handle]
             self.saw("abandoned job's worker lost")
-            return []
-        self.queue(item).insert(0, item)
+            return course.conclude(self, item, "cancelled", item.reason)
+        item.since = self.wall
+        self.stand(item, first=True)
+        course.limit(self, item)
         if item.background:
             self.kept.course(item)
+        self.saw("requeued")
+        if item.failures:
+            self.saw("requeued after a failure")
+        return self.restart_output(item)
+
+    def _poison(self, item: Item) -> list[Out]:
+        self.close_to_joiners(item)
+        del self.jobs[item.handle]
+        self.keep_end(item, "failed", b"poison")
+        told = self.fail(item, b"farm: the job has taken %d workers along\n" % item.losses, 125)
+        return told + course.conclude(self, item, "failed", b"poison")
+
+    def restart_output(self, item: Item) -> list[Out]:
+        """What the attempt has said that has ended does not count. Returns what must be sent."""
         item.progress = (b"0", b"0")
         item.said.clear()
         item.missed = False
-        self.saw("requeued")
         if not item.streamed:
             return []
         item.streamed = False
@@ -205,35 +290,38 @@ class Book:
             self.saw("client told of a restart")
         return [(watcher, packets.FARM_JOB_RESTARTED, item.handle) for watcher in told]
 
-    def end(self, item: Item, party: Party, outcome: str) -> None:
-        """The worker reported the job's end."""
+    def end(self, item: Item, party: Party, outcome: str) -> list[Out]:
+        """The worker reported the job's end, or its time was up. Returns what must be sent besides."""
         del party.holds[item.handle]
         del self.jobs[item.handle]
-        self._close_to_joiners(item)
+        self.close_to_joiners(item)
         for watcher in item.watchers:
             del self.parties[watcher].watches[item.handle]
+        item.watchers.clear()
         if item.abandoned:
             self.saw("abandoned job ended")
-        if outcome == "failed":
-            item.failures += 1
-            item.holder = None  # so that the attempt that has just ended counts once
+            outcome = "cancelled"
+        item.holder = item.holder if outcome == "done" else None  # the attempt that has just ended counts once
         if item.background:
-            self._keep_end(item, outcome, b"" if outcome == "done" else _why(item))
+            self.saw("dead" if outcome == "failed" else "done")
+        self.keep_end(item, outcome, item.reason)
+        return course.conclude(self, item, outcome, item.reason)
 
-    def _keep_end(self, item: Item, outcome: str, reason: bytes) -> None:
-        self.kept.end(item, outcome, reason, self.rules.result_max, self.now, self.wall_offset)
+    def keep_end(self, item: Item, outcome: str, reason: bytes) -> None:
+        """The journal need not run it again."""
+        if item.background:
+            keep = float(self.terms_for(item).get(b"keep", b"-1"))
+            self.kept.end(item, outcome, reason, keep, self.rules.result_max, self.now, self.wall_offset)
 
-    def revived(self, handle: bytes) -> Item:
+    def restored(self, handle: bytes) -> Item:
         """A stored job as it is after a restart: what ran then, and was written down, is lost."""
-        item = self.handles[handle].afresh()
+        item = course.from_row(handle, self.kept.durable[handle], self.wall_offset)
         if handle in self.kept.courses:
             # Its time has come before, whatever the clock says now.
-            attempts, item.failures, losses, item.due, running, _ = self.kept.courses[handle]  # type: ignore[assignment, misc]
-            assert isinstance(attempts, int) and isinstance(losses, int)
-            item.losses = losses + bool(running)
-            item.before = attempts - item.failures - item.losses
-            item.doomed = bool(running)
+            course.resume(self, item, self.kept.courses[handle])
+            running = item.doomed
             self.saw("attempt counted as lost after a restart" if running else "attempts remembered after a restart")
+        self.handles[handle] = item
         return item
 
     def is_poison(self, item: Item) -> bool:
@@ -243,9 +331,14 @@ class Book:
     def poisoned_at_start(self, item: Item) -> None:
         """It is dead at once."""
         self.saw("job failed for its lost workers, the server being the last")
-        del self.jobs[item.handle]
-        self._close_to_joiners(item)
-        self._keep_end(item, "failed", b"poison")
+        self._poison(item)
+
+    def saw_restored(self, item: Item) -> None:
+        """What it waits for after a restart."""
+        if item.delayed:
+            self.saw("pause remembered after a restart" if item.failures else "delayed job restored after a restart")
+        if item.after:
+            self.saw("dependent restored after a restart")
 
     def hand_back(self) -> None:
         """The server leaves in good order: what runs is not lost."""
@@ -265,16 +358,8 @@ class Book:
             item.noted = True
             self.kept.course(item)
 
-    def _close_to_joiners(self, item: Item) -> None:
+    def close_to_joiners(self, item: Item) -> None:
+        """Nobody may join it any more."""
         key = item.key
         if key is not None and self.joinable.get(key) is item:
             del self.joinable[key]
-
-
-def _why(item: Item) -> bytes:
-    code = item.code
-    if code < 0:
-        return b"failed"
-    if item.timed_out:
-        return b"timeout"
-    return b"signal %d" % (code - 128) if code > 128 else b"exit %d" % code

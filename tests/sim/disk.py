@@ -34,7 +34,7 @@ class SimStore(MemoryStore):
         if not self.waits:
             kept.begins()
         super().commit()
-        kept.committed(self._journal)
+        kept.committed(self)
         if not self.waits:
             kept.known = kept.stored
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+from farm.broker.effects import Known, Progress, Save, Setting, UniqueUntil
 from farm.protocol import packets
-from farm.store.memory import MemoryJournal
-from tests.sim.model import Item, Wrong
+from farm.store.contract import Store
+from tests.sim import terms
+from tests.sim.model import Item, Terms, Wrong, id_of
 
-Row = tuple[object, ...]  # of a Save, a Finish, a Progress or an Attempt, without the id
-SAVED, ENDED, COURSE, TRIED = "saved", "ended", "course", "tried"  # what a change is about
+Row = tuple[Any, ...]  # of a change, without the id or the names that it is found by
+Change = tuple[str, Any, Row | None]  # what it is about, of which job, function or key, and what holds
+SAVED, ENDED, COURSE, TRIED = "saved", "ended", "course", "tried"
+REVIVED, PURGED, SET, KEY = "revived", "purged", "set", "key"
 
 _EXIT = re.compile(rb"farm: exit ([0-9]{1,3})( farm)?\n")
 
@@ -18,21 +24,26 @@ _EXIT = re.compile(rb"farm: exit ([0-9]{1,3})( farm)?\n")
 class Kept:
     """written: how many batches of changes were given to the journal. begun: how many of them the newest commit covers,
     stored: how many are on the disk, known: how many the server has heard that of. durable, ended: what the journal
-    holds then, by handle. finished: the background jobs whose end is stored; they must never run again."""
+    holds then, by handle; saves: of ended jobs. settings: by function. keys: by function and key. finished: the
+    background jobs whose end is stored; they must never run again, unless somebody wants it."""
 
     def __init__(self) -> None:
         self.durable: dict[bytes, Row] = {}
         self.ended: dict[bytes, Row] = {}
+        self.saves: dict[bytes, Row] = {}
         self.courses: dict[bytes, Row] = {}
         self.attempts: dict[bytes, list[Row]] = {}
+        self.settings: dict[bytes, Row] = {}
+        self.keys: dict[tuple[bytes, bytes], Row] = {}
         self.finished: dict[bytes, None] = {}
         self.crash()
 
     def crash(self) -> None:
         """Whatever is not on the disk is gone."""
         self.written = self.begun = self.stored = self.known = 0
-        self._decided: list[tuple[str, bytes, Row | None]] = []  # (what it is about, handle, row)
-        self._batches: deque[list[tuple[str, bytes, Row | None]]] = deque()
+        self._decided: list[Change] = []
+        self._batches: deque[list[Change]] = deque()
+        self._over: dict[bytes, int] = {}  # handle -> the batch in which it ended, or no longer has
 
     @property
     def settled(self) -> bool:
@@ -44,29 +55,45 @@ class Kept:
         """The batch that must be stored for all that was decided up to now to be durable."""
         return self.written + bool(self._decided)
 
+    def is_open(self, handle: bytes) -> bool:
+        """Whether its end, or that it has none any more, was decided, and the server does not know it to be stored."""
+        return self._over.get(handle, 0) > self.known
+
     # -- what is decided
 
     def save(self, item: Item, wall_offset: float) -> None:
         """A background job that must be kept."""
         created = item.queued_at + wall_offset
-        row = (item.function, item.unique, item.priority, item.payload, item.reducer, item.due, created, b"")
-        self._decided.append((SAVED, item.handle, row))
+        row = (item.function, item.unique, item.priority, item.payload, item.reducer, item.due, created)
+        self._decided.append((SAVED, item.handle, (*row, terms.words(item.terms, item.expires_at))))
 
-    def end(self, item: Item, outcome: str, reason: bytes, result_max: int, now: float, wall_offset: float) -> None:
-        """A background job has ended. reason: why so, empty: what its worker said."""
+    def end(
+        self,
+        item: Item,
+        outcome: str,
+        reason: bytes,
+        keep: float,
+        result_max: int,
+        now: float,
+        wall_offset: float,
+    ) -> None:
+        """A background job has ended. reason: why so. keep: how long that is to be known."""
         row: Row | None = None
         if result_max:
             started = item.started + wall_offset if item.started else 0.0
             result, log, cut = _report(item, result_max)
             code = 0 if outcome == "done" else item.code
-            number = item.attempts if outcome != "cancelled" or item.holder is not None else 0
+            number = 0 if outcome in ("cancelled", "expired") and item.holder is None else item.attempts
             times = (outcome, started, now + wall_offset, item.worker, code)
-            row = (*times, result, log, cut, reason, number, item.failures, item.losses, -1.0, -1, -1.0)
+            row = (*times, result, log, cut, reason, number, item.failures, item.losses, item.cpu, item.peak, keep)
+        self._over[item.handle] = self.written + 1
         self._decided.append((ENDED, item.handle, row))
 
     def course(self, item: Item) -> None:
         """A background job has come so far."""
-        row = (item.attempts, item.failures, item.losses, 0.0, item.holder is not None, b"")
+        due = item.due if item.delayed and not item.after else 0.0
+        after = terms.write_after(item.after)
+        row = (item.attempts, item.failures, item.losses, due, item.holder is not None, after)
         self._decided.append((COURSE, item.handle, row))
 
     def tried(self, item: Item, outcome: str, reason: bytes, result_max: int, now: float, wall_offset: float) -> None:
@@ -74,8 +101,32 @@ class Kept:
         if result_max:
             _, log, _ = _report(item, result_max)
             times = (item.attempts, item.started + wall_offset, now + wall_offset)
-            row = (*times, outcome, reason, item.worker, item.code, -1.0, -1, log)
+            row = (*times, outcome, reason, item.worker, item.code, item.cpu, item.peak, log)
             self._decided.append((TRIED, item.handle, row))
+
+    def revive(self, item: Item) -> None:
+        """A job that had ended has not."""
+        self._over[item.handle] = self.written + 1
+        self._decided.append((REVIVED, item.handle, (terms.words(item.terms, item.expires_at),)))
+
+    def outlived(self, handle: bytes) -> None:
+        """What its end said of its last attempt stays as one of the others, for it was not the last."""
+        outcome, started, ended, worker, code, _, log, _, reason, number, _, _, cpu, peak, _ = self.ended[handle]
+        row = (number, started, ended, last_outcome(outcome, reason), reason, worker, code, cpu, peak, log)
+        self._decided.append((TRIED, handle, row))
+
+    def purge(self, handle: bytes) -> None:
+        """Nothing is to be known of an ended job any more."""
+        self._over[handle] = self.written + 1
+        self._decided.append((PURGED, handle, None))
+
+    def set(self, function: bytes, settings: Terms, paused: bool) -> None:
+        """What holds for a function."""
+        self._decided.append((SET, function, (terms.words(settings) | ({b"paused=1"} if paused else set()),)))
+
+    def key(self, function: bytes, unique: bytes, handle: bytes, until: float) -> None:
+        """This key counts as this job's."""
+        self._decided.append((KEY, (function, unique), (id_of(handle), until)))
 
     def decided_ends(self) -> list[bytes]:
         """The jobs that have ended in the turn that is under way."""
@@ -86,7 +137,7 @@ class Kept:
     def given(self, changes: bool) -> None:
         """The server has given a turn's changes to its journal, if there were any."""
         if changes != bool(self._decided):
-            kept = [(what, handle) for what, handle, _ in self._decided]
+            kept = [(what, about) for what, about, _ in self._decided]
             raise Wrong(f"changes given to the journal: {changes}; there were changes of {kept}")
         if changes:
             self._batches.append(self._decided)
@@ -97,44 +148,85 @@ class Kept:
         """A commit begins, with all that was given."""
         self.begun = self.written
 
-    def committed(self, journal: MemoryJournal) -> None:
+    def committed(self, store: Store) -> None:
         """It is on the disk: just that must be in the journal."""
-        fresh: dict[bytes, Row] = {}
+        touched: dict[bytes, None] = {}
         while self.stored < self.begun:
             self.stored += 1
-            for what, handle, row in self._batches.popleft():
-                self._apply(what, handle, row)
-                if what == ENDED and row is not None:
-                    fresh[handle] = row
-        _compare("jobs", {handle_of(id): tuple(save[1:]) for id, save in journal.jobs.items()}, self.durable)
-        found = [(handle_of(id), tuple(end[1:])) for id, end in list(journal.ended.items())[len(self.ended) :]]
-        _compare("ended jobs", dict(found), fresh)
-        self.ended.update(fresh)
-        _compare("courses", {handle_of(id): tuple(row[1:]) for id, row in journal.progress.items()}, self.courses)
-        tried = {
-            handle_of(id): tuple(tuple(row[1:]) for row in rows.values())
-            for id, rows in journal.attempts.items()
-            if rows
-        }
-        _compare("attempts", tried, {handle: tuple(rows) for handle, rows in self.attempts.items()})
+            for what, about, row in self._batches.popleft():
+                _APPLY[what](self, about, row)
+                if what in _OF_THE_PAST:
+                    touched[about] = None
+        for handle in touched:
+            self._compare_past(store, handle)
+        _compare("jobs", {handle_of(save.id): _row(save) for save in store.load()}, self.durable)
+        known = list(store.known())
+        courses = {handle_of(row.id): tuple(row[1:]) for row in known if isinstance(row, Progress)}
+        _compare("courses", courses, self.courses)
+        _compare("settings", _settings(known), self.settings)
+        keys = {(row.function, row.unique): tuple(row[2:]) for row in known if isinstance(row, UniqueUntil)}
+        _compare("keys", keys, self.keys)
 
-    def _apply(self, what: str, handle: bytes, row: Row | None) -> None:
-        if what == ENDED:
-            del self.durable[handle]
-            self.courses.pop(handle, None)
-            self.finished[handle] = None
-            if row is None:
-                self.attempts.pop(handle, None)
-        elif row is not None and what == SAVED:
-            self.durable[handle] = row
-        elif row is not None and what == COURSE:
-            self.courses[handle] = row
-        elif row is not None:
-            self.attempts.setdefault(handle, []).append(row)
+    def _compare_past(self, store: Store, handle: bytes) -> None:
+        end = store.ended(id_of(handle))
+        wanted = {handle: self.ended[handle]} if handle in self.ended else {}
+        _compare("ended jobs", {handle: tuple(end[1:])} if end else {}, wanted)
+        tried = tuple(tuple(row[1:]) for row in store.attempts(id_of(handle)))
+        _compare("attempts", {handle: tried}, {handle: tuple(self.attempts.get(handle, ()))})
 
     def is_safe(self, handle: bytes) -> bool:
         """Whether this background job may be acknowledged."""
         return handle in self.durable or handle in self.finished
+
+    # -- one of each kind of change
+
+    def _save(self, handle: bytes, row: Row) -> None:
+        self.durable[handle] = row
+
+    def _end(self, handle: bytes, row: Row | None) -> None:
+        save = self.durable.pop(handle)
+        self.courses.pop(handle, None)
+        self.finished[handle] = None
+        if row is None:
+            self.attempts.pop(handle, None)
+        else:
+            self.ended[handle], self.saves[handle] = row, save
+
+    def _course(self, handle: bytes, row: Row) -> None:
+        self.courses[handle] = row
+
+    def _tried(self, handle: bytes, row: Row) -> None:
+        self.attempts.setdefault(handle, []).append(row)
+
+    def _revive(self, handle: bytes, row: Row) -> None:
+        del self.ended[handle], self.finished[handle]
+        *save, _, created, _ = self.saves.pop(handle)
+        self.durable[handle] = (*save, 0.0, created, row[0])
+
+    def _purge(self, handle: bytes, row: None) -> None:
+        for table in (self.ended, self.saves, self.attempts):
+            table.pop(handle, None)
+
+    def _set(self, function: bytes, row: Row) -> None:
+        self.settings.pop(function, None)
+        if row[0]:
+            self.settings[function] = row
+
+    def _key(self, key: tuple[bytes, bytes], row: Row) -> None:
+        self.keys[key] = row
+
+
+_OF_THE_PAST = (ENDED, TRIED, REVIVED, PURGED)
+_APPLY: dict[str, Callable[..., None]] = {
+    SAVED: Kept._save,
+    ENDED: Kept._end,
+    COURSE: Kept._course,
+    TRIED: Kept._tried,
+    REVIVED: Kept._revive,
+    PURGED: Kept._purge,
+    SET: Kept._set,
+    KEY: Kept._key,
+}
 
 
 def exit_code(data: bytes) -> int:
@@ -158,14 +250,28 @@ def _report(item: Item, size_max: int) -> tuple[bytes, bytes, bool]:
     return result, log, cut
 
 
+def last_outcome(outcome: str, reason: bytes) -> str:
+    """How a job's last attempt ended, by how the job did."""
+    of_dead = {b"poison": "lost", b"timeout": "timeout"}
+    return of_dead.get(reason, outcome) if outcome == "failed" else outcome
+
+
 def handle_of(id: int) -> bytes:
     """The handle of the job of this id, as it was given to everybody."""
     return b"H:%x:%d" % (id >> 40, id % 2**40)
 
 
-def _compare(what: str, found: dict[bytes, Row], wanted: dict[bytes, Row]) -> None:
+def _row(save: Save) -> Row:
+    return (*save[1:-1], frozenset(save.terms.split()))
+
+
+def _settings(known: Iterable[Known]) -> dict[bytes, Row]:
+    return {row.function: (frozenset(row.words.split()),) for row in known if isinstance(row, Setting)}
+
+
+def _compare(what: str, found: Mapping[Any, Row], wanted: Mapping[Any, Row]) -> None:
     if found != wanted:
-        missing = [handle for handle in wanted if handle not in found]
-        extra = [handle for handle in found if handle not in wanted]
-        altered = [(row, wanted[handle]) for handle, row in found.items() if wanted.get(handle, row) != row]
+        missing = [about for about in wanted if about not in found]
+        extra = [about for about in found if about not in wanted]
+        altered = [(row, wanted[about]) for about, row in found.items() if wanted.get(about, row) != row]
         raise Wrong(f"{what} in the journal: missing {missing}, too many {extra}, altered {altered[:1]}")

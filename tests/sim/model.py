@@ -10,6 +10,7 @@ Out = tuple[int, int, bytes]  # (connection, packet number, body) of something t
 CLOSE = -2  # as a packet number: the server closes the connection
 
 HIGH, NORMAL, LOW = 0, 1, 2
+SPARE = (b"spare0", b"spare1", b"spare2")  # functions that only patient workers offer
 SUBMITS = {
     packets.SUBMIT_JOB: (NORMAL, False),
     packets.SUBMIT_JOB_BG: (NORMAL, True),
@@ -24,28 +25,52 @@ SUBMITS = {
 
 # What must happen somewhere in any 200 seeds: a simulator that never meets these proves nothing about them.
 SOMETIMES = (
+    "abandoned job cancelled",
     "abandoned job ended",
     "abandoned job timed out",
     "abandoned job timed out, worker told before",
     "abandoned job's worker lost",
-    "administrator cancelled a background job",
     "administrator cancelled a delayed job",
     "administrator cancelled a queued job",
     "administrator cancelled a running job",
+    "administrator cancelled a waiting job",
     "administrator cancelled nothing",
+    "all it was to wait for had ended",
+    "another worker woken when one was lost",
+    "asked about a function that nobody knows",
+    "asked about a job: abandoned",
+    "asked about a job: cancelled",
+    "asked about a job: dead",
+    "asked about a job: delayed",
+    "asked about a job: done",
+    "asked about a job: expired",
+    "asked about a job: queued",
+    "asked about a job: running",
+    "asked about a job: unknown",
+    "asked about a job: waiting",
     "attempt counted as lost after a restart",
     "attempts remembered after a restart",
-    "another worker woken when one was lost",
+    "background job cancelled",
+    "background joins a job that has ended",
     "background joins background",
     "background joins foreground",
     "background joins foreground, part of its output missed",
+    "background joins foreground, which was tried",
     "bad name refused",
     "broken stream refused",
+    "can never run",
+    "cancel by ask: cancelled",
+    "cancel by ask: ended",
+    "cancel by ask: told",
+    "cancel by ask: unheard",
+    "cancel by ask: unknown",
     "cancel: dropped",
     "cancel: shared",
     "cancel: told",
     "cancel: unheard",
     "cancel: unknown",
+    "cancelled with a job that it waited for",
+    "chain of jobs carried on",
     "client told of a restart",
     "client told that it joined late",
     "clock set back",
@@ -53,6 +78,13 @@ SOMETIMES = (
     "coalesced by payload",
     "coalesced with a delayed job",
     "coalesced with a job though the queue is full",
+    "command answered when it is durable",
+    "command from elsewhere refused",
+    "condition met: any",
+    "condition met: fail",
+    "condition met: ok",
+    "condition not met: fail",
+    "condition not met: ok",
     "crash after the disk failed",
     "crash before a kept promise is sent",
     "crash before anything is kept",
@@ -62,65 +94,141 @@ SOMETIMES = (
     "crash in good order while a commit is under way",
     "crash while promises are sent",
     "crash while sending",
+    "dead",
     "delayed",
     "delayed job became due",
+    "delayed job cancelled",
+    "delayed job expired",
     "delayed job restored after a restart",
+    "delayed job with terms",
+    "dependencies remembered after a restart",
+    "dependency that nobody knows refused",
+    "dependent restored after a restart",
+    "done",
     "due job woke a sleeper",
     "echo waited for a commit",
     "end after an exception absorbed",
+    "end told when it is durable",
     "epoch that is past",
     "exception passed on",
     "exception turned into a failure",
+    "failure not worth a retry",
+    "foreground job retried",
+    "foreground job with terms",
     "foreground joins background",
     "foreground joins foreground",
     "function created",
     "function dropped",
-    "function with a TAB created",
+    "function dropped with its keys",
+    "function dropped with what holds for it",
     "function not dropped",
+    "function with a TAB created",
     "functions take turns",
     "given again to the worker that was too slow",
     "job failed for its lost workers",
     "job failed for its lost workers, the server being the last",
     "job given before it is durable",
     "job refused for want of room on the disk",
+    "job tried again after its pause",
+    "key that outlives its job",
     "late end absorbed",
     "late report absorbed",
     "left a job that others want",
+    "left several jobs, of which one waited for another",
+    "left a job that waits for others",
     "left a queued job",
     "left a running job, worker cannot be told",
     "left a running job, worker told",
     "limit that is no number",
     "long option refused",
+    "missed end made up for after a restart",
+    "no retries left",
     "no sleep while jobs wait",
     "not joined for want of room on the disk",
     "packet after a fatal one",
     "packet waited behind a promise",
+    "pause remembered after a restart",
+    "paused a function",
+    "paused a function whose jobs wait",
     "payload read from the store",
     "payload read though the job's end was decided",
     "promise waited for a commit",
+    "purge: live",
+    "purge: purged",
+    "purge: unknown",
+    "question put off until an end is durable",
     "queue full",
+    "queued job cancelled",
+    "queued job expired",
+    "queued job replaced",
     "reducer given to a worker",
     "reducer kept from a worker that cannot take it",
     "registered anew",
+    "released into its line",
+    "released, to wait for its time",
     "report on no job refused",
     "requeued",
+    "requeued after a failure",
     "restored after a restart",
     "result cut",
     "result kept",
+    "resumed a function",
+    "resumed a function whose jobs wait",
+    "retried",
+    "retried a second time",
+    "retried by its function's settings",
+    "retried by its worker's terms",
+    "retry: done",
+    "retry: gone",
+    "retry: live",
+    "retry: queued",
+    "retry: unknown",
+    "run limited by its function's settings",
+    "run took longer than its terms allow",
+    "running job cancelled",
     "running job handed back",
+    "running job replaced",
     "same key in two functions",
+    "same key: attach, ended",
+    "same key: attach, live",
+    "same key: fail, ended",
+    "same key: fail, live",
+    "same key: replace, ended",
+    "same key: replace, live",
+    "same key: skip, ended",
+    "same key: skip, live",
+    "same key: told when it is durable",
+    "setting set",
+    "setting taken back",
+    "settings or keys remembered after a restart",
     "several changes in one commit",
     "several jobs requeued at once",
     "several jobs timed out at once",
     "status by key",
     "status by key of nothing",
     "status with jobs",
+    "strange question refused",
+    "strange terms refused",
     "stranger refused",
     "stream stopped inside a packet",
     "submission refused while stopping",
     "timed out",
     "timed out, another worker woken",
     "timed out, worker told",
+    "timeout tried again",
+    "usage told",
+    "waited for a job that has ended",
+    "waited for a job that nobody knows",
+    "waiter left",
+    "waiter told of an end: cancelled",
+    "waiter told of an end: done",
+    "waiter told of an end: expired",
+    "waiter told of an end: failed",
+    "waiting job cancelled",
+    "waiting job expired",
+    "waits for another one still",
+    "waits for others",
+    "waits for several jobs",
     "wake-up passed on after patience",
     "wake-up passed on by CANT_DO",
     "wake-up passed on by PRE_SLEEP",
@@ -131,11 +239,16 @@ SOMETIMES = (
     "worker obeyed a cancel",
 )
 
+Terms = dict[bytes, bytes]  # name -> value, as words of farm/protocol/JOBS.md
 Key = tuple[bytes, bytes, bytes]  # function, unique, payload (empty unless the unique is `-`)
 
 
 class Wrong(Exception):
     """The server did what it must not do, or did not do what it must."""
+
+
+class PutOff(Exception):
+    """A packet cannot be answered yet: how a job ended that it names was decided and is not durable."""
 
 
 class Owed:
@@ -152,10 +265,24 @@ class Owed:
         self.waited = False
 
 
+class Later:
+    """A packet that was put off. batch: with which it may be answered, None: its turn has not ended. due: it has to be
+    answered in this turn."""
+
+    __slots__ = ("batch", "body", "due", "number")
+
+    def __init__(self, number: int, body: bytes) -> None:
+        self.number = number
+        self.body = body
+        self.batch: int | None = None
+        self.due = False
+
+
 class Party:
     """A connection. `asleep`: it said PRE_SLEEP and has not grabbed since; `notified`: and a NOOP was sent since.
     `refused`: it broke the rules beyond repair; nothing that it sent after that counts. `owed`: what it must be sent
-    and was not yet, in order. `sync`: its echoes wait until all before them is durable."""
+    and was not yet, in order. `sync`: its echoes wait until all before them is durable. `may_change`: its commands are
+    taken. `terms`: what it said of its functions' jobs. `later`: its packets that were put off."""
 
     __slots__ = (
         "abilities",
@@ -168,16 +295,22 @@ class Party:
         "extension",
         "holds",
         "id",
+        "later",
+        "may_change",
         "notified",
         "notified_at",
         "owed",
         "refused",
         "sync",
+        "terms",
         "watches",
     )
 
-    def __init__(self, id: int) -> None:
+    def __init__(self, id: int, may_change: bool = True) -> None:
         self.id = id
+        self.may_change = may_change
+        self.terms: dict[bytes, Terms] = {}
+        self.later: list[Later] = []
         self.abilities: dict[bytes, float] = {}  # function -> timeout in seconds, 0: none
         self.expired: dict[bytes, None] = {}  # jobs that it took too long for and did not end since
         self.asleep = False
@@ -201,34 +334,51 @@ class Item:
     `started`, by the monotonic clock, `worker`, `said`: what is kept of it; `missed`: and that is not all. `code`: the
     exit code that its worker told. `failures`, `losses`: attempts that ended so; `before`: others. `noted`: it is
     written down that the running attempt has begun. `doomed`: it ran when the server died. `timed_out`: its worker
-    told that its time was up."""
+    told that its time was up. `terms`: its own. `after`: handle -> condition of the jobs that it still waits for.
+    `expires_at`: by its terms. `deadline`: when it has waited too long, by the wall clock, 0: never; set at
+    `limited_at`. `since`: since when it waits for a worker, where that is not its creation or its time. `limit`: what
+    the running attempt may take by its terms, 0: anything. `reason`: why it is as it is. `cpu`, `peak`: what its worker
+    told. `waiters`: connections that want to hear of its end. `over`: they have. `stored`: it was ever to be kept."""
 
     __slots__ = (
         "abandoned",
+        "after",
         "background",
         "before",
         "code",
+        "cpu",
+        "deadline",
         "delayed",
         "doomed",
         "due",
         "expires",
+        "expires_at",
         "failures",
         "function",
         "handle",
         "holder",
+        "limit",
+        "limited_at",
         "losses",
         "missed",
         "noted",
+        "over",
         "payload",
+        "peak",
         "priority",
         "progress",
         "queued_at",
+        "reason",
         "reducer",
         "said",
+        "since",
         "started",
+        "stored",
         "streamed",
+        "terms",
         "timed_out",
         "unique",
+        "waiters",
         "watchers",
         "worker",
     )
@@ -240,25 +390,23 @@ class Item:
         self.function = function
         self.unique = unique
         self.priority = priority
-        self.background = background
+        self.background = self.stored = background
         self.payload = payload
-        self.reducer = b""
-        self.due = 0.0
-        self.delayed = False
-        self.expires = 0.0
-        self.losses = 0
-        self.failures = self.before = 0
-        self.code = -1
+        self.reducer = self.reason = self.worker = b""
+        self.terms: Terms = {}
+        self.after: dict[bytes, bytes] = {}
+        self.due = self.deadline = self.expires = self.limit = self.since = self.limited_at = 0.0
+        self.expires_at: float | None = None
+        self.delayed = self.abandoned = self.over = self.streamed = self.missed = False
+        self.losses = self.failures = self.before = 0
         self.noted = self.doomed = self.timed_out = False
         self.watchers: list[int] = []
+        self.waiters: list[int] = []
         self.holder: int | None = None
-        self.abandoned = False
-        self.streamed = False
         self.progress = (b"0", b"0")
         self.queued_at = self.started = 0.0
-        self.worker = b""
         self.said: list[tuple[int, bytes]] = []
-        self.missed = False
+        self.unheard()
 
     @property
     def key(self) -> Key | None:
@@ -270,11 +418,23 @@ class Item:
         """How many have begun."""
         return self.before + self.failures + self.losses + (self.holder is not None)
 
-    def afresh(self) -> Item:
-        """The job as a new life of the server finds it in the journal."""
-        item = Item(self.handle, self.function, self.unique, self.priority, True, self.payload)
-        item.reducer, item.due = self.reducer, self.due
-        return item
+    @property
+    def queued(self) -> bool:
+        """Whether it stands in its line."""
+        return self.holder is None and not self.delayed and not self.after and not self.over
+
+    @property
+    def state(self) -> str:
+        """As people are told it, of a job that has not ended."""
+        if self.holder is not None:
+            return "abandoned" if self.abandoned else "running"
+        return "waiting" if self.after else "delayed" if self.delayed else "queued"
+
+    def unheard(self) -> None:
+        """An attempt begins, of which nothing is known."""
+        self.code, self.cpu, self.peak = -1, -1.0, -1
+        self.timed_out = self.noted = False
+        self.reason = b""
 
 
 def key_of(function: bytes, unique: bytes, payload: bytes) -> Key | None:
@@ -282,6 +442,23 @@ def key_of(function: bytes, unique: bytes, payload: bytes) -> Key | None:
     if unique == b"-":
         return (function, unique, payload) if payload else None
     return (function, unique, b"") if unique else None
+
+
+def error(party: Party, code: bytes, close: bool = False) -> list[Out]:
+    """ERROR, of which the ledger compares the code alone, and the end of the connection where nothing can follow."""
+    party.refused |= close
+    return [(party.id, packets.ERROR, code)] + ([(party.id, CLOSE, b"")] if close else [])
+
+
+def id_of(handle: bytes) -> int:
+    """The number behind a handle; 0: it is none."""
+    _, life, count = handle.split(b":")
+    return int(life, 16) << 40 | int(count) if life != b"none" else 0
+
+
+def shown_state(outcome: str) -> str:
+    """What people are told of how a job ended."""
+    return "dead" if outcome == "failed" else outcome
 
 
 def age(handle: bytes) -> tuple[int, int]:

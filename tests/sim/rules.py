@@ -9,101 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from farm.protocol import packets
+from tests.sim import course, terms
+from tests.sim.asks import ask
 from tests.sim.book import Book
 from tests.sim.kept import exit_code
-from tests.sim.model import CLOSE, SUBMITS, Item, Out, Party, Wrong, acceptable, key_of
+from tests.sim.model import SUBMITS, Item, Out, Party, Wrong, acceptable, error
+from tests.sim.submits import submit, submit_with_terms
 
 Rule = Callable[[Book, Party, int, bytes, list[Out]], list[Out]]
 
 
-def error(party: Party, code: bytes, close: bool = False) -> list[Out]:
-    """ERROR, of which the ledger compares the code alone, and the end of the connection where nothing can follow."""
-    party.refused |= close
-    return [(party.id, packets.ERROR, code)] + ([(party.id, CLOSE, b"")] if close else [])
-
-
 # -- clients
-
-
-def _submit(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -> list[Out]:
-    reducer, due = b"", 0.0
-    if number in (packets.SUBMIT_REDUCE_JOB, packets.SUBMIT_REDUCE_JOB_BACKGROUND):
-        function, unique, reducer, _, payload = body.split(b"\0", 4)
-    elif number == packets.SUBMIT_JOB_EPOCH:
-        function, unique, epoch, payload = body.split(b"\0", 3)
-        due = float(epoch) if epoch.isdigit() else 0.0
-    else:
-        function, unique, payload = body.split(b"\0", 2)
-    priority, background = SUBMITS[number]
-    if book.stopping:
-        book.saw("submission refused while stopping")
-        return error(party, b"SHUTDOWN")
-    if len(unique) > 64:
-        return error(party, b"ARGUMENT_TOO_LARGE")
-    if not acceptable(function):
-        book.saw("bad name refused")
-        return error(party, b"INVALID_FUNCTION_NAME", close=True)
-    key = key_of(function, unique, payload)
-    item = book.joinable.get(key) if key else None
-    full = _is_full(book, function, priority)
-    if item is not None:
-        if full:
-            book.saw("coalesced with a job though the queue is full")
-        return _join(book, party, item, background)
-    if full:
-        book.saw("queue full")
-        return error(party, b"QUEUE_ERROR")
-    if background and book.no_room:
-        book.saw("job refused for want of room on the disk")
-        book.functions[function] = None  # it was mentioned
-        return error(party, b"QUEUE_ERROR")
-    created = [body for id, number, body in outs if id == party.id and number == packets.JOB_CREATED]
-    if len(created) != 1:
-        raise Wrong(f"a submission was answered with {len(created)} JOB_CREATED")
-    if created[0] in book.jobs:
-        raise Wrong(f"{created[0]!r} was coalesced with although function or key differ")
-    item = Item(created[0], function, unique, priority, background, payload)
-    item.reducer, item.due = reducer, due
-    book.add(item)
-    if number == packets.SUBMIT_JOB_EPOCH:
-        book.saw("delayed" if item.delayed else "epoch that is past")
-    if not background:
-        book.watch(item, party)
-    return [(party.id, packets.JOB_CREATED, item.handle)]
-
-
-def _is_full(book: Book, function: bytes, priority: int) -> bool:
-    limit = book.limits.get(function, (0, 0, 0))[priority]
-    return 0 < limit <= sum(item.function == function for item in book.jobs.values())
-
-
-def _join(book: Book, party: Party, item: Item, background: bool) -> list[Out]:
-    expected = [(party.id, packets.JOB_CREATED, item.handle)]
-    if item.unique == b"-":
-        book.saw("coalesced by payload")
-    if item.delayed:
-        book.saw("coalesced with a delayed job")
-    if background:
-        if item.background:
-            book.saw("background joins background")
-        elif book.no_room:
-            book.saw("not joined for want of room on the disk")
-            return error(party, b"QUEUE_ERROR")
-        else:
-            book.saw("background joins foreground")
-            item.background = True
-            item.missed = item.streamed
-            if item.missed:
-                book.saw("background joins foreground, part of its output missed")
-            book.kept.save(item, book.wall_offset)
-            book.note_if_long(item)
-        return expected
-    book.saw("foreground joins background" if item.background else "foreground joins foreground")
-    book.watch(item, party)
-    if item.streamed and party.extension:
-        book.saw("client told that it joined late")
-        expected.append((party.id, packets.FARM_JOB_JOINED, item.handle))
-    return expected
 
 
 def _schedule(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -> list[Out]:
@@ -145,6 +61,9 @@ def _text(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
         order = told[:-1] if sorted(told[:-1]) == sorted(lines) else lines  # no order of the lines is promised
         return [(party.id, packets.TEXT, line) for line in (*order, b".")]
     words = body.split(b" ")
+    if words[0] in _CHANGES and not party.may_change:
+        book.saw("command from elsewhere refused")
+        return [(party.id, packets.TEXT, b"ERR PERMISSION_DENIED This+command+is+taken+from+this+machine+only")]
     changed, line = _CHANGES[words[0]](book, words[1:]) if words[0] in _CHANGES else ([], b"")
     line = line or b"ERR UNKNOWN_COMMAND Unknown+server+command" + body.replace(b"\t", b"\\t")
     return [*changed, (party.id, packets.TEXT, line)]
@@ -187,7 +106,8 @@ def _cancel_by_admin(book: Book, words: list[bytes]) -> tuple[list[Out], bytes]:
     if item is None or item.abandoned:
         book.saw("administrator cancelled nothing")
         return [], b"ERR UNKNOWN_JOB"
-    return book.cancel(item), b"OK"
+    book.saw(f"administrator cancelled a {item.state} job")
+    return book.cancel(item, b""), b"OK"
 
 
 def _create(book: Book, words: list[bytes]) -> tuple[list[Out], bytes]:
@@ -209,6 +129,14 @@ def _drop(book: Book, words: list[bytes]) -> tuple[list[Out], bytes]:
     book.saw("function dropped")
     del book.functions[function]
     book.limits.pop(function, None)
+    for name, unique in [key for key in book.keys if key[0] == function]:
+        _, handle = book.keys.pop((name, unique))
+        book.kept.key(function, unique, handle, 0.0)
+        book.saw("function dropped with its keys")
+    if book.settings.pop(function, None) or function in book.paused:
+        book.paused.pop(function, None)
+        book.kept.set(function, {}, False)
+        book.saw("function dropped with what holds for it")
     return [], b"OK"
 
 
@@ -255,7 +183,8 @@ def _option(book: Book, party: Party, number: int, body: bytes, outs: list[Out])
 
 
 def _echo(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -> list[Out]:
-    return [(party.id, packets.ECHO_RES, body)]
+    answer = (party.id, packets.ECHO_RES, body)
+    return [book.promise(*answer) if party.sync else answer]
 
 
 def _set_client_id(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -> list[Out]:
@@ -288,6 +217,29 @@ def _reset(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) 
     return []
 
 
+def _worker_terms(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -> list[Out]:
+    function, _, words = body.partition(b"\0")
+    said = terms.read(words)
+    if not party.extension:
+        return error(party, b"INVALID_COMMAND")
+    if said is None:
+        return error(party, b"INVALID_REQUEST")
+    book.functions[function] = None
+    party.terms[function] = said
+    return []
+
+
+def _usage(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -> list[Out]:
+    if not party.extension:
+        return error(party, b"INVALID_COMMAND")
+    handle, cpu, peak = body.split(b"\0")
+    item = party.holds.get(handle)
+    if item is not None:
+        item.cpu, item.peak = float(cpu), int(peak)
+        book.saw("usage told")
+    return []
+
+
 def _pre_sleep(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -> list[Out]:
     party.notified = False
     party.asleep = book.stopping or book.best_priority(party) is None
@@ -311,14 +263,18 @@ def _grab(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
     book.queue(item).pop(0)
     item.holder = party.id
     item.started, item.worker = book.now, party.client_id
-    item.code, item.noted, item.timed_out = -1, False, False
+    item.unheard()
+    item.deadline = 0.0
     if item.background and item.handle not in book.kept.durable:
         book.saw("job given before it is durable")
     party.holds[item.handle] = item
     if item.handle in party.expired:
         book.saw("given again to the worker that was too slow")
-    timeout_s = party.abilities[item.function]
+    item.limit = float(book.terms_for(item).get(b"timeout", b"0"))
+    timeout_s = min((limit for limit in (item.limit, party.abilities[item.function]) if limit), default=0.0)
     item.expires = book.now + timeout_s if timeout_s else 0.0
+    if item.function in book.settings and item.limit and b"timeout" not in item.terms:
+        book.saw("run limited by its function's settings")
     answer = packets.JOB_ASSIGN
     head: tuple[bytes, ...] = (item.handle, item.function)
     if number != packets.GRAB_JOB:
@@ -333,7 +289,7 @@ def _grab(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
 
 def _takes_its_turn(book: Book, party: Party, item: Item, best: int) -> None:
     """The functions of a worker take turns: the one that it was given a job of is the last one from now on."""
-    wanted = [name for name in party.abilities if book.queues.get((name, best))]
+    wanted = [name for name in party.abilities if book.has_work(name, best)]
     if item.priority == best and item.function != wanted[0]:
         raise Wrong(f"{item.handle!r} was given though it is the turn of {wanted[0]!r}")
     if len(wanted) > 1:
@@ -354,10 +310,14 @@ def _given(book: Book, party: Party, handle: bytes, best: int) -> Item:
         raise Wrong(f"{handle!r} was given to {party.id} while {item.holder} runs it")
     if item.function not in party.abilities:
         raise Wrong(f"{handle!r} was given to a worker that cannot do {item.function!r}")
+    if item.over or item.after:
+        raise Wrong(f"{handle!r} was given, which waits for {list(item.after)} or has ended")
+    if item.function in book.paused:
+        raise Wrong(f"{handle!r} was given though {item.function!r} is paused")
     if item.delayed:
         raise Wrong(f"{handle!r} was given {item.due - book.wall:.3f} s before its time")
     if book.rules.by_registration:
-        wanted = [name for name in party.abilities if any(book.queues.get((name, priority)) for priority in (0, 1, 2))]
+        wanted = [name for name in party.abilities if any(book.has_work(name, priority) for priority in (0, 1, 2))]
         if item.function != wanted[-1]:
             raise Wrong(f"{handle!r} was given before one of {wanted[-1]!r}, which was registered later")
         best = min(priority for priority in (0, 1, 2) if book.queues.get((item.function, priority)))
@@ -387,25 +347,44 @@ def _work(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
             return []
         book.saw("stranger refused" if handle in book.jobs else "report on no job refused")
         return error(party, b"JOB_NOT_FOUND")
-    if number == packets.WORK_EXCEPTION:
-        expected = [_exception(book, book.parties[watcher], body, handle) for watcher in item.watchers]
-        party.ended = handle
-    else:
-        expected = [(watcher, number, body) for watcher in item.watchers]
     if item.background and number not in (packets.WORK_STATUS, packets.WORK_FAIL) and rest:
         item.said.append((number, rest))
+    if number in (packets.WORK_FAIL, packets.WORK_EXCEPTION):
+        return _failed(book, party, item, number, body)
+    expected = [(watcher, number, body) for watcher in item.watchers]
     if number == packets.WORK_STATUS:
         numerator, denominator = rest.split(b"\0")
         item.progress = (numerator, denominator)
-    elif number in (packets.WORK_DATA, packets.WORK_WARNING):
+    elif number == packets.WORK_COMPLETE:
+        return expected + _ended(book, party, item, "done")
+    else:
         item.streamed |= bool(rest)
         if number == packets.WORK_WARNING and (code := exit_code(rest)) >= 0:
             item.code, item.timed_out = code, rest == b"farm: exit 124 farm\n"
-    else:
-        if item.background and book.rules.result_max:
-            book.saw("result cut" if sum(len(said) for _, said in item.said) > book.rules.result_max else "result kept")
-        book.end(item, party, "done" if number == packets.WORK_COMPLETE else "failed")
     return expected
+
+
+def _failed(book: Book, party: Party, item: Item, number: int, body: bytes) -> list[Out]:
+    if number == packets.WORK_EXCEPTION:
+        party.ended = item.handle
+    if not item.abandoned:
+        kind, _ = terms.failure(item.code, item.timed_out)
+        again = course.try_again(book, item, kind, item.code)
+        if again is not None:
+            return again
+    if number == packets.WORK_EXCEPTION:
+        expected = [_exception(book, book.parties[watcher], body, item.handle) for watcher in item.watchers]
+    else:
+        expected = [(watcher, number, body) for watcher in item.watchers]
+    return expected + _ended(book, party, item, "failed")
+
+
+def _ended(book: Book, party: Party, item: Item, outcome: str) -> list[Out]:
+    if item.background:
+        book.counted[item.handle] = None
+        if book.rules.result_max:
+            book.saw("result cut" if sum(len(said) for _, said in item.said) > book.rules.result_max else "result kept")
+    return book.end(item, party, outcome)
 
 
 _ENDS = (packets.WORK_COMPLETE, packets.WORK_FAIL, packets.WORK_EXCEPTION)
@@ -420,7 +399,11 @@ def _exception(book: Book, watcher: Party, body: bytes, handle: bytes) -> Out:
 
 
 RULES: dict[int, Rule] = {
-    **dict.fromkeys(SUBMITS, _submit),
+    **dict.fromkeys(SUBMITS, submit),
+    packets.FARM_SUBMIT: submit_with_terms,
+    packets.FARM_ASK: ask,
+    packets.FARM_TERMS: _worker_terms,
+    packets.FARM_USAGE: _usage,
     packets.SUBMIT_JOB_SCHED: _schedule,
     packets.GET_STATUS: _get_status,
     packets.GET_STATUS_UNIQUE: _get_status_unique,

@@ -7,6 +7,7 @@ here too, and nothing else; sockets, back-pressure and stalls are left out. It c
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -93,12 +94,13 @@ class SimServer:
         self.broker = Broker(self._store.open(), self._world.rules)
         self._look_at_clock()
         self.broker.narrate = True
-        self.broker.history = Past(self._store, self.journal)
+        self.broker.history = Past(self._store, self.journal, lambda: self.broker.effects.changes)
         for known in self._store.known():
             self.broker.know(known)
         for saved in self._store.load():
             self.broker.restore(saved, self._world.now)
         self.broker.restored(self._world.now)
+        self._later: deque[tuple[int, int, int, bytes]] = deque()  # (batch, peer's id, number, body)
         self._doors: dict[int, Door] = {}
         self._next_peer = 1
         self._touched: dict[Door, None] = {}
@@ -107,7 +109,7 @@ class SimServer:
         self.up = True
         self.doom = ""
         self._world.note("server starts", f"life {self._life}, {len(self.broker.jobs)} jobs restored")
-        self._ledger.restarted(self.broker.jobs, self._world.now)
+        self._ledger.restarted(self.broker.jobs, self.broker.functions, self._world.now)
         self._open_turn()
 
     def _look_at_clock(self) -> None:
@@ -165,7 +167,8 @@ class SimServer:
             return None
         peer = self.broker.connect(self._next_peer, 100 + self._next_peer, "127.0.0.1")
         self._next_peer += 1
-        self._ledger.connected(peer.id)
+        peer.may_change = self._world.rng.random() < 0.95  # as from the server's own machine
+        self._ledger.connected(peer.id, peer.may_change)
         door = self._doors[peer.id] = Door(self, peer)
         door.link = Link(self._world, peer.id, end, door)
         return door.link
@@ -179,12 +182,20 @@ class SimServer:
         id, now = door.peer.id, self._world.now
         for number, body in door.decoder.feed(data):
             self._world.note("received", shown, id, number, body)
-            outs = self._decide(lambda n=number, b=body: dispatch.receive(self.broker, door.peer, n, b, now))  # type: ignore[misc]
-            self._ledger.received(id, number, body, outs, now)
+            self._put(door.peer, number, body, now)
         if refused := door.decoder.failed:
             self._ledger.broke(id, self._decide(lambda: dispatch.refuse(self.broker, door.peer, refused)), cut=False)
         self._open_turn()
         self._check()
+
+    def _put(self, peer: Peer, number: int, body: bytes, now: float) -> None:
+        """A packet to the rules, which may put it off."""
+        later = len(self.broker.later)
+        outs = self._decide(lambda: dispatch.receive(self.broker, peer, number, body, now))
+        put_off = self.broker.later[later:]
+        if put_off not in ([], [(peer.id, number, body)]):
+            raise Wrong(f"{put_off} are put off because of {shown(peer.id, number, body)}")
+        self._ledger.received(peer.id, number, body, outs, bool(put_off), now)
 
     def lost(self, door: Door) -> None:
         """The other side has closed."""
@@ -232,18 +243,38 @@ class SimServer:
         now = self._world.now
         self._look_at_clock()
         self._ledger.ticked(self._decide(lambda: self.broker.tick(now)), now)
+        self._put_again()
         self._ledger.asked(self.broker.busy())
         while self._touched or self.broker.effects:
             effects, self.broker.effects = self.broker.effects, Effects()
             if not self._carry_out(effects):
                 self.meet_doom()
                 return
+        self._put_off()
         self._ledger.turn_ended(now)
         self._schedule_tick()
         self._check()
         if self.doom == ENDING and self.journal.behind:
             self._ledger.book.saw(f"crash {self.doom}")
             self.end()
+
+    def _put_off(self) -> None:
+        """Packets that cannot be answered yet wait for what has been decided so far to be durable."""
+        later, self.broker.later = self.broker.later, []
+        self._later.extend((self.journal.written, *packet) for packet in later)
+        if later and not self.journal.behind:
+            self._open_turn()
+
+    def _put_again(self) -> None:
+        """Those for which that is so now."""
+        for _ in range(len(self._later)):
+            batch, id, number, body = self._later.popleft()
+            if batch > self.journal.durable:
+                self._later.append((batch, id, number, body))
+            elif id in self.broker.peers:
+                self._world.note("put again", shown, id, number, body)
+                self._ledger.put_again(id, number, body)
+                self._put(self.broker.peers[id], number, body, self._world.now)
 
     def _carry_out(self, effects: Effects) -> bool:
         """Journal first, then wire. False: the server died on the way."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from farm.protocol import packets
 from tests.sim.end import End
-from tests.sim.model import Wrong
+from tests.sim.model import SPARE, Wrong
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -21,7 +21,11 @@ _REPORTS = (packets.WORK_DATA, packets.WORK_WARNING, packets.WORK_STATUS)
 _ENDS = (packets.WORK_COMPLETE,) * 5 + (packets.WORK_FAIL,) + (packets.WORK_EXCEPTION,) * 2  # by how often
 _HEADS = {packets.JOB_ASSIGN: 2, packets.JOB_ASSIGN_UNIQ: 3, packets.JOB_ASSIGN_ALL: 4}  # arguments before the payload
 _SAID = (b"", b"piece", b"more", b"farm: exit 7\n")
-_TRAILERS = (b"farm: exit 3\n", b"farm: exit 124 farm\n", b"farm: exit 999\n", b"farm: exit 3")
+_TRAILERS = (
+    *(b"farm: exit 3\n", b"farm: exit 75\n", b"farm: exit 137\n", b"farm: exit 124 farm\n"),
+    *(b"farm: exit 999\n", b"farm: exit 3"),
+)
+_TERMS = (b"retries=1", b"retries=2 backoff=0.25", b"retries=1 retry-on=3 backoff=0.5 timeout=0.5", b"backoff=0.25")
 _STRANGE = (*_REPORTS, packets.WORK_COMPLETE, packets.WORK_FAIL, packets.WORK_EXCEPTION)
 
 
@@ -38,7 +42,7 @@ class Worker(End):
         self._slots = 1 if patient or rng.random() < 0.5 else 3
         self._grab = rng.choice((packets.GRAB_JOB, packets.GRAB_JOB_UNIQ, packets.GRAB_JOB_ALL))
         self._functions = (
-            world.functions if patient else rng.sample(world.functions, rng.randint(1, len(world.functions)))
+            [*world.functions, *SPARE] if patient else rng.sample(world.functions, rng.randint(1, len(world.functions)))
         )
         self._refusals = 0  # ERRORs that it has asked for
         self._options = 0
@@ -93,6 +97,9 @@ class Worker(End):
                 self.send(packets.CAN_DO_TIMEOUT, function, self.rng.choice((b"500", b"1250", b"5000")))
             else:
                 self.send(packets.CAN_DO, function)
+            if self.rng.random() < self.world.odds("terms", 30) / 100 and not self.world.quiet:
+                self._refusals += not self.farm
+                self.send(packets.FARM_TERMS, function, self.rng.choice(_TERMS))
 
     def _fetch(self) -> None:
         self.phase = GRABBING
@@ -148,7 +155,7 @@ class Worker(End):
         if token != asked:
             raise Wrong(f"{self.name} asked for {asked!r} and gets {token!r}")
         if not self._timed:
-            self.world.ledger.sealed.update(dict.fromkeys(ended))
+            self.world.ledger.seal(ended)
 
     def _assigned(self, number: int, body: bytes) -> None:
         if self.phase != GRABBING:
@@ -225,6 +232,8 @@ class Worker(End):
 
     def _end(self, handle: bytes, number: int) -> None:
         payload = self.jobs.pop(handle)
+        if self.farm and self.rng.random() < self.world.odds("terms", 30) / 100:
+            self.send(packets.FARM_USAGE, handle, b"%.2f" % self.rng.uniform(0, 2), b"%d" % self.rng.randrange(1 << 20))
         if number == packets.WORK_FAIL:
             if self.rng.random() < 0.5:
                 self.send(packets.WORK_WARNING, handle, self.rng.choice(_TRAILERS))

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from farm.broker.broker import DEFAULT, Rules
 from tests.sim.client import Client
 from tests.sim.ledger import Ledger
-from tests.sim.model import Wrong
+from tests.sim.model import SPARE, Wrong
 from tests.sim.server import CRASH_POINTS, CheckFailed, SimServer
 from tests.sim.worker import HUNG, Worker
 
@@ -41,6 +41,8 @@ FAULTS = (
     "administrators",
     "clock",
     "disk full",
+    "terms",
+    "pauses",
 )
 WALL_OFFSET = 1_000_000.0  # of the wall clock; it is set by quarters of a second, so that no rounding comes in
 
@@ -98,6 +100,7 @@ class World:
         self.keys = [b"k%d" % number for number in range(self.rng.choice((1, 3, 10, 40)))]
         self.talk = self.rng.choice((0.2, 0.7))  # how often a worker reports instead of ending its job
         self.server = SimServer(self)
+        self.farm_clients = 0.75 if "terms" in self._faults else 0.5  # how many speak the extension
         self.clients = [Client(self, f"client{number}") for number in range(self.rng.randint(1, 5))]
         self.workers = [Worker(self, f"worker{number}") for number in range(self.rng.randint(1, 5))]
 
@@ -225,7 +228,7 @@ class World:
         self.server.doom = ""
         if self.server.up and self.server.broker.stopping:
             self.server.die()
-        self._until(lambda: self._all_connected() and not self.ledger.backlog(self._hung()), "a worker sleeps through")
+        self._until(lambda: self._resumed() and not self.ledger.backlog(self._hung()), "a worker sleeps through")
 
     def _patience(self) -> None:
         """Patient workers for everything."""
@@ -247,19 +250,23 @@ class World:
                 client.submit(function)
                 self._until(self._drained, "is not woken in the last round")
 
+    def _resumed(self) -> bool:
+        """Whether all are connected and no function is paused; whoever could pause one can take that back, also where
+        that was on its way when all grew quiet."""
+        if not self._all_connected():
+            return False
+        for client in self.clients if self.ledger.book.paused else ():
+            client.resume_all()
+        return not self.ledger.book.paused
+
     def _drained(self) -> bool:
         book = self.ledger.book
-        return (
-            self._all_connected()
-            and not book.jobs
-            and book.kept.settled
-            and all(client.idle() for client in self.clients)
-        )
+        return self._resumed() and not book.jobs and book.kept.settled and all(client.idle() for client in self.clients)
 
     def _registered(self) -> bool:
         patient = [worker.link.id for worker in self.workers if worker.patient and worker.link]
         parties = self.ledger.book.parties
-        return all(len(parties[id].abilities) == len(self.functions) for id in patient)
+        return all(len(parties[id].abilities) == len(self.functions) + len(SPARE) for id in patient)
 
     def _all_connected(self) -> bool:
         return self.server.up and all(end.link for end in (*self.clients, *self.workers))
