@@ -27,8 +27,10 @@ def parse(argv: list[str]) -> tuple[Command, Values]:
 def parse_rest(command: Command, argv: list[str]) -> Values:
     """What was given behind the command's name. Raises Declined, and UsageError."""
     given: Values = {}
-    before_rest = next((count for count, argument in enumerate(command.arguments) if argument.rest), None)
-    words = _options(argv, command.options, given, before_rest=before_rest)
+    before_command = next(
+        (count for count, argument in enumerate(command.arguments) if argument.name == "command"), None
+    )
+    words = _options(argv, command.options, given, before_command=before_command)
     _arguments(command, words, given)
     return given
 
@@ -58,11 +60,11 @@ def _options(
     options: tuple[Option, ...],
     given: Values,
     stop_at_argument: bool = False,
-    before_rest: int | None = None,
+    before_command: int | None = None,
 ) -> list[str]:
     """Take the options out of argv into `given`; returns what is left.
 
-    before_rest: behind so many arguments somebody else's command begins, in which an option may be that one's own.
+    before_command: behind so many arguments somebody else's command begins, in which an option may be that one's own.
     """
     known = {flag: option for option in options for flag in option.flags}
     rest: list[str] = []
@@ -77,7 +79,7 @@ def _options(
             if stop_at_argument:
                 return rest + argv[position:]
             continue
-        if before_rest is not None and len(rest) > before_rest:
+        if before_command is not None and len(rest) > before_command:
             raise UsageError(
                 f"{word!r} stands behind the beginning of the command: is it farm's option or the command's?",
                 "put -- before the command, and farm's options before it: farm work FUNCTION -- COMMAND ...",
