@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from random import Random
+from typing import Any
 
-from tests.reliability.ends import CONNECTIONS, IN_FLIGHT_MAX
+from farm.protocol import packets as p
+from tests.reliability.daemon import jobs_in_all
+from tests.reliability.ends import CONNECTIONS, FLAKY, IN_FLIGHT_MAX, JOBS, LATER
 from tests.reliability.ledger import Ledger
-from tests.support import CHECKOUT, PATIENCE_S
+from tests.support import CHECKOUT, PATIENCE_S, Wire
 
 
 class Crowd:
@@ -89,9 +95,36 @@ class Crowd:
             assert not reader.is_alive()
         self.note()
 
+    def drain(self, patience_s: float) -> bool:
+        """Wait until the server has no job left, and tell the ledger how each of those that were tried again has ended.
+        False: it still has some."""
+        deadline = time.monotonic() + patience_s
+        with Wire(("127.0.0.1", self._port)) as wire:
+            while (left := jobs_in_all(wire, (JOBS, LATER, FLAKY))) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            for job in _listed(wire, FLAKY):
+                self._ledger.ended(job["id"], job["state"], job["failures"])
+        return not left
+
     def abandon(self) -> None:
         """However they are."""
         for ends in self._ends.values():
             for process, _ in ends:
                 process.kill()
                 process.wait(PATIENCE_S)
+
+
+def _listed(wire: Wire, function: bytes) -> Iterator[dict[str, Any]]:
+    """All that the server knows of a function's jobs."""
+    wire.send(p.OPTION_REQ, b"farm-1")
+    wire.expect(p.OPTION_RES, b"farm-1")
+    request = {"function": function.decode()}
+    while True:
+        wire.send(p.FARM_ASK, b"jobs", json.dumps(request).encode(), b"")
+        number, body = wire.packet()
+        assert number == p.FARM_ANSWER, body
+        answer = json.loads(body.partition(b"\0")[2])
+        yield from answer["jobs"]
+        if answer["more"] is None:
+            return
+        request["before"] = answer["more"]

@@ -20,16 +20,23 @@ from itertools import count
 from zlib import crc32
 
 from farm.protocol import packets as p
+from tests.reliability.asker import Asker
 from tests.support import req
 
 JOBS = b"job"  # the function of all but delayed jobs
 LATER = b"later"  # of delayed ones: one that waits must not be joined by one that is due at once
-CONNECTIONS = 3  # of each process
+FLAKY = b"flaky"  # of those that are tried again: each attempt fails or not by chance
+CONNECTIONS = 3  # of each worker
 WINDOW = 64  # submissions without an answer on a connection
 CALLS = 8  # foreground jobs without a result on a connection
 BURST, BURST_EVERY_S = 16, 0.02  # so that submitters do not leave the workers too far behind
 KEYS = 40
 DELAY_MAX_S = 3
+RETRIES_MAX = 3
+BACKOFF_S = 2.0  # longer than a restart takes
+HELD_S = 3600  # a key that counts for so long counts for the whole run
+HELD_TIMES = 3  # a submitter says each such key so often, and every submitter says the same ones
+TERMS_BURST = 4
 BARRIER_EVERY = 8  # jobs; on a worker's first connection it is after each
 IN_FLIGHT_MAX = BARRIER_EVERY + 1  # of a worker's connection: what may run again when the server is killed
 
@@ -112,10 +119,12 @@ class Link:
 class End:
     """What all roles share: links that come back, and the turn."""
 
+    connections = CONNECTIONS
+
     def __init__(self, name: str, port: int) -> None:
         self.name = name
         self.port = port
-        self.links = [Link(index) for index in range(CONNECTIONS)]
+        self.links = [Link(index) for index in range(self.connections)]
         self.chance = random.Random(name)
         self._lines: list[bytes] = []
 
@@ -159,95 +168,144 @@ class End:
                 link.close()
 
 
+CALLING, PLAIN, TERMS, ASKING = range(4)  # a submitter's connections
+
+
 class Submitter(End):
-    """Background jobs on all connections but the first, which submits foreground jobs and now and then leaves them."""
+    """Foreground jobs on one connection, which now and then leaves them; background jobs on the next; those with terms
+    on the third; and on the last it asks about these, and cancels some."""
+
+    connections = 4
 
     def __init__(self, name: str, port: int) -> None:
         super().__init__(name, port)
         self._numbers = count(1)
+        self._held = count(0)
         self._asked: list[deque[bytes]] = [deque() for _ in self.links]  # names in order, without an answer
         self._calls = 0
         self._next = [0.0 for _ in self.links]
+        self._asker = Asker(self.chance, self.say)
 
     def opened(self, link: Link) -> None:
         """What was asked on the last connection may have been heard or not: it is not asked again."""
         self._asked[link.index].clear()
-        if not link.index:
+        if link.index == CALLING:
             self._calls = 0
+        elif link.index == TERMS:
+            link.out += req(p.OPTION_REQ, b"farm-1")
+        elif link.index == ASKING:
+            link.out += self._asker.opened()
 
     def took(self, link: Link, number: int, body: bytes) -> None:
-        """JOB_CREATED and ERROR answer in order; a foreground job's result comes any time."""
+        """JOB_CREATED, FARM_EXISTS and ERROR answer in order; a foreground job's result comes any time."""
         asked = self._asked[link.index]
-        if number == p.JOB_CREATED:
-            self.say(b"A" if link.index else b"G", asked.popleft(), body)
+        if link.index == ASKING:
+            self._asker.took(number, body)
+        elif number in (p.JOB_CREATED, p.FARM_EXISTS):
+            name, handle = asked.popleft(), body.partition(b"\0")[0]
+            self.say(b"A" if link.index != CALLING else b"G", name, handle)
+            if link.index == TERMS and name.endswith(b"."):
+                self._asker.knows(handle)
         elif number == p.ERROR:
             asked.popleft()
-            self._calls -= not link.index
+            self._calls -= link.index == CALLING
         elif number in (p.WORK_COMPLETE, p.WORK_FAIL):
             self._calls -= 1
 
     def act(self, link: Link) -> None:
         """Submit what the window and the pace allow."""
-        if not link.index:
-            if self.chance.random() < 0.02:
-                link.close()
-                return
-            while self._calls < CALLS:
-                self._calls += 1
-                self._submit(link, CALL_SUBMITS)
+        if link.index == ASKING:
+            link.out += self._asker.ask()
+            return
+        if link.index == CALLING:
+            self._call(link)
             return
         now = time.monotonic()
         if now < self._next[link.index]:
             return
         self._next[link.index] = now + BURST_EVERY_S
-        for _ in range(BURST):
+        for _ in range(BURST if link.index == PLAIN else TERMS_BURST):
             if len(self._asked[link.index]) < WINDOW:
-                self._submit(link, SUBMITS)
+                (self._submit_plain if link.index == PLAIN else self._submit_terms)(link)
 
-    def _submit(self, link: Link, numbers: tuple[int, ...]) -> None:
+    def _call(self, link: Link) -> None:
+        if self.chance.random() < 0.02:
+            link.close()
+            return
+        while self._calls < CALLS:
+            self._calls += 1
+            key = self._key()
+            self._submit(link, key, 0.0, self.chance.choice(CALL_SUBMITS), JOBS, key)
+
+    def _key(self) -> bytes:
+        return b"k%d" % self.chance.randrange(KEYS)
+
+    def _submit_plain(self, link: Link) -> None:
         chance = self.chance.random()
-        key = b"k%d" % self.chance.randrange(KEYS) if chance < 0.2 or numbers is CALL_SUBMITS else b""
-        name = b"%s.%d.%s" % (self.name.encode(), next(self._numbers), key)
-        due = 0
-        if chance > 0.95 and numbers is SUBMITS:
+        if chance > 0.95:
             due = int(time.time()) + self.chance.randint(1, DELAY_MAX_S)
-            link.out += req(p.SUBMIT_JOB_EPOCH, LATER, b"", b"%d" % due, name)
+            self._submit(link, b"", due, p.SUBMIT_JOB_EPOCH, LATER, b"", b"%d" % due)
         else:
-            link.out += req(self.chance.choice(numbers), JOBS, key, name)
-        self.say(b"S", name, b"%d" % due)
+            key = self._key() if chance < 0.2 else b""
+            self._submit(link, key, 0.0, self.chance.choice(SUBMITS), JOBS, key)
+
+    def _submit_terms(self, link: Link) -> None:
+        """A key that counts when its job has ended may have to wait for that end to be durable, and others are answered
+        first: so it is alone."""
+        asked = self._asked[link.index]
+        if asked and not asked[0].endswith(b"."):
+            return
+        if not asked and self.chance.random() < 0.7:
+            key = b"u%d" % (next(self._held) // HELD_TIMES)
+            words = b"background=1 unique-for=%d if-exists=%s" % (HELD_S, self.chance.choice((b"attach", b"skip")))
+            self._submit(link, key, 0.0, p.FARM_SUBMIT, JOBS, key, words)
+            return
+        retries, delay_s = self.chance.randint(0, RETRIES_MAX), self.chance.choice((0.0, 0.0, 0.0, 1.0))
+        words = b"background=1 retries=%d backoff=%g backoff-max=%g" % (retries, BACKOFF_S, BACKOFF_S)
+        words += b" in=%g" % delay_s if delay_s else b""
+        due = time.time() + delay_s if delay_s else 0.0
+        self._submit(link, b"", due, p.FARM_SUBMIT, FLAKY, b"", words, b"%d %g" % (retries, BACKOFF_S))
+
+    def _submit(
+        self, link: Link, key: bytes, due: float, number: int, function: bytes, unique: bytes, *more: bytes
+    ) -> None:
+        """more: the packet's further arguments, and for the ledger, of a job that is tried again, how."""
+        again = more[1:]
+        name = b"%s.%d.%s" % (self.name.encode(), next(self._numbers), key)
+        link.out += req(number, function, unique, *more[:1], name)
+        self.say(b"S", name, b"%.6f" % due, *again)
         self._asked[link.index].append(name)
 
 
+Ended = tuple[bytes, bytes, float]
+
+
 class Worker(End):
-    """Does jobs: every sixteenth fails. On the first connection each end is followed by a barrier, on the others every
-    eighth."""
+    """Does jobs: every sixteenth fails, and every second attempt of the flaky ones. On the first connection, which can
+    be told that a job is cancelled, each end is followed by a barrier, on the others every eighth."""
 
     def __init__(self, name: str, port: int) -> None:
         super().__init__(name, port)
         self._life: list[bytes] = [b""] * len(self.links)
-        self._ended: list[list[bytes]] = [[] for _ in self.links]  # since the last barrier
-        self._barriers: list[deque[list[bytes]]] = [deque() for _ in self.links]
+        # Since the last barrier, and before each that is not answered: (the line's kind, a handle, when reported)
+        self._ended: list[list[Ended]] = [[] for _ in self.links]
+        self._barriers: list[deque[list[Ended]]] = [deque() for _ in self.links]
 
     def opened(self, link: Link) -> None:
         """Ask whose life it is, and register."""
         self._ended[link.index] = []
         self._barriers[link.index].clear()
         link.out += b"getpid\n" + req(p.OPTION_REQ, b"farm-sync")
-        link.out += req(p.CAN_DO, JOBS) + req(p.CAN_DO, LATER) + req(p.GRAB_JOB)
+        link.out += b"" if link.index else req(p.OPTION_REQ, b"farm-1")
+        link.out += b"".join(req(p.CAN_DO, function) for function in (JOBS, LATER, FLAKY)) + req(p.GRAB_JOB)
 
     def took(self, link: Link, number: int, body: bytes) -> None:
-        """X before the job's end goes out, F once it is durable."""
+        """X before the attempt's end goes out, F or B once it is durable."""
         index = link.index
         if number == p.TEXT:
             self._life[index] = body
         elif number == p.JOB_ASSIGN:
-            handle, _, name = body.split(b"\0", 2)
-            self.say(b"X", handle, name, b"%.6f %.6f" % (time.time(), time.monotonic()), self._life[index])
-            if crc32(name) % 16:
-                link.out += req(p.WORK_COMPLETE, handle, b"done " + name)
-            else:
-                link.out += req(p.WORK_FAIL, handle)
-            self._ended[index].append(handle)
+            self._do(link, *body.split(b"\0", 2))
             if not index or len(self._ended[index]) >= BARRIER_EVERY:
                 self._barrier(link)
             link.out += req(p.GRAB_JOB)
@@ -258,8 +316,16 @@ class Worker(End):
         elif number == p.NOOP:
             link.out += req(p.GRAB_JOB)
         elif number == p.ECHO_RES:
-            for handle in self._barriers[index].popleft():
-                self.say(b"F", handle, b"%.6f" % time.monotonic(), self._life[index])
+            for kind, handle, reported in self._barriers[index].popleft():
+                self.say(kind, handle, b"%.6f %.6f" % (reported, time.monotonic()), self._life[index])
+
+    def _do(self, link: Link, handle: bytes, function: bytes, name: bytes) -> None:
+        now = time.monotonic()
+        good = self.chance.random() < 0.5 if function == FLAKY else crc32(name) % 16 > 0
+        said = b"%.6f %.6f" % (time.time(), now)
+        self.say(b"X", handle, name, said, self._life[link.index], b"done" if good else b"failed")
+        link.out += req(p.WORK_COMPLETE, handle, b"done " + name) if good else req(p.WORK_FAIL, handle)
+        self._ended[link.index].append((b"B" if function == FLAKY and not good else b"F", handle, now))
 
     def _barrier(self, link: Link) -> None:
         self._barriers[link.index].append(self._ended[link.index])

@@ -14,8 +14,7 @@ from pathlib import Path
 from random import Random
 
 from tests.reliability.crowd import Crowd
-from tests.reliability.daemon import DISK, Daemon, jobs_in_all
-from tests.reliability.ends import JOBS, LATER
+from tests.reliability.daemon import DISK, Daemon
 from tests.reliability.ledger import Ledger, Verdict
 from tests.reliability.mutants import MUTANTS
 
@@ -48,7 +47,7 @@ def run(directory: Path, kills: int = KILLS, acked_min: int = ACKED_MIN, seed: i
             assert not crowd.failed(), crowd.failed()
         _begin(daemon, ledger)
         crowd.end("submitter")
-        _drain(daemon)
+        crowd.drain(DRAIN_MAX_S)  # a mutant may never come so far
         crowd.end_all()
         daemon.stop()
     finally:
@@ -79,14 +78,6 @@ def _live(daemon: Daemon, ledger: Ledger, chance: Random) -> None:
             daemon.send(signal.SIGCONT)
             time.sleep(LIFE_MIN_S)
     daemon.kill()
-
-
-def _drain(daemon: Daemon) -> None:
-    """Wait until the server has no job left; a mutant may never come so far."""
-    deadline = time.monotonic() + DRAIN_MAX_S
-    with daemon.connect() as wire:
-        while jobs_in_all(wire, (JOBS, LATER)) and time.monotonic() < deadline:
-            time.sleep(0.05)
 
 
 def disk(path: Path) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 from farm.broker import broker as broker_module
 from farm.broker import dispatch
 from farm.broker.broker import Broker
-from farm.broker.effects import Forget, Save
+from farm.broker.effects import Forget, Known, Save, UniqueUntil
 from farm.broker.function import Function
-from farm.broker.job import Job
+from farm.broker.job import CANCELLED, Job
 from farm.protocol import packets
 from farm.protocol.packets import response
 from farm.server import server as server_module
@@ -120,6 +120,52 @@ def empty_key_is_a_key() -> None:
     broker_module._coalescing_key = lambda unique, payload: coalescing_key(unique or b"none", payload)
 
 
+def failures_are_forgotten() -> None:
+    """After a restart a job that is tried again has all its retries again."""
+    resume = Broker._resume
+    Broker._resume = lambda self, job, progress: resume(self, job, progress._replace(failures=0))  # type: ignore[method-assign]
+
+
+def jobs_that_wait_to_be_tried_again_are_lost() -> None:
+    """At a restart they are in none of the queues."""
+    restore = Broker.restore
+
+    def restore_others(self: Broker, saved: Save, now: float) -> None:
+        progress = self._progress.get(saved.id)
+        if progress is None or not progress.due:
+            restore(self, saved, now)
+
+    Broker.restore = restore_others  # type: ignore[method-assign]
+
+
+def back_off_ends_with_the_server() -> None:
+    """What has failed is tried again at once after a restart."""
+    resume = Broker._resume
+    Broker._resume = lambda self, job, progress: resume(self, job, progress._replace(due=0.0))  # type: ignore[method-assign]
+
+
+def cancelled_jobs_come_back() -> None:
+    """The journal does not hear that a job was cancelled."""
+    end = Broker._end
+
+    def end_others(self: Broker, job: Job, outcome: str, now: float) -> None:
+        if outcome != CANCELLED:
+            end(self, job, outcome, now)
+
+    Broker._end = end_others  # type: ignore[method-assign]
+
+
+def keys_end_with_the_server() -> None:
+    """A key that counts for a while counts only in this life."""
+    know = Broker.know
+
+    def know_others(self: Broker, known: Known) -> None:
+        if not isinstance(known, UniqueUntil):
+            know(self, known)
+
+    Broker.know = know_others  # type: ignore[method-assign]
+
+
 # name -> how to break it, and under which word of the verdict it must be found
 MUTANTS: dict[str, tuple[Callable[[], None], str]] = {
     "slow-disk": (slow_disk, ""),
@@ -132,6 +178,11 @@ MUTANTS: dict[str, tuple[Callable[[], None], str]] = {
     "handles-start-again": (handles_start_again, "repeated"),
     "restored-jobs-run-at-once": (restored_jobs_run_at_once, "early"),
     "empty-key-is-a-key": (empty_key_is_a_key, "repeated"),
+    "failures-are-forgotten": (failures_are_forgotten, "forgotten"),
+    "jobs-to-be-tried-again-are-lost": (jobs_that_wait_to_be_tried_again_are_lost, "lost"),
+    "back-off-ends-with-the-server": (back_off_ends_with_the_server, "early"),
+    "cancelled-jobs-come-back": (cancelled_jobs_come_back, "back"),
+    "keys-end-with-the-server": (keys_end_with_the_server, "repeated"),
 }
 
 

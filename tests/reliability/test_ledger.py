@@ -8,13 +8,13 @@ from tests.reliability.ledger import Ledger, Verdict
 
 GOOD = """S s1.1. 0
 A s1.1. H:1:1
-X H:1:1 s1.1. 50.0 10.0 7
-F H:1:1 11.0 7
+X H:1:1 s1.1. 50.0 10.0 7 done
+F H:1:1 10.5 11.0 7
 S s1.2.k 0
 A s1.2.k H:1:2
 S s2.1.k 0
 G s2.1.k H:1:2
-X H:1:2 s1.2.k 50.0 10.0 7
+X H:1:2 s1.2.k 50.0 10.0 7 done
 """
 
 
@@ -29,7 +29,7 @@ def judge(lines: str) -> Verdict:
 
 
 def test_a_good_run() -> None:
-    verdict = judge(GOOD + "X H:1:2 s1.2.k 51.0 21.0 8\n")
+    verdict = judge(GOOD + "X H:1:2 s1.2.k 51.0 21.0 8 done\n")
     assert not verdict.faults
     assert verdict.line() == "1 kills, 2 acknowledged, 3 executed, 1 duplicates, 0 lost"
 
@@ -38,25 +38,94 @@ def test_a_good_run() -> None:
     ("lines", "fault"),
     [
         ("S s1.3. 0\nA s1.3. H:1:3\n", "lost"),
-        ("S s2.2. 0\nS s2.3. 0\nA s2.3. H:1:4\nX H:1:5 s2.3. 50 10 7\n", "lost"),
-        ("X H:1:3 s1.3. 50.0 10.0 7\n", "unexpected"),
-        ("X H:1:1 s1.1. 50.0 12.0 7\n", "again"),
-        ("X H:1:1 s1.1. 50.0 21.0 8\n", "again"),
-        ("X H:1:1 s1.1. 50.0 31.0 7\n", "again"),
+        ("S s2.2. 0\nS s2.3. 0\nA s2.3. H:1:4\nX H:1:5 s2.3. 50 10 7 done\n", "lost"),
+        ("X H:1:3 s1.3. 50.0 10.0 7 done\n", "unexpected"),
+        ("X H:1:1 s1.1. 50.0 12.0 7 done\n", "again"),
+        ("X H:1:1 s1.1. 50.0 21.0 8 done\n", "again"),
+        ("X H:1:1 s1.1. 50.0 31.0 7 done\n", "again"),
         ("S s1.3. 0\nA s1.3. H:1:1\n", "repeated"),
         ("S s1.3.k2 0\nG s1.3.k2 H:1:2\n", "repeated"),
-        ("X H:2:1 s1.1. 50.0 5.0 7\n", "repeated"),
-        ("S s1.3. 60\nX H:1:3 s1.3. 59 10 7\n", "early"),
-        ("X H:1:2 s1.2.k 50.0 10.0 7\n" * 3, "duplicated"),
+        ("X H:2:1 s1.1. 50.0 5.0 7 done\n", "repeated"),
+        ("S s1.3. 60\nX H:1:3 s1.3. 59 10 7 done\n", "early"),
+        ("X H:1:2 s1.2.k 50.0 10.0 7 done\n" * 3, "duplicated"),
     ],
 )
 def test_a_broken_promise(lines: str, fault: str) -> None:
     assert fault in judge(GOOD + lines).faults
 
 
+TRIED = """S s1.1. 0 1 0.5
+A s1.1. H:1:1
+X H:1:1 s1.1. 50.0 2.0 7 failed
+B H:1:1 2.0 2.1 7
+J H:1:1 1 3.0 3.1
+X H:1:1 s1.1. 51.0 21.0 8 failed
+X H:1:1 s1.1. 52.0 31.0 7 failed
+B H:1:1 31.0 31.1 7
+J H:1:1 2 32.0 32.1
+S s1.2. 0 3 0.5
+A s1.2. H:1:2
+K H:1:2
+C H:1:2 cancelled 12.0 7
+S s1.3. 0 3 0.5
+A s1.3. H:1:3
+X H:1:3 s1.3. 50.0 10.0 7 failed
+K H:1:3
+C H:1:3 told 12.0 7
+X H:1:3 s1.3. 50.0 12.5 7 done
+S s1.4.u1 0
+A s1.4.u1 H:1:4
+X H:1:4 s1.4.u1 50.0 10.0 7 done
+"""
+
+
+def judge_tried(lines: str, *states: tuple[str, str, int]) -> Verdict:
+    ledger = Ledger()
+    ledger.kills = 1
+    for pid, began in ((7, 1.0), (8, 20.0), (7, 30.0)):
+        ledger.began(pid, began)
+    ledger.feed("s1", (TRIED + lines).encode())
+    for state in {"H:1:1": ("dead", 2), "H:1:2": ("cancelled", 0), "H:1:3": ("cancelled", 1)}.items():
+        ledger.ended(state[0], *state[1])
+    for handle, how, failures in states:
+        ledger.ended(handle, how, failures)
+    return ledger.judge(in_flight_max=2)
+
+
+def test_a_good_run_of_jobs_that_are_tried_again() -> None:
+    """A failure of which nobody knew that it is durable may be repeated after a kill."""
+    verdict = judge_tried("")
+    assert not verdict.faults
+    assert verdict.duplicates == 1  # of the job that was cancelled at its worker
+
+
+@pytest.mark.parametrize(
+    ("lines", "states", "fault"),
+    [
+        ("S s1.5. 0 3 0.5\nA s1.5. H:1:5\nX H:1:5 s1.5. 50 10 7 failed\n", [], "lost"),
+        ("", [("H:1:1", "delayed", 1)], "lost"),
+        ("", [("H:1:1", "dead", 1)], "cut"),
+        ("", [("H:1:1", "dead", 3)], "cut"),
+        ("", [("H:1:1", "done", 1)], "cut"),
+        ("", [("H:1:1", "cancelled", 1)], "cut"),
+        ("", [("H:1:2", "done", 0)], "back"),
+        ("X H:1:2 s1.2. 50 13 7 done\n", [], "back"),
+        ("X H:1:3 s1.3. 50 21 8 done\n", [], "back"),
+        ("B H:1:1 21.0 21.1 8\n", [], "forgotten"),
+        ("J H:1:1 0 22.0 22.1\n", [], "forgotten"),
+        ("X H:1:1 s1.1. 50.0 2.2 7 failed\n", [], "early"),
+        ("S s1.5.u1 0\nA s1.5.u1 H:1:5\nX H:1:5 s1.5.u1 50 10 7 done\n", [], "repeated"),
+    ],
+)
+def test_a_broken_promise_about_jobs_that_are_tried_again(
+    lines: str, states: list[tuple[str, str, int]], fault: str
+) -> None:
+    assert fault in judge_tried(lines, *states).faults
+
+
 def test_a_run_that_a_dead_life_gave_out_is_none_of_the_next() -> None:
     """A worker reads late what the life before gave it; by then another one has ended the job."""
-    late = "S s1.3. 0\nF H:1:3 21.0 8\nX H:1:3 s1.3. 50.0 20.5 8\nX H:1:3 s1.3. 51.0 19.9 7\n"
+    late = "S s1.3. 0\nF H:1:3 20.9 21.0 8\nX H:1:3 s1.3. 50.0 20.5 8 done\nX H:1:3 s1.3. 51.0 19.9 7 done\n"
     assert not judge(GOOD + late).faults
 
 

@@ -16,7 +16,6 @@ from farm.store.sqlite import SqliteStore
 from tests.reliability.conftest import Start
 from tests.reliability.crowd import Crowd
 from tests.reliability.daemon import Daemon, jobs_in_all
-from tests.reliability.ends import JOBS, LATER
 from tests.reliability.ledger import Ledger, Verdict
 from tests.support import req, wait_until
 
@@ -65,8 +64,7 @@ def under_load(start: Start, mutant: str = "") -> tuple[Verdict, set[bytes]]:
         daemon.start()
         ledger.began(daemon.process.pid, began)
         crowd.end("submitter")
-        with daemon.connect() as wire:
-            wait_until(lambda: not jobs_in_all(wire, (JOBS, LATER)), 60, "all jobs are done")
+        assert crowd.drain(60)
         crowd.end_all()
     finally:
         crowd.abandon()
