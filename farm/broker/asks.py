@@ -138,7 +138,10 @@ def _find(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
 
 
 def one_handle(broker: Broker, text: bytes) -> bytes:
-    """The only handle that this may mean. Raises PacketRefused, and NotYet."""
+    """The only handle that this may mean; a whole one is it, whether there is such a job or not. Raises PacketRefused,
+    and NotYet."""
+    if id_of(text):
+        return text
     handles = find(broker, text)
     if len(handles) != 1:
         words = b"There is no job " if not handles else b"More than one job may be meant by "
