@@ -15,7 +15,7 @@ from farm.broker.effects import Finish, Save
 from farm.broker.job import handle_of
 from farm.store.place import FILE, damage_of_log, reading
 from farm.store.rows import TABLES, Table, is_sound, is_sound_end
-from farm.store.schema import selected, version_of
+from farm.store.schema import illegible, in_a_line, selected, version_of
 
 log = logging.getLogger("farm.store")
 
@@ -197,6 +197,7 @@ def _noted(report: Report) -> Iterator[None]:
     """A page that cannot be read ends one look at the file, and not the next one."""
     try:
         yield
-    except sqlite3.DatabaseError as error:
-        if str(error) not in report.faults:
-            report.faults.append(str(error))
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        words = in_a_line(error if isinstance(error, sqlite3.Error) else illegible())
+        if words not in report.faults:
+            report.faults.append(words)

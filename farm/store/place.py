@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_INPUT, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
 from farm.store.contract import StoreError
-from farm.store.schema import version_of
+from farm.store.schema import illegible, in_a_line, version_of
 from farm.store.wal import inspect_beside
 
 log = logging.getLogger("farm.store")
@@ -207,10 +207,13 @@ def _said(directory: str) -> Iterator[None]:
     except OSError as error:
         status = EXIT_CANNOT_CREATE if error.errno == errno.EROFS else EXIT_NO_INPUT
         raise StoreError(f"{error.filename or directory}: {(error.strerror or '').lower()}", "", status) from error
-    except sqlite3.Error as error:
-        broken = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        found = error if isinstance(error, sqlite3.Error) else illegible()
+        broken = getattr(found, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
         status = EXIT_DATA if broken else EXIT_CANNOT_CREATE
-        raise StoreError(f"the store {directory}: {error}", f"farm store check {directory}", status) from error
+        raise StoreError(
+            f"the store {directory}: {in_a_line(found)}", f"farm store check {directory}", status
+        ) from error
 
 
 def sync(path: str) -> None:

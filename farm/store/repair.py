@@ -22,7 +22,7 @@ from farm.store.check import END_COLUMNS, JOB_COLUMNS, UNSOUND, Damage, Report, 
 from farm.store.contract import SHARD_START_MAX, StoreError
 from farm.store.place import FILE, REPAIRED, alone, damage_of_log, reading, sync, sync_directory
 from farm.store.rows import TABLES, is_sound, is_sound_end
-from farm.store.schema import bring_up_to_date, fresh_shard, selected, version_of
+from farm.store.schema import bring_up_to_date, fresh_shard, in_a_line, selected, version_of
 
 UNFINISHED = "jobs.db.unfinished"
 PROBES_MAX = 20_000  # looks for rows between damaged pages, for each table: about a second
@@ -126,7 +126,7 @@ def _must_be_legible(old: sqlite3.Connection, directory: str) -> None:
         old.execute("SELECT max(id) FROM (SELECT id FROM job LIMIT 0)")
     except sqlite3.DatabaseError as error:
         raise StoreError(
-            f"nothing can be read of {os.path.join(directory, FILE)}: {error}; it stays as it is",
+            f"nothing can be read of {os.path.join(directory, FILE)}: {in_a_line(error)}; it stays as it is",
             "take the newest backup; to begin anew, move the directory away",
             EXIT_DATA,
         ) from error

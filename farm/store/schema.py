@@ -172,7 +172,10 @@ def version_of(database: sqlite3.Connection, where: str) -> int:
     farm."""
     (application,) = database.execute("PRAGMA application_id").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()
-    (tables,) = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    try:
+        (tables,) = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except UnicodeDecodeError as error:
+        raise illegible() from error
     if (tables or version) and application != APPLICATION_ID:
         raise StoreError(f"{where} is not a store of farm", "give another place with --store", EXIT_DATA)
     if version > VERSION:
@@ -182,6 +185,18 @@ def version_of(database: sqlite3.Connection, where: str) -> int:
             EXIT_DATA,
         )
     return int(version)
+
+
+def illegible() -> sqlite3.DatabaseError:
+    """What SQLite would have said of a damaged schema: its words repeat the damage, and Python cannot read them."""
+    error = sqlite3.DatabaseError("malformed database schema")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
+def in_a_line(error: sqlite3.Error) -> str:
+    """SQLite's words. Of a damaged schema they are several lines of it."""
+    return " ".join(str(error).split())
 
 
 def bring_up_to_date(database: sqlite3.Connection, where: str) -> int:

@@ -35,7 +35,7 @@ from farm.store.place import (
 )
 from farm.store.room import DISK_RESERVE, Room
 from farm.store.rows import is_sound
-from farm.store.schema import bring_up_to_date
+from farm.store.schema import bring_up_to_date, illegible, in_a_line
 from farm.store.tables import TO_REVIVE, Tables
 from farm.store.wal import inspect_beside
 
@@ -122,9 +122,9 @@ class SqliteStore(Store):
             self._reader = self._connect()
             self._log = LogIndex(self._path)
             self._room.fill_ballast()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             self.close()
-            raise self._failed(error) from error
+            raise self._failed(error if isinstance(error, sqlite3.Error) else illegible()) from error
         except OSError as error:
             self.close()
             raise StoreError(f"cannot open {self.directory}: {error.strerror}", status=EXIT_CANNOT_CREATE) from error
@@ -463,5 +463,7 @@ class SqliteStore(Store):
 
     def _failed(self, error: sqlite3.Error) -> StoreError:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return StoreError(f"{self._path}: {error}", f"farm store check --repair {self.directory}", EXIT_DATA)
-        return StoreError(f"{self._path}: {error}", status=EXIT_CANNOT_CREATE)
+            return StoreError(
+                f"{self._path}: {in_a_line(error)}", f"farm store check --repair {self.directory}", EXIT_DATA
+            )
+        return StoreError(f"{self._path}: {in_a_line(error)}", status=EXIT_CANNOT_CREATE)

@@ -136,6 +136,19 @@ def test_a_damaged_one_is_repaired(file: Path, tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_schema_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
+    """SQLite repeats in its words what it cannot read, and that is no UTF-8."""
+    opened(tmp_path / "s", FILES[-1]).close()
+    path = tmp_path / "s" / "jobs.db"
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE progress", b"CREATE T\xa0BLE progress"))
+    with pytest.raises(StoreError, match="malformed database schema") as caught:
+        SqliteStore(str(tmp_path / "s")).open()
+    assert (caught.value.status, caught.value.hint[:24]) == (65, "farm store check --repair"[:24])
+    assert "malformed database schema" in check(str(tmp_path / "s")).faults
+    with pytest.raises(StoreError, match="nothing can be read"):
+        repair(str(tmp_path / "s"))
+
+
 def test_a_newer_store_is_refused_and_not_touched(tmp_path: Path) -> None:
     """With both versions in one line, and the exit code of data that cannot be read."""
     opened(tmp_path / "s", FILES[-1]).close()

@@ -78,10 +78,13 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
 
 def but_last(directory: Path, files: dict[str, bytes]) -> frozenset[int]:
     """The jobs of a store whose log ends with its last transaction but one."""
-    ends = [at + FRAME for at in range(32, len(files[LOG]), FRAME) if files[LOG][at + 4 : at + 8] != bytes(4)]
+    log = files[LOG]
+    # Those with other salts are of before the log was last begun anew.
+    frames = [at for at in range(32, len(log), FRAME) if log[at + 8 : at + 16] == log[16:24]]
+    ends = [at + FRAME for at in frames if log[at + 4 : at + 8] != bytes(4)]
     directory.mkdir()
     (directory / DB).write_bytes(files[DB])
-    (directory / LOG).write_bytes(files[LOG][: ends[-2]])
+    (directory / LOG).write_bytes(log[: ends[-2]])
     store = SqliteStore(str(directory))
     store.open()
     found = frozenset(save.id for save in store.load())
