@@ -226,7 +226,7 @@ def test_an_option_before_the_command_holds_unless_said_again() -> None:
 
 def test_every_flag_of_the_table_is_understood() -> None:
     for command in COMMANDS.values():
-        rest = ["f" for argument in command.arguments if not argument.rest]
+        rest = ["f" for argument in command.arguments if not argument.foreign]
         for option in command.options:
             for flag in option.flags:
                 _, given = light.parse([*command.name.split(), *rest, flag, *([] if option.kind == FLAG else ["text"])])
