@@ -483,3 +483,4 @@ _COMMANDS: dict[str, Verb] = {
     "cron resume": cron_asks.resume,
     "cron run": cron_asks.run,
 }
+VERBS = (*_QUESTIONS, *_COMMANDS)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # `typing` itself would cost a third of the start-up time
 
 _LOST = "its worker was lost"  # what a second beginning means, behind a server that says nothing of it
 
+AT_ONCE_MAX = 64 * 1024  # bytes: less than any socket's buffer
 CANCEL_TIMEOUT_S = 2.0  # for the server's word on a cancelled job, while a person waits for the prompt
 
 
@@ -148,8 +149,12 @@ class Foreground:
         return self._exit
 
     def _submit(self, *before: bytes) -> None:
-        self.connection.send(*before, *self._wanted.pieces(background=False))
-        self._sent = True  # a part of it submits nothing
+        pieces = self._wanted.pieces(background=False)
+        # A part of it submits nothing. What the system takes at once counts from before that on: a signal may come
+        # before this process knows that it was taken.
+        self._sent = sum(map(len, pieces)) <= AT_ONCE_MAX
+        self.connection.send(*before, *pieces)
+        self._sent = True
 
     def move_to(self, connection: Connection) -> None:
         """The server has gone: `run` submits the job again, through this connection. Raises TryAgain when output has

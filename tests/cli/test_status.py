@@ -86,7 +86,7 @@ LIMITS = {
     "unique_bytes_max": 64,
     "functions_max": 100_000,
     "jobs_max": 10_000_000,
-    "worker_losses_max": 0,
+    "worker_losses_max": 6,
     "listings_at_once_bytes_max": 4 * 2**20,
     "turn_s": 0.02,
     "output_high_bytes": 2**20,

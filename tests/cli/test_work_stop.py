@@ -76,7 +76,7 @@ def test_a_killed_workers_whole_job_dies(rig: Rig, function: str) -> None:
     rig.submit("-b", "-n", function)
     pid = int(rig.wait_file("pid"))
     worker.kill()
-    wait_until(lambda: not alive(pid), timeout_s=2, what="the command's child has ended")
+    wait_until(lambda: not alive(pid), what="the command's child has ended")
 
 
 def test_after_ctrl_c_a_killed_workers_whole_job_dies_too(rig: Rig, function: str) -> None:
@@ -88,7 +88,7 @@ def test_after_ctrl_c_a_killed_workers_whole_job_dies_too(rig: Rig, function: st
     screen.sendintr()
     screen.expect("again to end now")
     os.kill(screen.pid, signal.SIGKILL)
-    wait_until(lambda: not alive(pid), timeout_s=2, what="the command's child has ended")
+    wait_until(lambda: not alive(pid), what="the command's child has ended")
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])

@@ -6,13 +6,14 @@ a packet that a rule looks at, and coverage leads to the rest. What is sent back
 
 from __future__ import annotations
 
-from farm.broker import admin, dispatch
+from farm.broker import admin, asks, dispatch
 from farm.broker.broker import Broker, Rules
-from farm.broker.effects import Effects, Finish, Forget, Save
+from farm.broker.effects import Attempt, Effects, Finish, Forget, Progress, Revive, Save
 from farm.broker.invariants import check
 from farm.broker.peer import Peer
 from farm.protocol.decoder import Decoder
 from farm.protocol.packets import ERROR, JOB_CREATED, KINDS, MISDIRECTED, REQUEST, RESPONSE, TEXT, split
+from farm.store.memory import MemoryStore
 from tests.live.test_fuzz import sessions
 from tests.unit.test_decoder import raw
 
@@ -29,6 +30,28 @@ WORDS = {
     "empty": [b""],
     "option": [b"exceptions", b"farm-1", b"farm-sync", b"farm-heartbeat", b"EXCEPTIONS", b"none", b"o" * 64],
     "id": [b"me", b"", b"a b", b"x : f\n9 y", b"i" * 200],
+    "terms": [
+        b"background=1",
+        b"background=1 retries=1 backoff=1",
+        b"timeout=1",
+        b"background=1 in=1 expires=1",
+        b"background=1 after=any:last",
+        b"background=1 after=ok:H:1:1 if-exists=replace",
+        b"if-exists=skip unique-for=100 queue-timeout=1",
+        b"retries=x",
+        b"colour=red",
+    ],
+    "verb": [verb.encode() for verb in asks.VERBS] + [b"nonsense"],
+    "request": [
+        b"{}",
+        b'{"id": "last", "ids": ["H:1:1"], "text": "1", "function": "f", "name": "c", "wait": true}',
+        b'{"ids": ["H:1:1", "H:1:2", "H:1:1"], "function": "g", "set": {"retries": "1"}, "states": ["dead"]}',
+        b'{"name": "c", "line": "* * * * *", "function": "f", "id": "H:1:1"}',
+        b'{"limit": 1, "before": "live:1", "id": "H:1:2"}',
+        b"[]",
+        b"x",
+        b'{"id": 1, "ids": 1, "function": null}',
+    ],
 }
 NUMERALS = [b"0", b"1", b"1000", b"-1", b"", b"x", b"1e9", b"9" * 20, b"9" * 21, b"\xd9\xa3"]
 LINES = [
@@ -123,8 +146,11 @@ class Desk:
         self.now = 0.0
         self.ends: list[End | None] = [None] * CONNECTIONS
         self.handles = [b"H:1:1"]
+        self.store = MemoryStore()
+        self.store.open()
+        self.broker.history = self.store
         self.journal: dict[int, Save] = {}
-        self.ended: set[int] = set()
+        self.ended: dict[int, Save] = {}
         self._opened = 0
 
     def step(self, script: Script) -> None:
@@ -179,8 +205,12 @@ class Desk:
         self.ends[self.ends.index(end)] = None
 
     def _settle(self) -> None:
-        """Journal first, then the wire."""
-        while self.broker.effects:
+        """Journal first, then the wire; and what could not be answered is asked again."""
+        while self.broker.effects or self.broker.later:
+            later, self.broker.later = self.broker.later, []
+            for id, number, body in later:
+                if id in self.broker.peers:
+                    dispatch.receive(self.broker, self.broker.peers[id], number, body, self.now)
             effects, self.broker.effects = self.broker.effects, Effects()
             payloads = {id: save.payload for id, save in self.journal.items()}
             for change in effects.changes:
@@ -188,11 +218,15 @@ class Desk:
                     assert change.id not in self.journal and change.id not in self.ended, f"{change} twice"
                     self.journal[change.id] = change
                     payloads[change.id] = change.payload
-                else:
-                    assert isinstance(change, (Finish, Forget)) and change.id in self.journal, f"{change} of nothing"
+                elif isinstance(change, Finish | Forget):
+                    assert change.id in self.journal, f"{change} of nothing"
                     assert not isinstance(change, Finish) or len(change.result) <= RESULT_MAX, change
-                    del self.journal[change.id]
-                    self.ended.add(change.id)
+                    self.ended[change.id] = self.journal.pop(change.id)
+                elif isinstance(change, Revive):
+                    self.journal[change.id] = self.ended.pop(change.id)
+                elif isinstance(change, Progress | Attempt):
+                    assert change.id in self.journal, f"{change} of nothing"
+            self.store.apply(effects.changes)
             assert all(0 <= index < len(effects.sends) for index in effects.promises), effects.promises
             for peer_id, piece in effects.sends:
                 packet = payloads[piece] if isinstance(piece, int) else piece

@@ -199,6 +199,8 @@ def test_loss_G_a_background_job_that_failed_is_kept(daemon: Daemon) -> None:
         "worker": "w1",
         "exit_code": 3,
         "cut": False,
+        "reason": "exit 3",
+        "failures": 1,
         "result": "so far",
         "log": "no such animal\n",
         "payload": "input",
