@@ -102,6 +102,9 @@ class Crowd:
         with Wire(("127.0.0.1", self._port)) as wire:
             while (left := jobs_in_all(wire, (JOBS, LATER, FLAKY))) and time.monotonic() < deadline:
                 time.sleep(0.05)
+            wire.send(p.OPTION_REQ, b"farm-sync")
+            wire.expect(p.OPTION_RES, b"farm-sync")
+            wire.expect_nothing()  # a job whose end is not durable yet is in no listing
             for job in _listed(wire, FLAKY):
                 self._ledger.ended(job["id"], job["state"], job["failures"])
         return not left
