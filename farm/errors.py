@@ -185,7 +185,7 @@ class PacketRefused(Exception):
     """
 
     def __init__(self, code: bytes, text: bytes, close: bool = True) -> None:
-        super().__init__(f"{code.decode()}: {text.decode()}")
+        super().__init__(f"{code.decode(errors='replace')}: {text.decode(errors='replace')}")
         self.code = code
         self.text = text
         self.close = close

@@ -28,6 +28,7 @@ IDS_MAX = 1000  # jobs that one ask may name
 PAGE_MAX = 1000  # jobs that one answer lists
 SCANNED_MAX = 20_000  # live jobs that are looked at for one answer: the next page goes on behind them
 FOUND_MAX = 10  # handles that a beginning may mean
+CURSOR_DIGITS_MAX = 18  # fewer than what the store can count to
 
 _SEQUENCES = (1 << SEQUENCE_BITS) - 1
 
@@ -48,7 +49,10 @@ def answer(broker: Broker, peer: Peer, verb: bytes, text: bytes, payload: bytes,
         raise refused("The request is nested too deeply") from None
     if not isinstance(request, dict):
         raise refused("The request is no object")
-    found = handler(broker, peer, Request(request, text, payload), now)
+    try:
+        found = handler(broker, peer, Request(request, text, payload), now)
+    except UnicodeError:  # JSON can say half a character
+        raise refused("A text of the request is no text") from None
     if found is None:
         return
     packet = with_data(RESPONSE, packets.FARM_ANSWER, (verb,), record.dumps(found))
@@ -161,10 +165,10 @@ def find(broker: Broker, text: bytes) -> list[bytes]:
 
 
 def _newest(broker: Broker) -> list[bytes]:
-    """The background job that was submitted last."""
-    ids = [job.id for job in islice((job for job in reversed(broker.jobs.values()) if job.background), 1)]
+    """The background job that was submitted last. (A job that is run again is the last of `jobs`, and older.)"""
+    ids = [max((job.id for job in broker.jobs.values() if job.background), default=0)]
     ids += broker.history.ended_ids(0, 1 << 62, 1)
-    return [handle_of(max(ids))] if ids else []
+    return [handle_of(max(ids))] if max(ids) else []
 
 
 def _numbered(broker: Broker, digits: bytes) -> Iterator[bytes]:
@@ -228,7 +232,7 @@ def _jobs(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
     since = request.number("since", 0.0)
     limit = int(request.number("limit", PAGE_MAX, PAGE_MAX)) or 1
     where, _, at = request.word("before", "live:").partition(":")
-    if where not in ("live", "ended") or not (at.isdecimal() or not at) or len(at) > 19:
+    if where not in ("live", "ended") or not (at.isdecimal() or not at) or len(at) > CURSOR_DIGITS_MAX:
         raise refused("before is no cursor")
     outcomes = [FAILED if state == record.DEAD else state for state in states]
     if where == "live" and (not outcomes or set(outcomes) - ENDED):
@@ -254,8 +258,14 @@ def _live_page(
     """The jobs, and the cursor of the next page, empty: there is none."""
     listed: list[Json] = []
     created_min, scanned = since - broker.wall_offset, 0
+    # In the order in which they came; those that were run again came again. Where the last one of the page before has
+    # gone meanwhile, it goes on with those that were submitted before it.
+    seek = before and handle_of(before) in broker.jobs
     for job in reversed(broker.jobs.values()):
-        if before and job.id >= before:
+        if seek:
+            seek = job.id != before
+            continue
+        if before and job.id >= before and handle_of(before) not in broker.jobs:
             continue
         scanned += 1
         if (
@@ -394,8 +404,12 @@ def _retry(broker: Broker, handle: bytes, request: Request, now: float) -> str:
         return "unknown"
     if past.outcome == DONE:
         return "done"
-    if past.payload_size < 0 or handle in broker.jobs:  # not kept; or its worker has not given it up yet
+    if handle in broker.jobs:  # its worker has not given it up yet
+        return "live"
+    if past.payload_size < 0:
         return "gone"
+    if past.unique and past.unique in broker.function(past.function).coalescing:
+        return "exists"
     try:
         payload = broker.history.payload(past.id)
     except LookupError:

@@ -75,7 +75,7 @@ def parse_submission(words: bytes, wall: float) -> Submission:
     unique_for_s = _seconds(b"unique-for", said.pop(b"unique-for", b"0"))
     terms = _terms(said)
     if terms.expires_s is not None:
-        terms = terms._replace(expires_s=None, expires_at=wall + terms.expires_s)
+        terms = terms._replace(expires_s=None, expires_at=min(wall + terms.expires_s, SECONDS_MAX))
     return Submission(background == b"1", _PRIORITIES[priority], due, unique_for_s, if_exists, terms)
 
 
