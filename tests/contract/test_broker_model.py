@@ -55,7 +55,7 @@ jobs = st.tuples(
     st.sampled_from((0.0, 0.0, 0.0, 3.0)),  # delay in seconds
 )
 
-some_after = st.lists(st.tuples(st.integers(0, 5), st.sampled_from((b"ok", b"any", b"fail"))), max_size=2)
+some_after = st.just([]) | st.lists(st.tuples(st.integers(0, 5), st.sampled_from((b"ok", b"any", b"fail"))), max_size=2)
 
 
 class Terms(NamedTuple):
@@ -66,6 +66,7 @@ class Terms(NamedTuple):
     timeout_s: float
     expires_s: float
     unique_for_s: float
+    in_s: float
     if_exists: bytes
     after: list[tuple[int, bytes]]
 
@@ -75,6 +76,7 @@ class Terms(NamedTuple):
         words += [b"background=1"] if self.background else []
         words += [b"timeout=%g" % self.timeout_s] if self.timeout_s else []
         words += [b"expires=%g" % self.expires_s] if self.expires_s else []
+        words += [b"in=%g" % self.in_s] if self.in_s else []
         words += [b"unique-for=%g" % self.unique_for_s] if self.unique_for_s else []
         words += [b"after=" + b",".join(b"%b:%b" % (condition, handle) for handle, condition in after.items())]
         return b" ".join(words if after else words[:-1])
@@ -83,13 +85,16 @@ class Terms(NamedTuple):
 some_terms = st.builds(
     Terms,
     st.sampled_from((True, True, False)),
-    st.sampled_from((0, 1, 1, 2)),
+    st.sampled_from((0, 1, 2)),
     st.sampled_from((0.0, 0.0, 3.0)),
-    st.sampled_from((0.0, 0.0, 0.0, 2.0)),
+    st.sampled_from((0.0, 0.0, 2.0)),
     st.sampled_from((0.0, 0.0, 8.0)),
+    st.sampled_from((0.0, 0.0, 3.0)),
     st.sampled_from((b"attach", b"skip", b"fail", b"replace")),
     some_after,
 )
+
+jobs_with_terms = st.tuples(st.sampled_from(CLIENTS), functions, st.sampled_from((b"", b"", b"k", b"l")), some_terms)
 
 SETTINGS = settings(
     max_examples=300,
@@ -201,10 +206,12 @@ class Life(RuleBasedStateMachine):
                 joined.watchers.append(client)
             self._turn()
 
-    @rule(
-        client=st.sampled_from(CLIENTS), function=functions, unique=st.sampled_from((b"", b"k", b"l")), terms=some_terms
-    )
-    def submit_with_terms(self, client: int, function: bytes, unique: bytes, terms: Terms) -> None:
+    @rule(wanted=st.lists(jobs_with_terms, min_size=1, max_size=3))
+    def submit_with_terms(self, wanted: list[tuple[int, bytes, bytes, Terms]]) -> None:
+        for client, function, unique, terms in wanted:
+            self._submit_with_terms(client, function, unique, terms)
+
+    def _submit_with_terms(self, client: int, function: bytes, unique: bytes, terms: Terms) -> None:
         self.commit()  # so it is known how every job ended
         newest = sorted(self.model.handles, key=id_of)[-6:]
         after = {newest[index % len(newest)]: condition for index, condition in terms.after} if newest else {}
@@ -244,7 +251,9 @@ class Life(RuleBasedStateMachine):
             known.keys.pop(key, None)
         if joined:
             known.cancel(joined)
-        return p.JOB_CREATED, model.Job(b"", function, unique, b"data", NORMAL, terms.background, 0.0)
+        return p.JOB_CREATED, model.Job(
+            b"", function, unique, b"data", NORMAL, terms.background, terms.in_s and self.now + terms.in_s
+        )
 
     def _lives(self, handle: bytes) -> bool:
         job = self.model.jobs.get(handle)
@@ -294,15 +303,6 @@ class Life(RuleBasedStateMachine):
 
     # -- administrators
 
-    @precondition(lambda self: self.model.jobs)
-    @rule(index=indices)
-    def administrator_cancels(self, index: int) -> None:
-        job = list(self.model.jobs.values())[index % len(self.model.jobs)]
-        assert self.broker.cancel_by_admin(job.handle, self.now) != job.abandoned
-        if not job.abandoned:
-            self.model.cancel(job)
-        self._turn()
-
     def _ask(self, verb: str, **fields: object) -> Any:
         """Everything is durable by then, so it is answered at once."""
         self.commit()
@@ -312,16 +312,25 @@ class Life(RuleBasedStateMachine):
         return json.loads(answer.partition(b"\0")[2])
 
     def _some_handle(self, index: int) -> bytes:
-        """Those that wait, or that are given up, are rare, and so come first."""
+        """Those that run or wait are rare, and so come first."""
         order = sorted(self.model.handles, key=id_of, reverse=True)
         jobs = self.model.jobs
-        order.sort(key=lambda handle: handle not in jobs or not (jobs[handle].after or jobs[handle].abandoned))
+        order.sort(key=lambda handle: handle not in jobs or not jobs[handle].after)
+        order.sort(key=lambda handle: handle not in jobs or not jobs[handle].worker)
         return order[index % len(order)]
 
     @precondition(lambda self: self.model.handles)
-    @rule(index=indices)
-    def somebody_cancels(self, index: int) -> None:
+    @rule(index=indices, administrator=st.booleans())
+    def somebody_cancels(self, index: int, administrator: bool) -> None:
         handle = self._some_handle(index)
+        if administrator:
+            known = self.model.jobs.get(handle)
+            live = known is not None and not known.abandoned
+            assert self.broker.cancel_by_admin(handle, self.now) == live
+            if known is not None:
+                self.model.cancel(known)
+            self._turn()
+            return
         outcome = self._ask("cancel", ids=[handle.decode()])["results"][0]["outcome"]
         if self._lives(handle):
             job = self.model.jobs[handle]
@@ -352,7 +361,7 @@ class Life(RuleBasedStateMachine):
             self.model.run_again(self.model.was[handle], job.course.before if job.course else 0)
         self._turn()
 
-    @rule(function=functions, pauses=st.booleans())
+    @rule(function=functions, pauses=st.sampled_from((False, False, True)))
     def somebody_pauses_or_resumes(self, function: bytes, pauses: bool) -> None:
         self._ask("pause" if pauses else "resume", function=function.decode())
         self.model.functions.setdefault(function, (0, 0, 0))
@@ -398,13 +407,27 @@ class Life(RuleBasedStateMachine):
             self.model.functions.setdefault(function, (0, 0, 0))
         self._turn()
 
-    @rule(worker=workers, times=st.integers(1, 3), sleeps=st.booleans())
-    def grab(self, worker: int, times: int, sleeps: bool) -> None:
+    @rule(
+        worker=workers,
+        times=st.integers(1, 3),
+        sleeps=st.booleans(),
+        ends=st.lists(st.booleans(), max_size=2),  # of those that it holds then: completed or failed
+    )
+    def grab(self, worker: int, times: int, sleeps: bool, ends: list[bool]) -> None:
         for _ in range(times):
             self._grab(worker)
+        for completed in ends:
+            held = self.model.held.get(worker)
+            if held:
+                self._end(held[0], completed)
         if sleeps:
             self.broker.pre_sleep(self._peer(worker), self.now)
         self._turn()
+
+    @rule()
+    def everybody_grabs(self) -> None:
+        for worker in WORKERS:
+            self._grab(worker)
 
     def _grab(self, worker: int) -> None:
         dispatch.receive(self.broker, self._peer(worker), p.GRAB_JOB, b"", self.now)
@@ -435,7 +458,9 @@ class Life(RuleBasedStateMachine):
     @rule(index=indices, completed=st.booleans())
     def job_ends(self, index: int, completed: bool) -> None:
         held = self._held()
-        job = held[index % len(held)]
+        self._end(held[index % len(held)], completed)
+
+    def _end(self, job: model.Job, completed: bool) -> None:
         number = p.WORK_COMPLETE if completed else p.WORK_FAIL
         body = job.handle + (b"\0out" if completed else b"")
         dispatch.receive(self.broker, self._peer(job.worker), number, body, self.now)
