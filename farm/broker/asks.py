@@ -28,7 +28,7 @@ IDS_MAX = 1000  # jobs that one ask may name
 PAGE_MAX = 1000  # jobs that one answer lists
 SCANNED_MAX = 20_000  # live jobs that are looked at for one answer: the next page goes on behind them
 FOUND_MAX = 10  # handles that a beginning may mean
-CURSOR_DIGITS_MAX = 18  # fewer than what the store can count to
+CURSOR_DIGITS_MAX = 19  # of a job's id, or of what the store counts with; both are below 2**63
 
 _SEQUENCES = (1 << SEQUENCE_BITS) - 1
 
@@ -142,15 +142,10 @@ def _find(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
 
 
 def one_handle(broker: Broker, text: bytes) -> bytes:
-    """The only handle that this may mean; a whole one is it, whether there is such a job or not. Raises PacketRefused,
-    and NotYet."""
-    if id_of(text):
-        return text
-    handles = find(broker, text)
-    if len(handles) != 1:
-        words = b"There is no job " if not handles else b"More than one job may be meant by "
-        raise PacketRefused(b"JOB_NOT_FOUND", words + text[:64], close=False)
-    return handles[0]
+    """The only handle that this may mean; the text itself where it is a whole one, or may mean none or several. Raises
+    NotYet."""
+    handles = [] if id_of(text) else find(broker, text)
+    return handles[0] if len(handles) == 1 else text
 
 
 def find(broker: Broker, text: bytes) -> list[bytes]:
@@ -232,7 +227,12 @@ def _jobs(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
     since = request.number("since", 0.0)
     limit = int(request.number("limit", PAGE_MAX, PAGE_MAX)) or 1
     where, _, at = request.word("before", "live:").partition(":")
-    if where not in ("live", "ended") or not (at.isdecimal() or not at) or len(at) > CURSOR_DIGITS_MAX:
+    if (
+        where not in ("live", "ended")
+        or not (at.isdecimal() or not at)
+        or len(at) > CURSOR_DIGITS_MAX
+        or int(at or 0) >= 1 << 63
+    ):
         raise refused("before is no cursor")
     outcomes = [FAILED if state == record.DEAD else state for state in states]
     if where == "live" and (not outcomes or set(outcomes) - ENDED):
@@ -323,7 +323,9 @@ def _output(broker: Broker, peer: Peer, request: Request, now: float) -> None:
     elif job is not None and job.worker is None:
         streams = [b"", b""]  # between two attempts: the earlier one's has been said, or does not count
     if job is not None and request.truth("wait") and not any(streams):
-        course_of(job).readers.append(Reader(peer, b"output\0" + request.text + b"\0"))
+        course = course_of(job)
+        course.readers = [reader for reader in course.readers if reader.peer is not peer]  # one question is enough
+        course.readers.append(Reader(peer, b"output\0" + request.text + b"\0"))
         peer.waits[job.handle] = job
         return
     for stream, data in zip((b"result", b"log"), streams, strict=True):

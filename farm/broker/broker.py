@@ -43,6 +43,7 @@ from farm.protocol.packets import response
 WAKE_PATIENCE_S = 0.5  # a woken worker that has not grabbed by then is busy or hung: the next sleeper is woken
 FUNCTIONS_MAX = 100_000  # functions stay once mentioned, so a client that makes up names must be stopped
 JOBS_MAX = 10_000_000  # about 5 GB of small jobs
+KEYS_MAX = 1_000_000  # that count for a while after their job: some 250 MB
 WRITTEN_TIMES = 2  # what a payload takes on the disk: in the store's log, and when that is copied into its file
 # Of payloads: more than one of the largest that are taken, and less than what a small machine has.
 MEMORY_MAX = 2 * 1024 * 1024 * 1024
@@ -107,6 +108,7 @@ class Broker:
         self.dependents: dict[int, dict[Job, None]] = {}  # id -> the jobs that wait for that one to end
         self.settling: deque[tuple[int, str]] = deque()  # ended jobs (id, outcome) whose dependents are being told
         self.crons = crons.Crons()
+        self.held_keys = 0  # that count for a while (Function.uniques), at the most
         self.history: History = NoHistory()
         self.later: list[tuple[int, int, bytes]] = []  # (peer's id, number, body): packets that wait for the journal
         self._progress: dict[int, Progress] = {}  # of stored jobs that are not here yet
@@ -428,7 +430,7 @@ class Broker:
         self.memory += job.payload_size
         job.reducer, job.due = saved.reducer, saved.due or 0.0  # the one 0.0, not a float for each of a million jobs
         if saved.terms:
-            course_of(job).terms = parse(saved.terms)
+            course_of(job).terms = self._stored_terms(saved)
         self._hold_payload(job)
         progress = self._progress.pop(job.id, None)
         if progress is not None:
@@ -441,6 +443,15 @@ class Broker:
             self._doomed.append(job)  # when those are here too that wait for it
             return
         self._line_up(job, now)
+
+    def _stored_terms(self, saved: Save) -> Terms:
+        """Of a stored job. It was acknowledged, so it runs even where this version does not understand them."""
+        try:
+            return parse(saved.terms)
+        except PacketRefused as refused:
+            words = refused.text.decode(errors="replace")
+            self.effects.notes.append(Note("terms not understood", handle_of(saved.id), saved.function, words))
+            return NOTHING
 
     def _resume(self, job: Job, progress: Progress) -> None:
         """It had come so far before the restart; what ran then, and was not handed back, was lost with the server."""

@@ -9,7 +9,7 @@ from farm.broker.broker import Broker
 from farm.broker.course import course_of
 from farm.broker.function import Function
 from farm.broker.history import NotYet
-from farm.broker.job import HIGH, LOW, NORMAL, Job, handle_of
+from farm.broker.job import HIGH, LOW, NORMAL, Job, handle_of, id_of
 from farm.broker.keeping import Report
 from farm.broker.peer import Peer
 from farm.broker.terms import ATTACH, REPLACE, Submission, Terms, parse, parse_submission
@@ -22,6 +22,7 @@ from farm.protocol.packets import KINDS, RESPONSE, response, split, with_data
 
 Handler = Callable[[Broker, Peer, list[bytes], float], None]
 
+SHORT_MAX = 4  # jobs to wait for that are not said by their whole handle: each is looked for among all
 TERMS_MAX = 1000  # functions for which a worker may say what holds
 MEASURE_MAX = 2.0**62  # what the journal can keep of a number
 
@@ -106,6 +107,8 @@ def _submit_with_terms(broker: Broker, peer: Peer, args: list[bytes], now: float
     if broker.stopping:
         raise PacketRefused(b"SHUTDOWN", b"Server is shutting down", close=False)
     if wanted.terms.after:
+        if sum(not id_of(text) for _, text in wanted.terms.after) > SHORT_MAX:
+            raise PacketRefused(b"INVALID_REQUEST", b"after names too many jobs by a part of their handle", close=False)
         after = tuple((condition, asks.one_handle(broker, text)) for condition, text in wanted.terms.after)
         wanted = wanted._replace(terms=wanted.terms._replace(after=after))
     if unique and unique != b"-" and not _may_submit(broker, peer, broker.function(name), unique, wanted, now):

@@ -135,6 +135,8 @@ def _reason(broker: Broker, job: Job) -> str | None:
         return "for " + ", ".join(shown(c + b":" + handle) for c, handle in tries.waits_for(job))
     if job.course and job.course.reason:
         return words_of(job.course.reason)
+    if job.state == DELAYED and job.course and job.course.failures:  # since before a restart
+        return f"retry {job.course.failures} of {terms_of(job).retries or 0}"
     if job.state == DELAYED:
         return "until its time"
     return "its function is paused" if job.function.paused and job.state != RUNNING else None

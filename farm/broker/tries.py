@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from farm.broker import keeping
 from farm.broker.course import course_of, terms_of
 from farm.broker.effects import Progress
-from farm.broker.job import CANCELLED, DELAYED, DONE, EXPIRED, FAILED, QUEUED, RUNNING, handle_of
+from farm.broker.job import CANCELLED, DELAYED, DONE, EXPIRED, FAILED, QUEUED, RUNNING, WAITING, handle_of
 from farm.broker.keeping import POISON, TIMED_OUT
 from farm.broker.retry import TIMEOUT, Failure, delay_s, failure_of
 from farm.broker.terms import NOTHING, encode_after
@@ -89,7 +89,7 @@ def save_progress(broker: Broker, job: Job) -> None:
             job.attempts,
             course.failures if course else 0,
             job.losses,
-            job.due if job.state == DELAYED else 0.0,
+            job.due if job.state in (DELAYED, WAITING) else 0.0,
             job.worker is not None,
             encode_after(tuple((condition, handle) for condition, handle in waits_for(job))),
         )

@@ -179,6 +179,7 @@ def holder(function: Function, unique: bytes, wall: float) -> int:
 
 def hold(broker: Broker, job: Job, until: float) -> None:
     """The job's key counts until then, whatever becomes of it."""
+    broker.held_keys += job.unique not in job.function.uniques
     job.function.uniques[job.unique] = (until, job.id)
     broker.effects.changes.append(UniqueUntil(job.function.name, job.unique, job.id, until))
 
@@ -192,6 +193,8 @@ def let_go(broker: Broker, function: Function, unique: bytes) -> None:
 
 def drop_old_keys(broker: Broker, wall: float) -> None:
     """Forget those whose time is up, as the store does when it is told to Expire."""
+    broker.held_keys = 0
     for function in broker.functions.values():
         if function.uniques:
             function.uniques = {key: held for key, held in function.uniques.items() if held[0] > wall}
+            broker.held_keys += len(function.uniques)

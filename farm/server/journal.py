@@ -67,6 +67,24 @@ class Past:
             raise NotYet
 
 
+class _Ends:
+    """The ids of the jobs that end, or come back, among some changes; looked through once, as they grow."""
+
+    def __init__(self) -> None:
+        self._changes: Sequence[Change] = ()
+        self._ids: set[int] = set()
+        self._seen = 0
+
+    def has(self, id: int, changes: Sequence[Change]) -> bool:
+        """Whether this one is among them."""
+        if changes is not self._changes or len(changes) < self._seen:
+            self._changes, self._ids, self._seen = changes, set(), 0
+        if self._seen < len(changes):
+            self._ids.update(change.id for change in changes[self._seen :] if isinstance(change, _OF_ENDS))
+            self._seen = len(changes)
+        return id in self._ids
+
+
 class Journal:
     """The only user of the store once it is open.
 
@@ -85,6 +103,7 @@ class Journal:
         self._on_failure = on_failure
         self._waiting: list[Change] = []  # for the next commit
         self._under_way: list[Change] = []  # in the one that a thread is at
+        self._ends = (_Ends(), _Ends(), _Ends())
         self._goal = 0  # the batch up to which that one goes; 0: none is under way
         self._failure: StoreError | None = None
         self._thread: threading.Thread | None = None
@@ -125,8 +144,8 @@ class Journal:
     def settles(self, id: int, decided: Sequence[Change] = ()) -> bool:
         """Whether changes of this job are on their way that are not durable yet, so that the store does not know how it
         has ended, or whether. decided: those that are to be kept next."""
-        pending = (*self._under_way, *self._waiting, *decided)
-        return any(isinstance(change, _OF_ENDS) and change.id == id for change in pending)
+        stages = zip(self._ends, (self._under_way, self._waiting, decided), strict=True)
+        return any(ends.has(id, changes) for ends, changes in stages)
 
     def size_to_come(self, decided: Sequence[Change]) -> int:
         """Bytes of payloads that are not on the disk yet, or not for certain; `decided` as in `payload`."""

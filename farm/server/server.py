@@ -28,7 +28,7 @@ from farm.protocol.address import is_loopback
 from farm.protocol.decoder import Decoder, Packet
 from farm.protocol.limits import ARGUMENTS_MAX
 from farm.protocol.names import shown
-from farm.protocol.packets import TEXT, response
+from farm.protocol.packets import FARM_ASK, TEXT, response
 from farm.server.config import LISTED_MAX, TURN_S, ServerConfig
 from farm.server.connection import Connection
 from farm.server.door import Door
@@ -69,6 +69,7 @@ class Server:
         self._look_at_disk_at = 0.0
         self._look_at_room = 0.0  # when the broker has given out so much of it that no more than this is left
         self._disk_timer: Timer | None = None
+        self._look_at_keys_at = 0.0
         self._expired = 0  # the broker's `kept` when old results were last dropped
         self._expiring = False  # they were dropped a moment ago, and that may not have been all
         self._broker = Broker(store.open(), config.rules)
@@ -264,10 +265,10 @@ class Server:
         position = 0
         for number, body in packets:
             position += 1
+            told = len(sends)
             receive(broker, peer, number, body, now)
-            if number == TEXT:
-                answer = sends[-1][1]
-                connection.listed += len(answer) if isinstance(answer, bytes) else 0
+            if number in (TEXT, FARM_ASK):
+                connection.listed += sum(len(piece) for _, piece in sends[told:] if isinstance(piece, bytes))
                 if connection.listed > LISTED_MAX:
                     too_much = PacketRefused(b"ARGUMENT_TOO_LARGE", b"More answers at once than can be held")
                     dispatch.refuse(broker, peer, too_much)
@@ -429,13 +430,17 @@ class Server:
                 self._loop.call_in(0.0, lambda: None)  # another turn
 
     def _put_again(self) -> None:
-        """Those for which that is so now."""
+        """Those for which that is so now, while there is time; but not of who does not read what it has asked for."""
+        until = time.monotonic() + TURN_S
         for _ in range(len(self._later)):
             batch, id, number, body = self._later.popleft()
-            if batch > self._journal.durable:
+            connection = self._connections.get(id)
+            if connection is None or id not in self._broker.peers:
+                continue
+            if batch > self._journal.durable or connection.out_size > self.config.out_high or time.monotonic() > until:
                 self._later.append((batch, id, number, body))
-            elif id in self._broker.peers:
-                receive(self._broker, self._broker.peers[id], number, body, self._loop.now)
+            else:
+                receive(self._broker, connection.peer, number, body, self._loop.now)
 
     def _read_payloads(self, effects: Effects) -> None:
         """Put the payloads that only the store has into what is sent: before this turn's changes are kept, for a job
@@ -468,7 +473,9 @@ class Server:
         """Drop the oldest of what is kept of jobs that have ended."""
         self._expired = self._broker.kept
         now = time.time()
-        waiting.drop_old_keys(self._broker, now)
+        if self._loop.now >= self._look_at_keys_at:
+            self._look_at_keys_at = self._loop.now + EXPIRE_EVERY_S
+            waiting.drop_old_keys(self._broker, now)
         self._broker.effects.changes.append(
             Expire(now - self.config.keep_results_s, self.config.keep_results_size, now)
         )

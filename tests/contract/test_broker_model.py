@@ -354,7 +354,10 @@ class Life(RuleBasedStateMachine):
             assert outcome == "purged"
             self.model.purge(handle)
         elif self.model.ended[handle] == "done" or handle in self.model.jobs:
-            assert outcome == ("done" if self.model.ended[handle] == "done" else "gone")
+            assert outcome == ("done" if self.model.ended[handle] == "done" else "live")
+        elif outcome == "exists":
+            was = self.model.was[handle]
+            assert any(job.function == was.function and job.unique == was.unique for job in self.model.jobs.values())
         else:
             assert outcome == "queued"
             job = self.broker.jobs[handle]

@@ -214,8 +214,11 @@ def _retry(book: Book, handle: bytes) -> str:
         return "unknown"
     if end[0] == "done":
         return "done"
-    if handle in book.jobs:
-        return "gone"
+    if handle in book.jobs:  # its worker has not given it up yet
+        return "live"
+    item = book.handles[handle]
+    if item.unique not in (b"", b"-") and (item.function, item.unique, b"") in book.joinable:
+        return "exists"
     course.revive(book, handle)
     return "queued"
 

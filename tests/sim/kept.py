@@ -91,7 +91,7 @@ class Kept:
 
     def course(self, item: Item) -> None:
         """A background job has come so far."""
-        due = item.due if item.delayed and not item.after else 0.0
+        due = item.due if item.delayed or item.after else 0.0
         after = terms.write_after(item.after)
         row = (item.attempts, item.failures, item.losses, due, item.holder is not None, after)
         self._decided.append((COURSE, item.handle, row))

@@ -179,7 +179,7 @@ SOMETIMES = (
     "retried by its function's settings",
     "retried by its worker's terms",
     "retry: done",
-    "retry: gone",
+    "retry: exists",
     "retry: live",
     "retry: queued",
     "retry: unknown",

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from farm.broker.broker import Rules
+from farm.broker.dispatch import receive
 from farm.protocol import packets as p
 from farm.protocol.packets import request
 from farm.store.memory import MemoryJournal, MemoryStore
@@ -47,8 +48,6 @@ class Life(Rig):
             later, self.broker.later = self.broker.later, []
             for id, number, body in later:
                 if id in self.broker.peers:
-                    from farm.broker.dispatch import receive
-
                     receive(self.broker, self.broker.peers[id], number, body, self.now)
             super().turn()
 
