@@ -177,7 +177,7 @@ class Model:
             if job not in doomed:
                 self.line_up(job)
         for job in doomed:
-            self.end(job, "failed")
+            self._end_held(job, "failed")
         for handle in dict.fromkeys(handle for job in fresh for handle in job.after if handle not in self.jobs):
             self.settle(handle, self.ended.get(handle, "lost"))
 
