@@ -221,7 +221,7 @@ def many(new: NewStore) -> Store:
         name = b"g" if id % 2 else b"f"
         outcome = ("cancelled" if id == 10 else "failed") if id % 5 == 0 else "done"
         end = Finish(id, outcome, 1.0, 100.0 + id, b"w", 0, b"r" * id, b"l", id == 3, reason=b"so", cpu_s=0.5)
-        store.apply([job(id, name, created=float(id)), end])
+        store.apply([job(id, name, created=float(id), reducer=b"sum"), end])
     return store
 
 
@@ -232,6 +232,7 @@ def check_the_past_is_told_newest_first(new: NewStore) -> None:
     assert sorted((past.n for past in found), reverse=True) == [past.n for past in found]
     assert found[0][1:] == (
         *(20, b"f", b"key", 1, 20.0, TERMS, "failed", 1.0, 120.0, b"w", 0, False, b"so", 1, 0, 0, 0.5, -1, 20, 1, 7),
+        b"sum",
     )
     assert found[17].cut is True
     assert found[1].payload_size == -1
