@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,15 +11,6 @@ import pytest
 from tests.cli.rig import Rig, ServerRunning
 
 _numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def default_signals() -> None:
-    """Tests send SIGINT and SIGHUP. A test run in the background of a script has them ignored, and so would all that it
-    starts; with a handler here they are the default there."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")
