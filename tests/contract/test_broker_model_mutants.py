@@ -59,6 +59,45 @@ NAMES = (
     "a job never fails for its lost workers",
     "a restored job has no key",
     "every end is a good one",
+    "retries: one too many",
+    "retries: one too few",
+    "no pause before a retry",
+    "a pause is never doubled",
+    "a timed-out run is tried again at once",
+    "attempts are forgotten over a restart",
+    "failures are forgotten over a restart",
+    "losses are forgotten over a restart",
+    "a pause is forgotten over a restart",
+    "poison one early",
+    "poison never",
+    "a failure is counted as a loss",
+    "a failure is not written down",
+    "a run's time limit never fires",
+    "a run that took too long counts as lost",
+    "nothing expires",
+    "an expired job still runs",
+    "a job that was tried expires",
+    "only a queued job expires",
+    "a dependent runs before its dependency",
+    "a dependency that ended badly lets it run",
+    "one of several dependencies is enough",
+    "a chain is not carried on",
+    "dependencies are lost over a restart",
+    "an end missed before a restart is not made up for",
+    "a cancelled job's dependents wait for ever",
+    "if-exists skip submits",
+    "replace leaves the old one",
+    "a key is forgotten with its job",
+    "a key is forgotten over a restart",
+    "a cancelled running job comes back after a restart",
+    "a done job is run again",
+    "retry loses the payload",
+    "a retried job is not stored",
+    "a live job is purged",
+    "a purged job is still known",
+    "a paused function gives jobs",
+    "a pause is not written down",
+    "settings are lost over a restart",
 )
 BROKEN = (
     *(mutant for mutant in MUTANTS if mutant.name in NAMES),
@@ -70,7 +109,10 @@ BROKEN = (
 )
 
 
-QUICK = ("last in, first out", "coalescing across functions", "attempts are forgotten", "a commit does nothing")
+QUICK = (
+    *("last in, first out", "coalescing across functions", "attempts are forgotten", "a commit does nothing"),
+    *("retries: one too many", "a dependent runs before its dependency", "a paused function gives jobs"),
+)
 EACH = [pytest.param(each, id=each.name, marks=() if each.name in QUICK else pytest.mark.slow) for each in BROKEN]
 
 
