@@ -117,9 +117,10 @@ def settle(book: Book, handle: bytes, outcome: str) -> list[Out]:
         return told
     while book.settling:
         ended, how = book.settling[0]
-        for item in [item for item in book.jobs.values() if ended in item.after]:
+        dependents = [item for item in book.jobs.values() if ended in item.after]
+        for item in dependents:
             told += _settle(book, item, ended, how)
-        if len(book.settling) > 1 and book.settling[0][0] != handle:
+        if dependents and ended != handle:
             book.saw("chain of jobs carried on")
         book.settling.pop(0)
     return told

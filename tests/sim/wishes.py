@@ -44,7 +44,7 @@ class Wishes:
         odds = self._world.odds
         asks = (self._cancel, self._retry, self._purge, self._wait, self._job, self._set, self._pause)
         deeds = (self.submit, *asks, self._drop)
-        weights = (60, 10, 12, 3, 14, 14, odds("pauses", 10), odds("pauses", 6), 3)
+        weights = (60, 10, 12, 3, 14, 14, odds("pauses", 10), odds("pauses", 6), 5)
         self._rng.choices(deeds, weights)[0]()
         if self._rng.random() < 0.02:
             self._ask(self._rng.choice(("nonsense", "job")), None)
@@ -59,7 +59,7 @@ class Wishes:
         after = [] if client.open else self._after()
         words = b" ".join([*self._words(), *after]) if rng.random() > 0.02 else rng.choice(_STRANGE)
         function = rng.choice(world.functions)
-        if unique and world.ledger.book.keys and rng.random() < 0.3:
+        if unique and world.ledger.book.keys and rng.random() < 0.45:
             function, unique = rng.choice(list(world.ledger.book.keys))
         if rng.random() < 0.05:
             function, unique = rng.choice(SPARE), rng.choice((b"", b"k")) if unique else b""
@@ -84,22 +84,22 @@ class Wishes:
 
     def _after(self) -> list[bytes]:
         """Now and then it waits for other jobs, one after the other or several."""
-        if self._rng.random() > 0.35:
+        if self._rng.random() > 0.45:
             return []
         handles = dict.fromkeys(self._some_dependency() for _ in range(self._rng.choice((1, 1, 2, 3))))
-        conditions = (b"ok", b"ok", b"any", b"fail")
+        conditions = (b"ok", b"ok", b"ok", b"any", b"fail")
         return [b"after=" + b",".join(self._rng.choice(conditions) + b":" + handle for handle in handles)]
 
     def _some_dependency(self) -> bytes:
         """Now and then of a job that waits itself, or that its own client waits for."""
         waiting = [item.handle for item in self._world.ledger.book.jobs.values() if item.after]
         own = list(self._client.waiting)
-        if own and self._rng.random() < self._world.odds("clients leave", 10) / 100:
+        if own and self._rng.random() < self._world.odds("clients leave", 30) / 100:
             self._world.later(self._rng.uniform(0, 0.3), self._client.leave, False)
         whim = self._rng.random()
-        if waiting and whim < 0.3:
+        if waiting and whim < 0.4:
             return self._rng.choice(waiting)
-        return self._rng.choice(own) if own and whim < 0.65 else self._some_handle()
+        return self._rng.choice(own) if own and whim < 0.7 else self._some_handle()
 
     # -- questions and commands
 
@@ -108,11 +108,15 @@ class Wishes:
         waiting = [item for item in self._world.ledger.book.jobs.values() if item.after]
         ids = self._some_ids()
         if waiting and self._rng.random() < 0.4:  # a job and one that waits for it
-            item = self._rng.choice(waiting)
+            item = next((other for other in waiting if waiting[0].handle in other.after), self._rng.choice(waiting))
             ids = [next(iter(item.after)).decode(), item.handle.decode()]
         self._ask("cancel", {"ids": ids, "reason": reason})
 
     def _retry(self) -> None:
+        given_up = [item.handle.decode() for item in self._world.ledger.book.jobs.values() if item.over]
+        if given_up and self._rng.random() < 0.5:  # its worker has it still
+            self._ask("retry", {"ids": given_up[:1]})
+            return
         self._ask("retry", {"ids": self._ended_ids() or self._some_ids()})
 
     def _purge(self) -> None:
@@ -154,7 +158,7 @@ class Wishes:
 
     def _function(self) -> str:
         """Mostly one that has jobs."""
-        return self._rng.choice(self._world.functions if self._rng.random() < 0.85 else SPARE).decode()
+        return self._rng.choice(self._world.functions if self._rng.random() < 0.75 else SPARE).decode()
 
     def _some_ids(self) -> list[str]:
         return [self._some_handle().decode() for _ in range(self._rng.choice((1, 1, 2, 4)))]
