@@ -89,7 +89,6 @@ NAMES = (
     "replace leaves the old one",
     "a key is forgotten with its job",
     "a key is forgotten over a restart",
-    "a replaced key comes back after a restart",
     "a cancelled running job comes back after a restart",
     "a done job is run again",
     "retry loses the payload",

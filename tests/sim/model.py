@@ -23,7 +23,7 @@ SUBMITS = {
     packets.SUBMIT_REDUCE_JOB_BACKGROUND: (NORMAL, True),
 }
 
-# What must happen somewhere in any 200 seeds: a simulator that never meets these proves nothing about them.
+# What must happen somewhere in any 300 seeds: a simulator that never meets these proves nothing about them.
 SOMETIMES = (
     "abandoned job cancelled",
     "abandoned job ended",

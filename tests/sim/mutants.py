@@ -160,8 +160,7 @@ def _twin(job: Job, now: float) -> Job:
 
 
 def _lose_without_release(broker: Broker, job: Job, now: float) -> None:
-    job.state = QUEUED
-    job.function.requeue(job)
+    job.function.requeue(_twin(job, now))
     broker._wake(job.function, now)
 
 

@@ -15,7 +15,7 @@ from tests.sim.mutants import MUTANTS, Mutant, hunt
 from tests.sim.world import Result, tell
 
 SEEDS = 300
-SEEDS_SOMETIMES = 200
+SEEDS_SOMETIMES = 300  # some meetings are rare: with a seed or two more, none depends on one alone
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,7 @@ class Wishes:
         """Now and then of a job that waits itself, or that its own client waits for."""
         waiting = [item.handle for item in self._world.ledger.book.jobs.values() if item.after]
         own = list(self._client.waiting)
-        if own and self._rng.random() < self._world.odds("clients leave", 10) / 100:
+        if own and self._rng.random() < self._world.odds("clients leave", 30) / 100:
             self._world.later(self._rng.uniform(0, 0.3), self._client.leave, False)
         whim = self._rng.random()
         if waiting and whim < 0.4:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 BUSY, GRABBING, ASLEEP, HUNG = "busy", "grabbing", "asleep", "hung"
 _REPORTS = (packets.WORK_DATA, packets.WORK_WARNING, packets.WORK_STATUS)
-_ENDS = (packets.WORK_COMPLETE,) * 5 + (packets.WORK_FAIL,) + (packets.WORK_EXCEPTION,) * 2  # by how often
+
 _HEADS = {packets.JOB_ASSIGN: 2, packets.JOB_ASSIGN_UNIQ: 3, packets.JOB_ASSIGN_ALL: 4}  # arguments before the payload
 _SAID = (b"", b"piece", b"more", b"farm: exit 7\n")
 _TRAILERS = (
@@ -226,9 +226,9 @@ class Worker(End):
             self.send(number, handle, *parts)
             self._later(self.world.work_s(), self._work, handle)
             return
-        self._end(
-            handle, self.rng.choice((packets.WORK_COMPLETE,) * 5 + (packets.WORK_FAIL,) + (packets.WORK_EXCEPTION,) * 2)
-        )
+        well = 2 if self.world.odds("terms", 1) else 5  # of so many more jobs
+        ends = (packets.WORK_COMPLETE,) * well + (packets.WORK_FAIL,) + (packets.WORK_EXCEPTION,) * 2
+        self._end(handle, self.rng.choice(ends))
 
     def _end(self, handle: bytes, number: int) -> None:
         payload = self.jobs.pop(handle)
