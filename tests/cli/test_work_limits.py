@@ -79,17 +79,23 @@ def test_a_worker_without_terms_says_nothing_of_them(lone_rig: Rig) -> None:
 
 def test_behind_a_stock_server_it_says_once_that_nothing_is_retried(lone_rig: Rig) -> None:
     """Also when it comes back, and with several slots; the work goes on."""
+    came = 0
 
     def talk(caller: Caller) -> None:
+        nonlocal came
+        if came == 4:  # it is killed while it says something
+            caller.until_closed()
+            return
         caller.until(req(p.CAN_DO, b"f"))
         caller.say(UNKNOWN_OPTION)
         caller.until(req(p.GRAB_JOB_ALL))
         caller.say(res(p.NO_JOB))
         caller.until(req(p.PRE_SLEEP))
+        came += 1
 
     with fake_server(talk) as (address, callers):
         worker = lone_rig.start("work", "f", "-s", address, "-j", "2", *TERMS, "--", "cat")
-        wait_until(lambda: len(callers) >= 4, what="it has come back")
+        wait_until(lambda: came == 4, what="it has come back")
         worker.kill()
     words = f"farm: the server at {address} is a stock Gearman server: it does not retry failed jobs\n"
     assert worker.err().count(words) == 1
