@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from farm import __version__
+from farm.broker import functions, giving_up
 from farm.broker.job import ABANDONED
 from farm.errors import PacketRefused
 from farm.protocol.limits import NUMBER_MAX
@@ -137,7 +138,7 @@ def _drop(broker: Broker, words: Words, now: float) -> bytes:
     function = broker.functions.get(name) or broker.spellings.first(name.lower())
     if function is None:
         return b"ERR function not found\r\n"
-    if not broker.drop_function(function):
+    if not functions.drop(broker, function):
         return b"ERR there are still connected workers or executing clients\r\n"
     return _OK
 
@@ -168,7 +169,7 @@ def _cancel(broker: Broker, words: Words, now: float) -> bytes:
         return _unknown(words[0])
     if len(words) != 3 or words[1].lower() != b"job":
         return b"ERR UNKNOWN_ERROR\r\n"
-    return _OK if broker.cancel_by_admin(words[2], now) else b"ERR UNKNOWN_JOB\r\n"
+    return _OK if giving_up.cancel_by_admin(broker, words[2], now) else b"ERR UNKNOWN_JOB\r\n"
 
 
 def _shutdown(broker: Broker, words: Words) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from farm.broker import cron_asks, explain, functions, record, waiting
+from farm.broker import cron_asks, explain, functions, record, restart, waiting
 from farm.broker.course import Reader, course_of
 from farm.broker.effects import Past, Purge
 from farm.broker.job import DONE, ENDED, FAILED, QUEUED, SEQUENCE_BITS, handle_of, id_of
@@ -416,7 +416,7 @@ def _retry(broker: Broker, handle: bytes, request: Request, now: float) -> str:
         payload = broker.history.payload(past.id)
     except LookupError:
         return "gone"
-    broker.revive(past, payload, now)
+    restart.revive(broker, past, payload, now)
     return "queued"
 
 

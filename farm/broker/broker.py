@@ -10,11 +10,11 @@ import math
 from collections import deque
 from typing import NamedTuple
 
-from farm.broker import crons, functions, invariants, keeping, tries, waiting
+from farm.broker import crons, giving_up, invariants, keeping, tries, waiting
 from farm.broker.course import course_of
 from farm.broker.deadlines import Deadlines
 from farm.broker.earliest import Earliest
-from farm.broker.effects import CronRow, Effects, Known, Note, Past, Progress, Revive, Save, Setting, UniqueUntil
+from farm.broker.effects import Effects, Note, Progress
 from farm.broker.function import Function
 from farm.broker.history import History, NoHistory
 from farm.broker.job import (
@@ -22,7 +22,6 @@ from farm.broker.job import (
     CANCELLED,
     DELAYED,
     ENDED,
-    EXPIRED,
     QUEUED,
     RUNNING,
     WAITING,
@@ -33,7 +32,7 @@ from farm.broker.job import (
 )
 from farm.broker.peer import Peer
 from farm.broker.retry import TIMEOUT, Failure
-from farm.broker.terms import NOTHING, Terms, encode, parse, parse_after
+from farm.broker.terms import NOTHING, Terms
 from farm.errors import EXIT_TIMEOUT, EXIT_WORKER_FAILED, PacketRefused
 from farm.protocol import extension, packets
 from farm.protocol.limits import STORED_PAYLOAD_MAX, UNIQUE_MAX
@@ -111,8 +110,8 @@ class Broker:
         self.held_keys = 0  # that count for a while (Function.uniques), at the most
         self.history: History = NoHistory()
         self.later: list[tuple[int, int, bytes]] = []  # (peer's id, number, body): packets that wait for the journal
-        self._progress: dict[int, Progress] = {}  # of stored jobs that are not here yet
-        self._doomed: list[Job] = []  # stored jobs that the life before was one lost worker too many for
+        self.unfinished: dict[int, Progress] = {}  # of stored jobs that are not here yet
+        self.doomed: list[Job] = []  # stored jobs that the life before was one lost worker too many for
         self.about = About(0, "", {})
         self.narrate = False  # whether anybody reads the notes
         self.stopping = False  # no new jobs, no more assignments
@@ -140,7 +139,7 @@ class Broker:
         self.beating.pop(peer.id, None)
         waiting.leave(peer)
         while peer.watches:  # one that ends may take others along, which wait for it
-            self._unwatch(next(iter(peer.watches.values())), peer, now)
+            giving_up.unwatch(self, next(iter(peer.watches.values())), peer, now)
         self.reset_abilities(peer, now)
         # The first one it took is put back last, and so is first again.
         for job in reversed(list(peer.holds.values())):
@@ -232,7 +231,7 @@ class Broker:
             tries.limit_waiting(self, job)
             self._wake(job.function, now)
         while (job := self.expiring.pop(now + self.wall_offset)) is not None:
-            self._expire(job, now)
+            giving_up.expire(self, job, now)
         if self.crons.entries:
             crons.tick(self, now)
         tries.count_young(self, now)
@@ -299,7 +298,7 @@ class Broker:
         if len(unique) > UNIQUE_MAX:
             raise PacketRefused(b"ARGUMENT_TOO_LARGE", b"Unique value too large", close=False)
         function = self.function(name)
-        key = _coalescing_key(unique, payload)
+        key = self._key(unique, payload)
         there = function.coalescing.get(key) if key is not None else None
         if not replaces:
             if there is not None:
@@ -333,11 +332,7 @@ class Broker:
     def _add(self, job: Job, key: Key | None, peer: Peer | None) -> None:
         """A new job, with nothing against it, is there: kept or watched, and its client told."""
         self._next_id += 1
-        assert job.handle not in self.jobs
-        self.jobs[job.handle] = job
-        self.memory += job.payload_size
-        if key is not None:
-            self._start_coalescing(job, key)
+        self._take_up(job, key)
         if job.background:
             self._save(job)
             self._acknowledge(peer, job.handle)
@@ -345,6 +340,14 @@ class Broker:
             assert peer is not None
             self._watch(job, peer)
             self.effects.send(peer.id, response(packets.JOB_CREATED, job.handle))
+
+    def _take_up(self, job: Job, key: Key | None) -> None:
+        """It is there from now on, under its handle and its key."""
+        assert job.handle not in self.jobs
+        self.jobs[job.handle] = job
+        self.memory += job.payload_size
+        if key is not None:
+            self._start_coalescing(job, key)
 
     def _replace(
         self, function: Function, unique: bytes, job: Job | None, outcomes: dict[bytes, str], now: float
@@ -415,112 +418,6 @@ class Broker:
             if job.streamed and peer.extension:
                 self.effects.send(peer.id, response(packets.FARM_JOB_JOINED, job.handle))
 
-    def restore(self, saved: Save, now: float) -> None:
-        """Queue a job again that the journal kept from an earlier life of this server. It was acknowledged, so no limit
-        on what is new refuses it."""
-        function = self.functions.get(saved.function) or self._add_function(saved.function)
-        job = Job(saved.id, function, saved.unique, saved.priority, True, saved.payload, now)
-        if saved.created:
-            job.queued_at = saved.created - self.wall_offset
-        assert job.handle not in self.jobs
-        self.jobs[job.handle] = job
-        key = _coalescing_key(saved.unique, saved.payload)
-        if key is not None:
-            self._start_coalescing(job, key)
-        self.memory += job.payload_size
-        job.reducer, job.due = saved.reducer, saved.due or 0.0  # the one 0.0, not a float for each of a million jobs
-        if saved.terms:
-            course_of(job).terms = self._stored_terms(saved)
-        self._hold_payload(job)
-        progress = self._progress.pop(job.id, None)
-        if progress is not None:
-            self._resume(job, progress)
-            course_of(job).since = now + self.wall_offset
-        after = parse_after(progress.after) if progress is not None else job.course.terms.after if job.course else ()
-        if after:
-            waiting.begin(self, job, after, dict.fromkeys((handle for _, handle in after), ""))
-        if progress is not None and progress.running and 0 < self.rules.losses_max <= job.losses:
-            self._doomed.append(job)  # when those are here too that wait for it
-            return
-        self._line_up(job, now)
-
-    def _stored_terms(self, saved: Save) -> Terms:
-        """Of a stored job. It was acknowledged, so it runs even where this version does not understand them."""
-        try:
-            return parse(saved.terms)
-        except PacketRefused as refused:
-            words = refused.text.decode(errors="replace")
-            self.effects.notes.append(Note("terms not understood", handle_of(saved.id), saved.function, words))
-            return NOTHING
-
-    def _resume(self, job: Job, progress: Progress) -> None:
-        """It had come so far before the restart; what ran then, and was not handed back, was lost with the server."""
-        course = course_of(job)
-        course.failures = progress.failures
-        course.before = max(0, progress.attempts - progress.failures - progress.losses - progress.running)
-        job.losses = progress.losses + progress.running
-        job.due = progress.due
-
-    def know(self, known: Known) -> None:
-        """What a store knows besides jobs; before `restore`."""
-        if isinstance(known, Progress):
-            self._progress[known.id] = known
-            return
-        if isinstance(known, UniqueUntil) and not known.until:
-            return
-        if isinstance(known, CronRow):
-            crons.know(self, known)
-            return
-        function = self.functions.get(known.function) or self._add_function(known.function)
-        if isinstance(known, UniqueUntil):
-            function.uniques[known.unique] = (known.until, known.id)
-        else:
-            functions.apply(function, known.words)
-
-    def restored(self, now: float) -> None:
-        """All that a store knows is here."""
-        self._progress.clear()
-        doomed, self._doomed = self._doomed, []
-        for job in doomed:
-            self._poison(job, now)
-        waiting.restored(self, now)
-
-    def hand_back(self) -> None:
-        """The server leaves in good order: what still runs is not the fault of any job."""
-        for peer in self.peers.values():
-            for job in peer.holds.values():
-                if job.background and job.course is not None and job.course.counted:
-                    tries.hand_back(self, job)
-
-    def revive(self, past: Past, payload: bytes, now: float) -> None:
-        """A job that has ended badly is run again, under its handle."""
-        function = self.function(past.function)
-        job = Job(past.id, function, past.unique, past.priority, True, payload, now)
-        job.queued_at = past.created - self.wall_offset
-        job.reducer = past.reducer
-        course = course_of(job)
-        course.terms = parse(past.terms)._replace(after=(), expires_at=self._expiry_anew(function, now))
-        end, earlier = self.history.ended(past.id), [attempt.number for attempt in self.history.attempts(past.id)]
-        course.before = max(past.number, past.failures + past.losses, *earlier)
-        course.since = now + self.wall_offset
-        self.jobs[job.handle] = job
-        key = _coalescing_key(past.unique, payload)
-        if key is not None:
-            self._start_coalescing(job, key)
-        self.memory += job.payload_size
-        self._hold_payload(job)
-        self.effects.changes.append(Revive(job.id, encode(course.terms)))
-        if past.number:
-            self.effects.changes.append(keeping.last_attempt(past, end.log if end else b""))
-        tries.save_progress(self, job)
-        self._note("run again", job, "")
-        self._line_up(job, now)
-
-    def _expiry_anew(self, function: Function, now: float) -> float | None:
-        """When a job that is run again expires, as if it were submitted now without a word about that."""
-        expires_s = function.settings.expires_s
-        return None if expires_s is None else now + self.wall_offset + expires_s
-
     def _save(self, job: Job) -> None:
         self.effects.changes.append(keeping.row(job, self.wall_offset))
         self.room -= WRITTEN_TIMES * job.payload_size
@@ -553,45 +450,6 @@ class Broker:
             peer.watches[job.handle] = job
             job.watchers.append(peer)
 
-    def _unwatch(self, job: Job, peer: Peer, now: float) -> bytes:
-        """`peer` no longer waits for `job`; when nobody does and it is no background job, it ends. Returns the outcome
-        as one of the extension's CANCEL_ words."""
-        del peer.watches[job.handle]
-        job.watchers.remove(peer)
-        if job.background or job.watchers:
-            return extension.CANCEL_SHARED
-        return self._give_up(job, now)
-
-    def _give_up(self, job: Job, now: float) -> bytes:
-        """Nobody wants the job any more: it goes, or its worker is told. Returns a CANCEL_ word of the extension."""
-        before = job.state
-        job.move("abandon")
-        self._stop_coalescing(job)  # nobody may join a job that is being given up
-        if before != RUNNING:
-            self._stop_waiting(job, before)
-            self._remove(job, now, "cancelled")
-            return extension.CANCEL_DROPPED
-        return self._tell_worker(job)
-
-    def _stop_waiting(self, job: Job, before: str) -> None:
-        """It has left one of the states in which jobs wait, without having been run."""
-        if before == QUEUED:
-            job.function.discard(job)
-        elif before == DELAYED:
-            job.function.delayed -= 1
-            self.delayed.drop(job)
-        else:
-            job.function.waiting -= 1
-
-    def _expire(self, job: Job, now: float) -> None:
-        """It has waited too long."""
-        before = job.state
-        job.move("expire")
-        course_of(job).reason = b"waited too long"
-        self._stop_waiting(job, before)
-        tries.tell_failed(self, job, b"the job has waited too long and has expired", EXIT_TIMEOUT)
-        self._remove(job, now, EXPIRED)
-
     def drop(self, job: Job, reason: bytes, now: float) -> bytes:
         """End a job, whoever waits for it: they hear that it failed. Returns a CANCEL_ word of the extension."""
         course = course_of(job)
@@ -609,39 +467,7 @@ class Broker:
                 self._end(job, CANCELLED, now)
                 job.background = False
             waiting.conclude(self, job, CANCELLED, now)
-        return self._give_up(job, now)
-
-    def _tell_worker(self, job: Job) -> bytes:
-        assert job.worker is not None
-        if not job.worker.extension:
-            return extension.CANCEL_UNHEARD
-        self.effects.send(job.worker.id, response(packets.FARM_JOB_CANCEL, job.handle))
-        return extension.CANCEL_TOLD
-
-    def cancel(self, peer: Peer, handle: bytes, now: float) -> bytes:
-        """A client gives up a job that it waits for. Returns one of the extension's CANCEL_ words."""
-        job = peer.watches.get(handle)
-        return extension.CANCEL_UNKNOWN if job is None else self._unwatch(job, peer, now)
-
-    def cancel_by_admin(self, handle: bytes, now: float) -> bool:
-        """Whoever waits for the job hears that it failed; a background job is forgotten. False: no such job."""
-        job = self.jobs.get(handle)
-        if job is None or job.state == ABANDONED:
-            return False
-        self.drop(job, b"", now)
-        return True
-
-    def drop_function(self, function: Function) -> bool:
-        """Forget a function. False: it has workers or jobs."""
-        if function.workers or function.jobs:
-            return False
-        del self.functions[function.name]
-        for unique in list(function.uniques):
-            waiting.let_go(self, function, unique)
-        if function.paused or function.settings is not NOTHING:
-            self.effects.changes.append(Setting(function.name, b""))
-        self.spellings.drop(function.name.lower(), function)
-        return True
+        return giving_up.give_up(self, job, now)
 
     # -- running
 
@@ -740,7 +566,7 @@ class Broker:
         assert job.worker is not None
         self._note("timed out", job, "")
         if job.state == RUNNING:  # or its worker was told already that nobody wants it
-            self._tell_worker(job)
+            giving_up.tell_worker(self, job)
         job.worker.expect_late(job.handle)
         limit_s = job.course.limit_s if job.course else 0.0
         if job.state != RUNNING or not limit_s or now < job.started_at + limit_s:
@@ -789,6 +615,12 @@ class Broker:
         if self.narrate:
             self.effects.notes.append(Note(event, job.handle, job.function.name, detail))
 
+    def _key(self, unique: bytes, payload: bytes) -> Key | None:
+        """What the job may be coalesced by; None: by nothing. An empty unique is no key, `-` compares the payload."""
+        if unique == b"-":
+            return (payload,) if payload else None
+        return unique or None
+
     def _start_coalescing(self, job: Job, key: Key) -> None:
         job.key = key
         if job.function.coalescing.setdefault(key, job) is job and isinstance(key, bytes):
@@ -807,10 +639,3 @@ class Broker:
     def check(self) -> None:
         """Assert every invariant; for tests and the simulator (it walks everything)."""
         invariants.check(self)
-
-
-def _coalescing_key(unique: bytes, payload: bytes) -> Key | None:
-    """What the job may be coalesced by; None: by nothing. An empty unique is no key, `-` compares the payload."""
-    if unique == b"-":
-        return (payload,) if payload else None
-    return unique or None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from farm.broker import admin, asks, cron_asks, record, waiting
+from farm.broker import admin, asks, cron_asks, giving_up, record, waiting
 from farm.broker.broker import Broker
 from farm.broker.course import course_of
 from farm.broker.function import Function
@@ -181,7 +181,7 @@ def _get_status(broker: Broker, peer: Peer, args: list[bytes], now: float) -> No
 def _cancel(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
     _must_know_extension(peer)
     (handle,) = args
-    outcome = broker.cancel(peer, handle, now)
+    outcome = giving_up.cancel(broker, peer, handle, now)
     broker.effects.send(peer.id, response(packets.FARM_CANCEL_RES, handle, outcome))
 
 

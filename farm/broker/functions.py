@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from farm.broker import tries
+from farm.broker import tries, waiting
 from farm.broker.effects import Setting
 from farm.broker.job import DELAYED, QUEUED, WAITING
-from farm.broker.terms import encode, parse
+from farm.broker.terms import NOTHING, encode, parse
 from farm.errors import PacketRefused
 
 if TYPE_CHECKING:
@@ -49,6 +49,19 @@ def change(broker: Broker, function: Function, settings: dict[str, str | None]) 
     for job in broker.jobs.values():
         if job.function is function and job.state in (QUEUED, DELAYED, WAITING):
             tries.limit_waiting(broker, job)
+
+
+def drop(broker: Broker, function: Function) -> bool:
+    """Forget a function. False: it has workers or jobs."""
+    if function.workers or function.jobs:
+        return False
+    del broker.functions[function.name]
+    for unique in list(function.uniques):
+        waiting.let_go(broker, function, unique)
+    if function.paused or function.settings is not NOTHING:
+        broker.effects.changes.append(Setting(function.name, b""))
+    broker.spellings.drop(function.name.lower(), function)
+    return True
 
 
 def _keep(broker: Broker, function: Function) -> None:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 from logging import INFO, getLevelName, getLogger
 
-from farm.broker import dispatch, waiting
+from farm.broker import dispatch, restart, waiting
 from farm.broker.broker import WRITTEN_TIMES, About, Broker
 from farm.broker.dispatch import receive
 from farm.broker.effects import Effects, Expire, Note
@@ -80,10 +80,10 @@ class Server:
         self._broker.narrate = log.isEnabledFor(INFO)
         self._broker.history = Past(store, self._journal, lambda: self._broker.effects.changes)
         for known in store.known():
-            self._broker.know(known)
+            restart.know(self._broker, known)
         for saved in store.load():
-            self._broker.restore(saved, loop.now)
-        self._broker.restored(loop.now)
+            restart.restore(self._broker, saved, loop.now)
+        restart.restored(self._broker, loop.now)
         self._later: deque[tuple[int, int, int, bytes]] = deque()  # (batch, peer's id, number, body)
         self._door = Door(config, loop, self._connect)
         self._connections: dict[int, Connection] = {}
@@ -182,7 +182,7 @@ class Server:
 
     def _hand_back(self) -> None:
         """What runs at the workers goes on at the next start, and nobody is to blame for that."""
-        self._broker.hand_back()
+        restart.hand_back(self._broker)
         changes, self._broker.effects.changes = self._broker.effects.changes, []
         if changes and not self.failure:
             self._journal.keep(changes)

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from farm.broker import dispatch
+from farm.broker import dispatch, giving_up, restart
 from farm.broker.broker import Broker, Rules
 from farm.broker.effects import Effects
 from farm.broker.job import HIGH, LOW, MOVES, NORMAL, Job, handle_of
@@ -143,10 +143,10 @@ class Life(RuleBasedStateMachine):
             for handle, job in self.model.kept.items()
         ]
         for known in self.store.known():
-            self.broker.know(known)
+            restart.know(self.broker, known)
         for row in rows:
-            self.broker.restore(row, self.now)
-        self.broker.restored(self.now)
+            restart.restore(self.broker, row, self.now)
+        restart.restored(self.broker, self.now)
         self._turn()
 
     def _turn(self) -> None:
@@ -301,7 +301,7 @@ class Life(RuleBasedStateMachine):
                 if client in job.watchers:  # it did not go with another one, which it waited for
                     self.model.unwatch(job, client)
         else:
-            assert self.broker.cancel(self._peer(client), job.handle, self.now) != b"unknown"
+            assert giving_up.cancel(self.broker, self._peer(client), job.handle, self.now) != b"unknown"
             self.model.unwatch(job, client)
         self._turn()
 
@@ -344,7 +344,7 @@ class Life(RuleBasedStateMachine):
         if administrator:
             known = self.model.jobs.get(handle)
             live = known is not None and not known.abandoned
-            assert self.broker.cancel_by_admin(handle, self.now) == live
+            assert giving_up.cancel_by_admin(self.broker, handle, self.now) == live
             if known is not None:
                 self.model.cancel(known)
             self._turn()

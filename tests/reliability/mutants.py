@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from farm.broker import broker as broker_module
-from farm.broker import dispatch
+from farm.broker import dispatch, functions, restart
 from farm.broker.broker import Broker
 from farm.broker.effects import Change, Finish, Forget, Known, Save, UniqueUntil
 from farm.broker.function import Function
@@ -100,50 +99,50 @@ def joining_is_not_stored() -> None:
 
 def handles_start_again() -> None:
     """Each life counts from the same beginning, or from the last job that was left, as gearmand does."""
-    restore = Broker.restore
+    restore = restart.restore
 
     def restore_and_count(self: Broker, saved: Save, now: float) -> None:
         restore(self, saved, now)
         self._next_id = saved.id + 1
 
-    Broker.restore = restore_and_count  # type: ignore[method-assign]
+    restart.restore = restore_and_count
     server_module.Broker = lambda shard, rules: Broker(1, rules)  # type: ignore[misc, assignment]
 
 
 def restored_jobs_run_at_once() -> None:
     """What a delayed job waits for is not read back."""
-    restore = Broker.restore
-    Broker.restore = lambda self, saved, now: restore(self, saved._replace(due=0.0), now)  # type: ignore[method-assign]
+    restore = restart.restore
+    restart.restore = lambda self, saved, now: restore(self, saved._replace(due=0.0), now)
 
 
 def empty_key_is_a_key() -> None:
     """As in gearmand's stores: background jobs without a key replace one another."""
-    coalescing_key = broker_module._coalescing_key
-    broker_module._coalescing_key = lambda unique, payload: coalescing_key(unique or b"none", payload)
+    key = Broker._key
+    Broker._key = lambda self, unique, payload: key(self, unique or b"none", payload)  # type: ignore[method-assign]
 
 
 def failures_are_forgotten() -> None:
     """After a restart a job that is tried again has all its retries again."""
-    resume = Broker._resume
-    Broker._resume = lambda self, job, progress: resume(self, job, progress._replace(failures=0))  # type: ignore[method-assign]
+    resume = restart.resume
+    restart.resume = lambda self, job, progress: resume(self, job, progress._replace(failures=0))
 
 
 def jobs_that_wait_to_be_tried_again_are_lost() -> None:
     """At a restart they are in none of the queues."""
-    restore = Broker.restore
+    restore = restart.restore
 
     def restore_others(self: Broker, saved: Save, now: float) -> None:
-        progress = self._progress.get(saved.id)
+        progress = self.unfinished.get(saved.id)
         if progress is None or not progress.due:
             restore(self, saved, now)
 
-    Broker.restore = restore_others  # type: ignore[method-assign]
+    restart.restore = restore_others
 
 
 def back_off_ends_with_the_server() -> None:
     """What has failed is tried again at once after a restart."""
-    resume = Broker._resume
-    Broker._resume = lambda self, job, progress: resume(self, job, progress._replace(due=0.0))  # type: ignore[method-assign]
+    resume = restart.resume
+    restart.resume = lambda self, job, progress: resume(self, job, progress._replace(due=0.0))
 
 
 def cancelled_jobs_come_back() -> None:
@@ -159,13 +158,13 @@ def cancelled_jobs_come_back() -> None:
 
 def keys_end_with_the_server() -> None:
     """A key that counts for a while counts only in this life."""
-    know = Broker.know
+    know = restart.know
 
     def know_others(self: Broker, known: Known) -> None:
         if not isinstance(known, UniqueUntil):
             know(self, known)
 
-    Broker.know = know_others  # type: ignore[method-assign]
+    restart.know = know_others
 
 
 # name -> how to break it, and under which word of the verdict it must be found
@@ -245,7 +244,7 @@ def drops_functions_with_jobs() -> None:
         del self.functions[function.name]
         return True
 
-    Broker.drop_function = drop  # type: ignore[method-assign]
+    functions.drop = drop
 
 
 def counts_no_losses() -> None:

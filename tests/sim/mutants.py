@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from farm.broker import admin, dispatch
+from farm.broker import admin, dispatch, functions, giving_up, restart
 from farm.broker import broker as broker_module
 from farm.broker.broker import Broker
 from farm.broker.deadlines import Deadlines
@@ -195,8 +195,7 @@ def _refuse_and_listen(broker: Broker, peer: Peer, refused: PacketRefused) -> No
 
 # -- coalescing
 
-_function, _join, _unwatch, _restore = Broker.function, Broker._join, Broker._unwatch, Broker.restore
-_coalescing_key = broker_module._coalescing_key
+_function, _join, _unwatch, _restore = Broker.function, Broker._join, giving_up.unwatch, restart.restore
 
 
 def _function_sharing_keys(broker: Broker, name: bytes) -> Function:
@@ -299,13 +298,13 @@ def _time_out_at_the_tail(broker: Broker, job: Job, now: float) -> None:
 
 
 def _time_out_untold(broker: Broker, job: Job, now: float) -> None:
-    with patch.object(Broker, "_tell_worker", lambda *_: None):
+    with patch.object(giving_up, "tell_worker", lambda *_: None):
         _time_out(broker, job, now)
 
 
 def _time_out_telling_again(broker: Broker, job: Job, now: float) -> None:
     if job.state == ABANDONED:
-        broker._tell_worker(job)
+        giving_up.tell_worker(broker, job)
     _time_out(broker, job, now)
 
 
@@ -369,7 +368,7 @@ def _restore_due(broker: Broker, saved: Any, now: float) -> None:
 
 # -- administrators and reducers
 
-_cancel_by_admin, _save = Broker.cancel_by_admin, Broker._save
+_cancel_by_admin, _save = giving_up.cancel_by_admin, Broker._save
 _answer, _maxqueue, _option = admin.answer, admin._maxqueue, dispatch._option
 
 
@@ -484,15 +483,15 @@ MUTANTS = (
     Mutant("packets after a fatal one count", ((dispatch, "refuse", _refuse_and_listen),)),
     Mutant("exceptions go to all", ((dispatch, "_exception", _exception_to_all),)),
     Mutant("coalescing across functions", ((Broker, "function", _function_sharing_keys),)),
-    Mutant("an empty unique coalesces", ((broker_module, "_coalescing_key", lambda unique, payload: unique),)),
-    Mutant("`-` is a key like others", ((broker_module, "_coalescing_key", lambda unique, payload: unique or None),)),
+    Mutant("an empty unique coalesces", ((Broker, "_key", lambda broker, unique, payload: unique),)),
+    Mutant("`-` is a key like others", ((Broker, "_key", lambda broker, unique, payload: unique or None),)),
     Mutant("background joins foreground, not saved", ((Broker, "_join", _join_unsaved),)),
     Mutant("background joins foreground, which stays one", ((Broker, "_join", _join_without_upgrade),)),
     Mutant("a foreground joiner hears nothing", ((Broker, "_join", _join_without_watching),)),
     Mutant("a late joiner is not told", ((Broker, "_join", _join_untold),)),
-    Mutant("a client that leaves takes a background job", ((Broker, "_unwatch", _unwatch_background_too),)),
-    Mutant("an abandoned job can be joined", ((Broker, "_unwatch", _unwatch_and_stay_open),)),
-    Mutant("a restored job has no key", ((Broker, "restore", _restore_without_key),)),
+    Mutant("a client that leaves takes a background job", ((giving_up, "unwatch", _unwatch_background_too),)),
+    Mutant("an abandoned job can be joined", ((giving_up, "unwatch", _unwatch_and_stay_open),)),
+    Mutant("a restored job has no key", ((restart, "restore", _restore_without_key),)),
     Mutant("a handle is used twice", ((Broker, "_remove", _remove_and_reuse),)),
     Mutant("handles start again after a restart", ((broker_module, "first_id", lambda shard: first_id(7)),)),
     Mutant("an end is not stored", ((Broker, "_remove", _remove_unforgotten),)),
@@ -523,12 +522,12 @@ MUTANTS = (
     Mutant("a due job wakes nobody", ((Broker, "tick", _tick_silently),)),
     Mutant("nobody looks when a job is due", ((Broker, "next_deadline", _next_deadline_without_delayed),)),
     Mutant("the wall clock is read once", ((Broker, "tick", _tick_by_the_first_clock),)),
-    Mutant("a restart loses delayed jobs", ((Broker, "restore", _restore_without_delayed),)),
-    Mutant("a restart runs delayed jobs at once", ((Broker, "restore", _restore_due),)),
-    Mutant("a cancelled job can be joined", ((Broker, "cancel_by_admin", _cancel_and_stay_open),)),
-    Mutant("a cancelled background job is not forgotten", ((Broker, "cancel_by_admin", _cancel_unforgotten),)),
-    Mutant("who waits for a cancelled job hears nothing", ((Broker, "cancel_by_admin", _cancel_unheard),)),
-    Mutant("a job can be cancelled twice", ((Broker, "cancel_by_admin", _cancel_again),)),
+    Mutant("a restart loses delayed jobs", ((restart, "restore", _restore_without_delayed),)),
+    Mutant("a restart runs delayed jobs at once", ((restart, "restore", _restore_due),)),
+    Mutant("a cancelled job can be joined", ((giving_up, "cancel_by_admin", _cancel_and_stay_open),)),
+    Mutant("a cancelled background job is not forgotten", ((giving_up, "cancel_by_admin", _cancel_unforgotten),)),
+    Mutant("who waits for a cancelled job hears nothing", ((giving_up, "cancel_by_admin", _cancel_unheard),)),
+    Mutant("a job can be cancelled twice", ((giving_up, "cancel_by_admin", _cancel_again),)),
     Mutant("maxqueue is ignored", ((admin, "_CHANGES", {**admin._CHANGES, b"maxqueue": lambda *_: b"OK\r\n"}),)),
     Mutant("what is no limit lifts it", ((admin, "_CHANGES", {**admin._CHANGES, b"maxqueue": _maxqueue_of_anything}),)),
     Mutant("a TAB ends a word", ((admin, "answer", _answer_at_any_space),)),
@@ -537,9 +536,9 @@ MUTANTS = (
         ((dispatch, "_HANDLERS", {**dispatch._HANDLERS, packets.OPTION_REQ: _option_and_close}),),
     ),
     Mutant("a full queue counts what is queued only", ((Function, "jobs", property(lambda self: self.queued)),)),
-    Mutant("a function with jobs is dropped", ((Broker, "drop_function", _drop_with_jobs),)),
+    Mutant("a function with jobs is dropped", ((functions, "drop", _drop_with_jobs),)),
     Mutant("a reducer is not stored", ((Broker, "_save", _save_without_reducer),)),
-    Mutant("a restart loses reducers", ((Broker, "restore", _restore_without_reducer),)),
+    Mutant("a restart loses reducers", ((restart, "restore", _restore_without_reducer),)),
     Mutant(
         "no worker is told the reducer",
         ((dispatch, "_HANDLERS", {**dispatch._HANDLERS, 39: dispatch._grab(packets.JOB_ASSIGN_UNIQ)}),),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
-from farm.broker import asks, course, dispatch, functions, keeping, retry, tries, waiting
+from farm.broker import asks, course, dispatch, functions, giving_up, keeping, restart, retry, tries, waiting
 from farm.broker.broker import Broker
 from farm.broker.effects import Attempt, Finish, Forget, Progress, Purge, Revive, Setting, UniqueUntil
 from farm.broker.function import Function
@@ -23,7 +23,7 @@ Patches = tuple[tuple[Any, str, Any], ...]
 # -- attempts
 
 _delay, _lose, _time_out, _again, _begun = retry.delay_s, Broker._lose, Broker._time_out, tries.again, tries.begun
-_resume, _save_progress, _try_again = Broker._resume, tries.save_progress, Broker.try_again
+_resume, _save_progress, _try_again = restart.resume, tries.save_progress, Broker.try_again
 _note, _end = tries.note_attempt, keeping.end
 
 
@@ -141,7 +141,7 @@ def _time_out_for_good(broker: Broker, job: Job, now: float) -> None:
 
 def _again_while_held(broker: Broker, job: Job, failure: Failure, now: float) -> bool:
     """It is tried again, and its worker goes on with it: nobody tells it."""
-    with patch.object(Broker, "_tell_worker", lambda *_: b""):
+    with patch.object(giving_up, "tell_worker", lambda *_: b""):
         again = _again(broker, job, failure, now)
     if again and failure.kind == retry.TIMEOUT:
         broker.delayed.drop(job)
@@ -171,7 +171,7 @@ def _usage_of_nobody(broker: Broker, peer: Peer, args: list[bytes], now: float) 
 
 # -- waiting too long
 
-_limit, _expire, _tick, _deadline = tries.limit_waiting, Broker._expire, Broker.tick, Broker.next_deadline
+_limit, _expire, _tick, _deadline = tries.limit_waiting, giving_up.expire, Broker.tick, Broker.next_deadline
 
 
 def _limit_never(broker: Broker, job: Job) -> None:
@@ -201,7 +201,7 @@ def _limit_from_the_start(broker: Broker, job: Job) -> None:
 def _expire_by_the_first_clock(broker: Broker, now: float) -> None:
     offset = broker.__dict__.setdefault("first_offset", broker.wall_offset)
     while (job := broker.expiring.pop(now + offset)) is not None:
-        broker._expire(job, now)
+        giving_up.expire(broker, job, now)
     kept, broker.expiring = broker.expiring, type(broker.expiring)()
     _tick(broker, now)
     broker.expiring = kept
@@ -238,7 +238,7 @@ def _tick_expiring_runs(broker: Broker, now: float) -> None:
 # -- other jobs
 
 _begin, _settle, _settle_one, _release = waiting.begin, waiting.settle, waiting._settle, waiting._release
-_restored, _restore, _conclude, _submit = waiting.restored, Broker.restore, waiting.conclude, Broker.submit
+_restored, _restore, _conclude, _submit = waiting.restored, restart.restore, waiting.conclude, Broker.submit
 
 
 def _begin_at_once(broker: Broker, job: Job, after: waiting.After, found: dict[bytes, str]) -> bytes:
@@ -307,7 +307,7 @@ def _drop_and_leave(broker: Broker, job: Job, outcome: str, now: float) -> None:
 _may_submit, _hold, _know, _holder, _let_go = (
     dispatch._may_submit,
     waiting.hold,
-    Broker.know,
+    restart.know,
     waiting.holder,
     waiting.let_go,
 )
@@ -357,7 +357,7 @@ def _let_go_in_memory(broker: Broker, function: Function, unique: bytes) -> None
 
 # -- cancels and ends
 
-_drop, _give_up, _cancel = Broker.drop, Broker._give_up, asks._cancel
+_drop, _give_up, _cancel = Broker.drop, giving_up.give_up, asks._cancel
 
 
 def _drop_unkept(broker: Broker, job: Job, reason: bytes, now: float) -> bytes:
@@ -368,7 +368,7 @@ def _drop_unkept(broker: Broker, job: Job, reason: bytes, now: float) -> bytes:
 
 
 def _drop_untold(broker: Broker, job: Job, reason: bytes, now: float) -> bytes:
-    with patch.object(Broker, "_tell_worker", lambda *_: extension.CANCEL_TOLD):
+    with patch.object(giving_up, "tell_worker", lambda *_: extension.CANCEL_TOLD):
         return _drop(broker, job, reason, now)
 
 
@@ -417,7 +417,7 @@ _must_be_settled = Past._must_be_settled
 
 # -- retried and purged jobs
 
-_revive, _each, _ended = Broker.revive, asks._each, asks._ended
+_revive, _each, _ended = restart.revive, asks._each, asks._ended
 
 
 def _verb(name: str, change: Callable[[Broker, bytes, asks.Request, float], str]) -> Patches:
@@ -427,7 +427,7 @@ def _verb(name: str, change: Callable[[Broker, bytes, asks.Request, float], str]
 def _retry_anything(broker: Broker, handle: bytes, request: asks.Request, now: float) -> str:
     past = None if waiting.live(broker, handle) else _ended(broker, handle)
     if past is not None and past.outcome == DONE and handle not in broker.jobs:
-        broker.revive(past, broker.history.payload(past.id), now)
+        restart.revive(broker, past, broker.history.payload(past.id), now)
         return "queued"
     return asks._retry(broker, handle, request, now)
 
@@ -474,7 +474,7 @@ def _revive_without_key(broker: Broker, past: Any, payload: bytes, now: float) -
 
 # -- functions
 
-_pause, _change, _drop_function = functions.pause, functions.change, Broker.drop_function
+_pause, _change, _drop_function = functions.pause, functions.change, functions.drop
 
 
 def _pause_in_words(function: Function, paused: bool) -> None:
@@ -532,10 +532,10 @@ LIFE: tuple[tuple[str, Patches], ...] = (
     ("a pause grows without bound", ((tries, "delay_s", _uncapped),)),
     ("a pause is longer than its terms allow", ((retry, "JITTER", -0.25),)),
     ("a timed-out run is tried again at once", ((tries, "delay_s", _too_soon_after_a_timeout),)),
-    ("attempts are forgotten over a restart", ((Broker, "know", _know_no_progress),)),
-    ("failures are forgotten over a restart", ((Broker, "_resume", _resume_forgetting(failures=0)),)),
-    ("losses are forgotten over a restart", ((Broker, "_resume", _resume_forgetting(losses=0, running=False)),)),
-    ("a pause is forgotten over a restart", ((Broker, "_resume", _resume_at_once),)),
+    ("attempts are forgotten over a restart", ((restart, "know", _know_no_progress),)),
+    ("failures are forgotten over a restart", ((restart, "resume", _resume_forgetting(failures=0)),)),
+    ("losses are forgotten over a restart", ((restart, "resume", _resume_forgetting(losses=0, running=False)),)),
+    ("a pause is forgotten over a restart", ((restart, "resume", _resume_at_once),)),
     ("poison one early", ((Broker, "_lose", _lose_once_more),)),
     ("poison never", ((Broker, "_poison", _poison_never),)),
     ("a failure is counted as a loss", ((Broker, "try_again", _fail_as_lost),)),
@@ -555,13 +555,13 @@ LIFE: tuple[tuple[str, Patches], ...] = (
         ((dispatch, "_HANDLERS", {**dispatch._HANDLERS, packets.FARM_USAGE: _usage_of_nobody}),),
     ),
     ("nothing expires", ((tries, "limit_waiting", _limit_never),)),
-    ("an expired job still runs", ((Broker, "_expire", lambda *_: None),)),
+    ("an expired job still runs", ((giving_up, "expire", lambda *_: None),)),
     ("expiry ignores the wall clock", ((Broker, "tick", _expire_by_the_first_clock),)),
     ("nobody looks when a job expires", ((Broker, "next_deadline", _deadline_without_expiry),)),
     ("a job that was tried expires", ((tries, "limit_waiting", _limit_also_when_tried),)),
     ("only a queued job expires", ((tries, "limit_waiting", _limit_queued_only),)),
     ("the wait for a worker counts from the beginning", ((tries, "limit_waiting", _limit_from_the_start),)),
-    ("who waits for an expired job hears nothing", ((Broker, "_expire", _expire_untold),)),
+    ("who waits for an expired job hears nothing", ((giving_up, "expire", _expire_untold),)),
     (
         "a running job expires",
         ((tries, "begun", _begun_and_still_expiring), (Broker, "tick", _tick_expiring_runs)),
@@ -572,7 +572,7 @@ LIFE: tuple[tuple[str, Patches], ...] = (
     ("one of several dependencies is enough", ((waiting, "_settle", _any_will_do),)),
     ("a chain is not carried on", ((waiting, "settle", _settle_one_end),)),
     ("dependents wait for ever", ((waiting, "settle", _settle_nobody),)),
-    ("dependencies are lost over a restart", ((Broker, "restore", _restore_independent),)),
+    ("dependencies are lost over a restart", ((restart, "restore", _restore_independent),)),
     ("an end missed before a restart is not made up for", ((waiting, "restored", lambda *_: None),)),
     ("that a dependency has ended is not written down", ((waiting, "_settle", _release_unsaved),)),
     ("a dependent does not wait for its time", ((waiting, "_release", _release_at_once),)),
@@ -583,7 +583,7 @@ LIFE: tuple[tuple[str, Patches], ...] = (
     ("replace leaves the old one", ((Broker, "submit", _replace_nothing),)),
     ("a key is forgotten with its job", ((waiting, "holder", lambda *_: 0),)),
     ("a key counts for ever", ((waiting, "holder", lambda function, unique, wall: _holder(function, unique, 0.0)),)),
-    ("a key is forgotten over a restart", ((Broker, "know", _know_no_keys),)),
+    ("a key is forgotten over a restart", ((restart, "know", _know_no_keys),)),
     ("a key is not written down", ((waiting, "hold", _hold_in_memory),)),
     ("a replaced key comes back after a restart", ((waiting, "let_go", _let_go_in_memory),)),
     ("a cancelled running job comes back after a restart", ((Broker, "drop", _drop_unkept),)),
@@ -597,17 +597,17 @@ LIFE: tuple[tuple[str, Patches], ...] = (
     ("what was put off is put again early", ((SimServer, "_put_again", _put_early),)),
     ("a done job is run again", _verb("retry", _retry_anything)),
     ("a job that its worker still has is run again, in words", _verb("retry", _retry_though_held)),
-    ("retry loses the payload", ((Broker, "revive", _revive_empty),)),
+    ("retry loses the payload", ((restart, "revive", _revive_empty),)),
     ("a retried job's last attempt is forgotten", ((keeping, "last_attempt", _revive_without_its_end),)),
-    ("a retried job is not stored", ((Broker, "revive", _revive_unkept),)),
-    ("a retried job has few retries left", ((Broker, "revive", _revive_with_its_failures),)),
-    ("a retried job cannot be joined", ((Broker, "revive", _revive_without_key),)),
+    ("a retried job is not stored", ((restart, "revive", _revive_unkept),)),
+    ("a retried job has few retries left", ((restart, "revive", _revive_with_its_failures),)),
+    ("a retried job cannot be joined", ((restart, "revive", _revive_without_key),)),
     ("a live job is purged", _verb("purge", _purge_anything)),
     ("a purged job is still known", _verb("purge", _purge_in_words)),
     ("a paused function gives jobs", ((Function, "pause", _pause_in_words),)),
     ("resume wakes nobody", ((functions, "pause", _resume_silently),)),
     ("a pause is not written down", ((functions, "pause", _pause_unkept),)),
-    ("settings are lost over a restart", ((Broker, "know", _know_no_settings),)),
+    ("settings are lost over a restart", ((restart, "know", _know_no_settings),)),
     ("settings hold for new jobs only", ((functions, "change", _change_for_new_jobs),)),
     ("a setting replaces all others", ((functions, "change", _change_and_forget),)),
     ("a worker's terms go before a job's own", ((tries, "terms_of", _worker_first),)),

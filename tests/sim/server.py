@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from farm.broker import dispatch
+from farm.broker import dispatch, restart
 from farm.broker.broker import Broker
 from farm.broker.effects import Effects, Finish, Forget
 from farm.errors import PacketRefused
@@ -96,10 +96,10 @@ class SimServer:
         self.broker.narrate = True
         self.broker.history = Past(self._store, self.journal, lambda: self.broker.effects.changes)
         for known in self._store.known():
-            self.broker.know(known)
+            restart.know(self.broker, known)
         for saved in self._store.load():
-            self.broker.restore(saved, self._world.now)
-        self.broker.restored(self._world.now)
+            restart.restore(self.broker, saved, self._world.now)
+        restart.restored(self.broker, self._world.now)
         self._later: deque[tuple[int, int, int, bytes]] = deque()  # (batch, peer's id, number, body)
         self._doors: dict[int, Door] = {}
         self._next_peer = 1
@@ -137,7 +137,7 @@ class SimServer:
 
     def _hand_back(self) -> None:
         self._ledger.book.hand_back()
-        self.broker.hand_back()
+        restart.hand_back(self.broker)
         changes, self.broker.effects.changes = self.broker.effects.changes, []
         self._ledger.given(bool(changes))
         if changes:

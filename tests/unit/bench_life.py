@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from farm.broker import restart
 from farm.broker.broker import Rules
 from farm.broker.dispatch import receive
 from farm.protocol import packets as p
@@ -28,10 +29,10 @@ class Life(Rig):
         self.broker.history = self.store
         self._kept = 0
         for known in self.store.known():
-            self.broker.know(known)
+            restart.know(self.broker, known)
         for save in self.store.load():
-            self.broker.restore(save, now)
-        self.broker.restored(now)
+            restart.restore(self.broker, save, now)
+        restart.restored(self.broker, now)
         self.turn()
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from farm.broker import restart
 from farm.broker.effects import Forget, Save
 from farm.broker.job import first_id
 from farm.protocol import packets as p
@@ -137,7 +138,7 @@ def test_a_lost_worker_does_not_put_it_off_again(rig: Rig) -> None:
 def test_it_survives_a_restart(rig: Rig, sleeping: bool) -> None:
     now = rig.now + OFFSET
     for number, due in enumerate((now + 10, now - 10, now + 5, 0.0)):
-        rig.broker.restore(Save(first_id(7) + number, b"f", b"", 1, b"", b"", due), rig.now)
+        restart.restore(rig.broker, Save(first_id(7) + number, b"f", b"", 1, b"", b"", due), rig.now)
     worker = rig.worker(b"f")
     assert [worker.grab(), worker.grab()] == [b"H:7:2", b"H:7:4"]
     worker.send(GRAB, *([SLEEP] if sleeping else []))

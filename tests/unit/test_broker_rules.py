@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from farm.broker import restart
 from farm.broker.broker import WAKE_PATIENCE_S, Rules
 from farm.broker.effects import Save
 from farm.broker.job import first_id
@@ -54,7 +55,7 @@ def test_a_background_reduce_job_is_stored_with_its_reducer_and_keeps_it(rig: Ri
     saved = Save(first_id(1), b"f", b"key", 1, b"lo\0ad", b"sum", 0.0, rig.now)
     assert rig.changes == [saved]
     later = Rig(shard=2)
-    later.broker.restore(saved, later.now)
+    restart.restore(later.broker, saved, later.now)
     worker = later.worker(b"f").send(GRAB_ALL)
     assert worker.received() == [response(p.JOB_ASSIGN_ALL, b"H:1:1", b"f", b"key", b"sum", b"lo\0ad")]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from farm.broker import restart
 from farm.broker.broker import Rules
 from farm.broker.effects import Forget, Save
 from farm.broker.job import first_id
@@ -240,7 +241,7 @@ def test_a_stopping_server_takes_and_gives_nothing_new_and_hears_ends(rig: Rig) 
 def test_restored_jobs_keep_handle_order_key_and_kind(rig: Rig) -> None:
     old = first_id(7)
     for number, priority in enumerate((2, 1, 1)):
-        rig.broker.restore(Save(old + number, b"f", b"key%d" % number, priority, b"load"), rig.now)
+        restart.restore(rig.broker, Save(old + number, b"f", b"key%d" % number, priority, b"load"), rig.now)
     client, worker = rig.client(), rig.worker(b"f")
     assert client.submit(b"f", unique=b"key1") == b"H:7:2"
     client.leave()
@@ -253,7 +254,7 @@ def test_limits_are_for_what_is_new() -> None:
     """A server with lower limits than the one before, or after an import, must start."""
     rig = Rig(rules=Rules(functions_max=1, jobs_max=1))
     for number in range(3):
-        rig.broker.restore(Save(first_id(7) + number, b"f%d" % number, b"", 1, b""), rig.now)
+        restart.restore(rig.broker, Save(first_id(7) + number, b"f%d" % number, b"", 1, b""), rig.now)
     client, worker = rig.client(), rig.worker(b"f0", b"f1", b"f2")
     client.send(request(p.SUBMIT_JOB, b"f0", b"", b""))
     assert client.received() == [error(b"QUEUE_ERROR", b"Job queue is full")]
@@ -329,6 +330,6 @@ def test_what_the_store_keeps_needs_no_memory() -> None:
 def test_what_was_acknowledged_is_taken_again() -> None:
     """Whatever the limit is by now."""
     rig = Rig(rules=Rules(memory_max=1))
-    rig.broker.restore(Save(FIRST, b"f", b"", 1, b"payload"), rig.now)
+    restart.restore(rig.broker, Save(FIRST, b"f", b"", 1, b"payload"), rig.now)
     rig.turn()
     assert rig.worker(b"f").grab()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from farm.broker import restart
 from farm.broker.retry import TIMEOUT_PAUSE_S, Failure, delay_s, failure_of
 from farm.broker.terms import Terms
 from farm.protocol import packets as p
@@ -185,7 +186,7 @@ def test_what_a_server_hands_back_when_it_is_stopped_is_no_loss(life: Life) -> N
     handle = life.farm_client().submit(b"f")
     life.worker(b"f").grab()
     life.wait(1.5)
-    life.broker.hand_back()
+    restart.hand_back(life.broker)
     life.turn()
     job = life.again().farm_client().job(handle)
     assert (job["state"], job["losses"], job["attempts"]) == ("queued", 0, 1)
