@@ -397,7 +397,7 @@ def _absorbed(peer: Peer, number: int, handle: bytes) -> bool:
     if handle not in peer.late:
         return False
     if number in _ENDS:
-        del peer.late[handle]
+        peer.late_end(handle)
     if number == packets.WORK_EXCEPTION:
         peer.ended = handle
     return True

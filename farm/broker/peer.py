@@ -19,9 +19,10 @@ class Peer:
     none), in the order in which they are tried. woken_for: the function whose job a NOOP was sent for since it fell
     asleep; expected: until when it counts as on its way (Function.wakes), 0: it does not. ended: the handle of the job
     that this worker ended last with WORK_EXCEPTION. late: the handles of jobs that were taken from it because its time
-    was up, until it reports their end. refused: a fault closes the connection; nothing more counts. heartbeats: it
-    asked for them, and promised its own, so that its silence means that it is dead. sync: it wants its echoes only when
-    all before them is durable. may_change, may_stop: which admin commands it may give.
+    was up, and how many ends of each it has still to report, for it may have been given one again. refused: a fault
+    closes the connection; nothing more counts. heartbeats: it asked for them, and promised its own, so that its silence
+    means that it is dead. sync: it wants its echoes only when all before them is durable. may_change, may_stop: which
+    admin commands it may give.
     """
 
     __slots__ = (
@@ -65,7 +66,7 @@ class Peer:
         self.waits: dict[bytes, Job] = {}  # jobs of which it wants to hear the end or more output, by handle
         self.terms: dict[bytes, Terms] = {}  # of jobs that do not say otherwise, by function (FARM_TERMS)
         self.ended = b""
-        self.late: dict[bytes, None] = {}
+        self.late: dict[bytes, int] = {}
         self.refused = False
         self.sync = False
         self.may_change = True
@@ -106,6 +107,12 @@ class Peer:
 
     def expect_late(self, handle: bytes) -> None:
         """Its time is up, and it does not know: reports on this job may still come."""
-        self.late[handle] = None
+        self.late[handle] = self.late.pop(handle, 0) + 1
         if len(self.late) > LATE_MAX:
             del self.late[next(iter(self.late))]
+
+    def late_end(self, handle: bytes) -> None:
+        """One of the ends has come that `late` counts."""
+        self.late[handle] -= 1
+        if not self.late[handle]:
+            del self.late[handle]

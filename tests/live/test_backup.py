@@ -81,7 +81,7 @@ def restored(path: Path) -> tuple[set[str], set[str]]:
     store = SqliteStore(str(path))
     store.open()
     jobs = {handle_of(save.id).decode() for save in store.load()}
-    ended = {handle_of(id).decode() for (id,) in store._reading().execute("SELECT id FROM ended")}
+    ended = {handle_of(id).decode() for (id,) in store._opened().execute("SELECT id FROM ended")}
     store.close()
     return jobs, ended
 

@@ -233,7 +233,7 @@ class Book:
         party = self.parties[item.holder]
         if item.abandoned and party.extension:
             self.saw("abandoned job timed out, worker told before")
-        party.expired[item.handle] = None
+        party.expired[item.handle] = party.expired.get(item.handle, 0) + 1
         if item.abandoned or not item.limit or self.now < item.started + item.limit:
             del party.holds[item.handle]
             return told + self.lose(item)

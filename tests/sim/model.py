@@ -312,7 +312,7 @@ class Party:
         self.terms: dict[bytes, Terms] = {}
         self.later: list[Later] = []
         self.abilities: dict[bytes, float] = {}  # function -> timeout in seconds, 0: none
-        self.expired: dict[bytes, None] = {}  # jobs that it took too long for and did not end since
+        self.expired: dict[bytes, int] = {}  # jobs that it took too long for, and how many ends it owes
         self.asleep = False
         self.notified = False
         self.notified_at = 0.0

@@ -341,7 +341,8 @@ def _work(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
         if handle in party.expired:
             book.saw("late end absorbed" if number in _ENDS else "late report absorbed")
             if number in _ENDS:
-                del party.expired[handle]
+                party.expired[handle] -= 1
+                party.expired = {late: owed for late, owed in party.expired.items() if owed}
             if number == packets.WORK_EXCEPTION:
                 party.ended = handle
             return []

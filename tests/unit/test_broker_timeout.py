@@ -83,6 +83,18 @@ def test_reports_count_when_the_late_worker_was_given_the_job_again(rig: Rig) ->
     assert slow.send(request(p.WORK_COMPLETE, handle, b"done")).received() == []
 
 
+def test_a_worker_that_was_given_the_job_twice_is_late_twice(rig: Rig) -> None:
+    slow = hasty(rig)
+    handle = rig.client().submit(b"f")
+    for _ in range(2):
+        assert slow.grab() == handle
+        rig.wait(2.0)
+    complete = request(p.WORK_COMPLETE, handle, b"late")
+    assert slow.send(complete).received() == []
+    assert slow.send(complete).received() == []
+    assert slow.send(complete).received() == [NOT_YOURS]
+
+
 def test_the_failure_after_the_exception_of_another_attempt_is_not_the_late_end(rig: Rig) -> None:
     slow = hasty(rig)
     handle = rig.client().submit(b"f")
