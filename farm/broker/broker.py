@@ -42,7 +42,7 @@ from farm.protocol.packets import response
 WAKE_PATIENCE_S = 0.5  # a woken worker that has not grabbed by then is busy or hung: the next sleeper is woken
 FUNCTIONS_MAX = 100_000  # functions stay once mentioned, so a client that makes up names must be stopped
 JOBS_MAX = 10_000_000  # about 5 GB of small jobs
-KEYS_MAX = 1_000_000  # that count for a while after their job: some 250 MB
+KEYS_MAX = 1_000_000  # that count for a while, also when their job has ended: some 250 MB
 WRITTEN_TIMES = 2  # what a payload takes on the disk: in the store's log, and when that is copied into its file
 # Of payloads: more than one of the largest that are taken, and less than what a small machine has.
 MEMORY_MAX = 2 * 1024 * 1024 * 1024
@@ -57,7 +57,7 @@ class Rules(NamedTuple):
     (gearmand's --job-retries); 0: never. result_max: bytes kept of what a background job wrote, 0: nothing is kept.
     payload_memory_max: bytes of background payloads held in memory, the rest is only in the store; 0: all are.
     memory_max: bytes of payloads in memory, of all jobs; with more, those that the store cannot keep are refused.
-    functions_max, jobs_max: no more of them."""
+    functions_max, jobs_max, keys_max: no more of them; of keys those that count when their job has ended."""
 
     by_registration: bool = False
     wake_all: bool = False
@@ -68,6 +68,7 @@ class Rules(NamedTuple):
     memory_max: int = MEMORY_MAX
     functions_max: int = FUNCTIONS_MAX
     jobs_max: int = JOBS_MAX
+    keys_max: int = KEYS_MAX
 
 
 DEFAULT = Rules()
@@ -309,6 +310,8 @@ class Broker:
                 return None
         outcomes = waiting.outcomes(self, terms.after) if terms.after else {}
         self._must_fit(function, priority, background, len(payload), there)
+        if unique_for_s:
+            waiting.must_have_room(self, function, unique)
         if replaces:
             self._replace(function, unique, there, outcomes, now)
         job = Job(self._next_id, function, unique, priority, background, payload, now)
@@ -317,7 +320,7 @@ class Broker:
             course_of(job).terms = terms
         self._add(job, key, peer)
         if unique_for_s and isinstance(key, bytes):
-            waiting.hold(self, job, now + self.wall_offset + unique_for_s)
+            waiting.will_hold(self, job, now + self.wall_offset + unique_for_s)
         never = waiting.begin(self, job, terms.after, outcomes) if outcomes else b""
         if never:  # nobody is to come for it
             job.state = WAITING
@@ -407,6 +410,7 @@ class Broker:
                 self._must_have_room(job.payload_size)
                 job.background = True
                 self._save(job)
+                waiting.hold(self, job)
                 tries.now_background(self, job, now)
                 if job.streamed and self.rules.result_max:  # that part of its output is kept nowhere
                     job.report = keeping.Report(self.rules.result_max, cut=True)
@@ -599,6 +603,8 @@ class Broker:
             self.expiring.drop(job)
         if job.background:
             self._end(job, job.state, now)
+        elif job.state != CANCELLED:
+            waiting.hold(self, job)
         if job.id in self.dependents or (job.course is not None and not job.course.ended):
             waiting.conclude(self, job, job.state, now)
         if self.narrate:

@@ -26,8 +26,9 @@ class Course:
     for a worker, where that is later than its creation and its time.
     exit_code, exit_is_farms: what the running attempt's worker said. cpu_s, peak: what its command used, -1: unknown.
     reason: why it is in its state. after: id -> condition of the jobs that it waits for. waiters: peers that want to
-    know of its end. readers: peers that want to know of more output. counted: the journal knows
-    that the running attempt has begun. ended: its end was told and stored, though its worker still runs it.
+    know of its end. readers: peers that want to know of more output. key_until: wall-clock seconds until which the key
+    of a foreground job is to count once it has ended. counted: the journal knows that the running attempt has begun.
+    ended: its end was told and stored, though its worker still runs it.
     """
 
     __slots__ = (
@@ -39,6 +40,7 @@ class Course:
         "exit_code",
         "exit_is_farms",
         "failures",
+        "key_until",
         "limit_s",
         "peak",
         "readers",
@@ -62,6 +64,7 @@ class Course:
         self.after: dict[int, bytes] = {}
         self.waiters: list[Peer] = []
         self.readers: list[Reader] = []
+        self.key_until = 0.0
         self.counted = False
         self.ended = False
 

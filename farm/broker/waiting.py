@@ -177,8 +177,27 @@ def holder(function: Function, unique: bytes, wall: float) -> int:
     return id if until > wall else 0
 
 
-def hold(broker: Broker, job: Job, until: float) -> None:
-    """The job's key counts until then, whatever becomes of it."""
+def must_have_room(broker: Broker, function: Function, unique: bytes) -> None:
+    """Raise PacketRefused where one more such key is too many."""
+    if broker.held_keys >= broker.rules.keys_max and unique not in function.uniques:
+        raise PacketRefused(b"QUEUE_ERROR", b"Too many keys that outlive their jobs", close=False)
+
+
+def will_hold(broker: Broker, job: Job, until: float) -> None:
+    """The key of this new job is to count until then, also when it has ended.
+
+    That of a background job does from now on, whatever becomes of it. A foreground job's does once it has ended, unless
+    it was given up: it is kept nowhere, so when the server dies its key must not keep away those who would run it."""
+    course_of(job).key_until = until
+    if job.background:
+        hold(broker, job)
+
+
+def hold(broker: Broker, job: Job) -> None:
+    """The job's key counts for as long as its submission said, if it did."""
+    if job.course is None or not job.course.key_until:
+        return
+    until, job.course.key_until = job.course.key_until, 0.0
     broker.held_keys += job.unique not in job.function.uniques
     job.function.uniques[job.unique] = (until, job.id)
     broker.effects.changes.append(UniqueUntil(job.function.name, job.unique, job.id, until))

@@ -39,6 +39,7 @@ class Job:
     failures: int = 0
     losses: int = 0
     before: int = 0
+    key_until: float = 0.0  # of a foreground job: until when its key counts once it has ended
     delayed: bool = False
     abandoned: bool = False
     cancelled: bool = False  # while it ran: for everybody but its worker it is over
@@ -200,6 +201,7 @@ class Model:
         job.background = True
         job.saved_due = job.due
         self._written.append(("saved", job.handle, job))
+        self._hold_key(job)
         if job.attempts - bool(job.worker) or len(job.after) != len(job.asked_after):
             job.counted |= bool(job.worker)
             self.write_down(job)
@@ -245,6 +247,11 @@ class Model:
         until, handle = self.keys.get(key, (0.0, b"")) if key else (0.0, b"")
         return handle if until > self.now else b""
 
+    def _hold_key(self, job: Job) -> None:
+        if job.key and job.key_until:
+            self.keys[job.key] = job.key_until, job.handle
+            job.key_until = 0.0
+
     def end(self, job: Job, outcome: str) -> None:
         """It is over."""
         if job.queued:
@@ -255,6 +262,8 @@ class Model:
         job.after.clear()
         if job.background:
             self._written.append(("ended", job.handle, outcome))
+        elif outcome != "cancelled":
+            self._hold_key(job)
         if not job.cancelled:
             self.settle(job.handle, outcome)
 
@@ -325,6 +334,8 @@ class Model:
         del self.jobs[job.handle]
         if job.background:
             self._written.append(("ended", job.handle, outcome))
+        elif outcome != "cancelled":
+            self._hold_key(job)
         if not job.cancelled:
             self.settle(job.handle, outcome)
 

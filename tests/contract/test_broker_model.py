@@ -276,7 +276,7 @@ class Life(RuleBasedStateMachine):
             job.after |= {b"never": b"ok"} if never else {}
             self.model.add(job, self.now)
             if terms.unique_for_s and job.unique and job.key:
-                self.model.keys[job.key] = self.now + terms.unique_for_s, handle
+                job.key_until = self.now + terms.unique_for_s
             if terms.background:
                 self.model.save(job)
         elif terms.background and not job.background:

@@ -312,6 +312,18 @@ class Book:
         if item.background:
             keep = float(self.terms_for(item).get(b"keep", b"-1"))
             self.kept.end(item, outcome, reason, keep, self.rules.result_max, self.now, self.wall_offset)
+        elif outcome != "cancelled":
+            if item.key_until:
+                self.saw("key that outlives a foreground job")
+            self.hold_key(item)
+
+    def hold_key(self, item: Item) -> None:
+        """Its key counts for a while, if its submission said so, whatever becomes of it from now on."""
+        if item.key_until:
+            self.keys[item.function, item.unique] = item.key_until, item.handle
+            self.kept.key(item.function, item.unique, item.handle, item.key_until)
+            self.saw("key that outlives its job")
+            item.key_until = 0.0
 
     def restored(self, handle: bytes) -> Item:
         """A stored job as it is after a restart: what ran then, and was written down, is lost."""

@@ -53,6 +53,7 @@ class SimJournal(Journal):
         self._commits = 0
         self._on_disk = True
         self._dead = False
+        self.broke: StoreError | None = None  # how its disk has failed
 
     def die(self) -> None:
         """Its process is dead, and nothing comes of the commit under way. `close` is the orderly way."""
@@ -81,7 +82,7 @@ class SimJournal(Journal):
         elif doom == DISK_FAILS:
             if self._world.rng.random() < 0.5:  # and yet the next life may find it
                 self._reach_disk()
-            self._failure = StoreError("input/output error")
+            self._failure = self.broke = StoreError("input/output error")
             self._world.later(self._world.rng.uniform(0, 0.004), self._tell, commit)
         else:
             self._reach_disk()

@@ -130,6 +130,7 @@ SOMETIMES = (
     "job given before it is durable",
     "job refused for want of room on the disk",
     "job tried again after its pause",
+    "key that outlives a foreground job",
     "key that outlives its job",
     "late end absorbed",
     "late report absorbed",
@@ -357,6 +358,7 @@ class Item:
         "function",
         "handle",
         "holder",
+        "key_until",
         "limit",
         "limited_at",
         "losses",
@@ -396,6 +398,7 @@ class Item:
         self.terms: Terms = {}
         self.after: dict[bytes, bytes] = {}
         self.due = self.deadline = self.expires = self.limit = self.since = self.limited_at = 0.0
+        self.key_until = 0.0  # of a foreground job: until when its key counts once it has ended
         self.expires_at: float | None = None
         self.delayed = self.abandoned = self.over = self.streamed = self.missed = False
         self.losses = self.failures = self.before = 0

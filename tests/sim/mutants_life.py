@@ -304,9 +304,10 @@ def _drop_and_leave(broker: Broker, job: Job, outcome: str, now: float) -> None:
 
 # -- keys
 
-_may_submit, _hold, _know, _holder, _let_go = (
+_may_submit, _hold, _will_hold, _know, _holder, _let_go = (
     dispatch._may_submit,
     waiting.hold,
+    waiting.will_hold,
     restart.know,
     waiting.holder,
     waiting.let_go,
@@ -331,9 +332,20 @@ def _replace_nothing(broker: Broker, *args: Any, **more: Any) -> Any:
     return _submit(broker, *args, **more)
 
 
-def _hold_in_memory(broker: Broker, job: Job, until: float) -> None:
-    _hold(broker, job, until)
-    broker.effects.changes.pop()
+def _hold_in_memory(broker: Broker, job: Job) -> None:
+    before = len(broker.effects.changes)
+    _hold(broker, job)
+    del broker.effects.changes[before:]
+
+
+def _will_hold_at_once(broker: Broker, job: Job, until: float) -> None:
+    _will_hold(broker, job, until)
+    _hold(broker, job)
+
+
+def _hold_of_background_only(broker: Broker, job: Job) -> None:
+    if job.background:
+        _hold(broker, job)
 
 
 def _know_no_keys(broker: Broker, known: Any) -> None:
@@ -585,6 +597,8 @@ LIFE: tuple[tuple[str, Patches], ...] = (
     ("a key counts for ever", ((waiting, "holder", lambda function, unique, wall: _holder(function, unique, 0.0)),)),
     ("a key is forgotten over a restart", ((restart, "know", _know_no_keys),)),
     ("a key is not written down", ((waiting, "hold", _hold_in_memory),)),
+    ("a foreground job's key counts though it is kept nowhere", ((waiting, "will_hold", _will_hold_at_once),)),
+    ("a foreground job's key ends with it", ((waiting, "hold", _hold_of_background_only),)),
     ("a replaced key comes back after a restart", ((waiting, "let_go", _let_go_in_memory),)),
     ("a cancelled running job comes back after a restart", ((Broker, "drop", _drop_unkept),)),
     ("the worker of a cancelled job is not told", ((Broker, "drop", _drop_untold),)),

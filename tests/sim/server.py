@@ -364,8 +364,9 @@ class SimServer:
 
     def fail(self, error: StoreError) -> None:
         """Nothing more is kept, and so nothing more is said."""
-        if self.doom != DISK_FAILS:
+        if error is not self.journal.broke:
             raise Wrong(f"the store fails: {error}")
+        self.doom = DISK_FAILS  # also where all has grown quiet since
         self.meet_doom()
 
     def _write(self, door: Door, packet: bytes) -> None:

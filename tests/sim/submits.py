@@ -150,10 +150,9 @@ def _created(book: Book, party: Party, wish: Wish, names: tuple[bytes, bytes, by
         item.after[never] = b"ok"  # so that it does not stand in line
     book.add(item)
     if wish.unique_for and unique not in (b"", b"-"):
-        until = book.wall + wish.unique_for
-        book.keys[function, unique] = until, item.handle
-        book.kept.key(function, unique, item.handle, until)
-        book.saw("key that outlives its job")
+        item.key_until = book.wall + wish.unique_for
+        if wish.background:
+            book.hold_key(item)
     answer = (party.id, packets.JOB_CREATED, item.handle)
     if wish.background:
         answer = book.promise(*answer)
@@ -209,6 +208,7 @@ def _make_background(book: Book, item: Item) -> None:
     if item.missed:
         book.saw("background joins foreground, part of its output missed")
     book.kept.save(item, book.wall_offset)
+    book.hold_key(item)
     runs = item.holder is not None
     tried = item.attempts - runs > 0
     settled = len(item.after) != len(read_after(item.terms.get(b"after", b"")))

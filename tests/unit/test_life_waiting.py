@@ -8,7 +8,7 @@ import pytest
 
 from farm.protocol import packets as p
 from farm.protocol.packets import request, response
-from tests.unit.bench_life import Asker, Life, completes, fails, packet
+from tests.unit.bench_life import KEEPING, Asker, Life, completes, fails, packet
 
 
 @pytest.fixture
@@ -238,6 +238,50 @@ def test_it_replaces_the_job_with_the_key(life: Life, client: Asker) -> None:
     second = client.submit(b"f", b"background=1 if-exists=replace", unique=b"nightly")
     assert second != first
     assert (client.state(first), client.state(second)) == ("cancelled", "queued")
+
+
+def test_the_key_of_a_foreground_job_counts_once_it_has_ended(life: Life, client: Asker) -> None:
+    """Not before: it is kept nowhere, and where the server dies somebody else must be able to run it."""
+    worker = life.worker(b"f")
+    client.submit(b"f", b"unique-for=3600", unique=b"nightly")
+    worker.grab()
+    life = life.again()
+    client, worker = life.farm_client(), life.worker(b"f")
+    second = client.submit(b"f", b"unique-for=3600", unique=b"nightly")
+    assert worker.grab() == second
+    completes(worker, second)
+    life = life.again()
+    assert life.client().submit(b"f", unique=b"nightly", number=p.SUBMIT_JOB_BG) == second
+    assert not life.broker.jobs
+
+
+def test_the_key_of_a_foreground_job_that_was_given_up_counts_no_longer(life: Life, client: Asker) -> None:
+    worker = life.worker(b"f")
+    first = client.submit(b"f", b"unique-for=3600", unique=b"k")
+    worker.grab()
+    client.wire.send(request(p.FARM_CANCEL, first))
+    completes(worker, first)
+    second = client.submit(b"f", b"background=1 if-exists=skip", unique=b"k")
+    assert second != first
+    assert client.state(second) == "queued"
+
+
+def test_the_key_of_a_job_that_became_a_background_job_counts_from_then_on(life: Life, client: Asker) -> None:
+    first = client.submit(b"f", b"unique-for=3600", unique=b"k")
+    assert client.submit(b"f", b"background=1", unique=b"k") == first
+    life.farm_client().ask("cancel", ids=[first.decode()])
+    client = life.again().farm_client()
+    assert client.wire.submit(b"f", unique=b"k", number=p.SUBMIT_JOB_BG) == first
+
+
+def test_no_more_keys_that_outlive_their_jobs_than_there_is_memory_for() -> None:
+    life = Life(KEEPING._replace(keys_max=1))
+    client = life.farm_client()
+    client.submit(b"f", b"background=1 unique-for=60", unique=b"one")
+    client.submit(b"f", b"background=1 if-exists=replace unique-for=60", unique=b"one")
+    client.wire.send(request(p.FARM_SUBMIT, b"f", b"two", b"background=1 unique-for=60", b""))
+    assert client.wire.received() == [response(p.ERROR, b"QUEUE_ERROR", b"Too many keys that outlive their jobs")]
+    client.submit(b"f", b"background=1", unique=b"two")
 
 
 def test_a_key_counts_for_a_while_after_its_job_has_ended_also_over_a_restart(life: Life, client: Asker) -> None:
