@@ -1,4 +1,5 @@
-"""The index of SQLite's write-ahead log (`jobs.db-shm`): how much of the log is not in the database's file yet.
+"""The index of SQLite's write-ahead log (`jobs.db-shm`): how much of the log is not in the database's file yet, and
+whether all three files are still those that were opened.
 
 Only two numbers of it are read, whose place the file format fixes. SQLite says how large its log is only to C programs,
 and copies it by itself only in a way that says nothing of errors.
@@ -20,6 +21,8 @@ class LogIndex:
     def __init__(self, database: str) -> None:
         """Raises OSError."""
         self._fd = os.open(database + "-shm", os.O_RDONLY | os.O_CLOEXEC)
+        found = [(path, os.stat(path)) for path in (database, f"{database}-wal", f"{database}-shm")]
+        self._files = [(path, there.st_ino, there.st_dev) for path, there in found]
 
     def pages(self) -> int:
         """How many pages of the log are still to be copied. Raises OSError."""
@@ -30,9 +33,17 @@ class LogIndex:
         pages, page_size = self._look()
         return pages * (page_size if page_size != 1 else 1 << 16)
 
-    def is_there(self) -> bool:
-        """Whether it still has a name. Without one nobody will find what is in the log. Raises OSError."""
-        return os.fstat(self._fd).st_nlink > 0
+    def gone(self) -> str:
+        """Which of the files has lost its name, or given it to another one; empty: none. Nobody will find what is
+        written to such a file: SQLite goes on with its descriptors, and says nothing. Raises OSError."""
+        for path, inode, device in self._files:
+            try:
+                there = os.stat(path)
+            except FileNotFoundError:
+                return path
+            if there.st_ino != inode or there.st_dev != device:
+                return path
+        return ""
 
     def _look(self) -> tuple[int, int]:
         page_size, frames = _header.unpack(os.pread(self._fd, _header.size, _HEADER_AT))

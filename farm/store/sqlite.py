@@ -265,10 +265,8 @@ class SqliteStore(Store):
             except sqlite3.Error as again:
                 raise self._failed(again) from again
         self._open_changes = []
-        if self._log and not self._log.is_there():
-            raise StoreError(
-                f"somebody has removed {self._path}-wal or {self._path}-shm: what is written there is lost"
-            )
+        if self._log and (gone := self._log.gone()):
+            raise StoreError(f"somebody has removed or replaced {gone}: what is written there is lost")
         self._shorten_log(database)
 
     def _shorten_log(self, database: sqlite3.Connection) -> None:

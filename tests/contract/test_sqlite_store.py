@@ -155,16 +155,31 @@ def opens_the_file_beside_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_its_locks_what_it_acknowledged_would_be_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opens_the_file_beside_a_connection(monkeypatch)
-    monkeypatch.setattr(LogIndex, "is_there", lambda self: True)
+    monkeypatch.setattr(LogIndex, "gone", lambda self: "")
     acknowledged, left = acknowledged_and_left(tmp_path / "store")
     assert left < acknowledged
 
 
 def test_nothing_is_acknowledged_once_the_log_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever has removed it."""
+    """Another program, as here; or whoever else."""
     opens_the_file_beside_a_connection(monkeypatch)
     with pytest.raises(StoreError, match=r"removed .*jobs\.db-wal"):
         acknowledged_and_left(tmp_path / "store")
+
+
+@pytest.mark.parametrize("name", ["jobs.db", "jobs.db-wal", "jobs.db-shm"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_nothing_is_acknowledged_once_a_file_is_gone(
+    store: SqliteStore, tmp_path: Path, name: str, replaced: bool
+) -> None:
+    path = tmp_path / "store" / name
+    store.apply([Save(1, b"f", b"", 1, b"")])
+    content = path.read_bytes()
+    path.unlink()
+    if replaced:
+        path.write_bytes(content)
+    with pytest.raises(StoreError, match=f"removed or replaced .*{name}: what is written there is lost"):
+        store.apply([Save(2, b"f", b"", 1, b"")])
 
 
 def test_a_look_at_the_store_from_the_same_process_leaves_its_locks(store: SqliteStore, tmp_path: Path) -> None:
