@@ -13,6 +13,7 @@ log = logging.getLogger("farm.store")
 # Given up when the disk is full, so that jobs can still end: twice the log, which may then have to grow from nothing.
 BALLAST_SIZE = 8 * 1024 * 1024
 DISK_RESERVE = 64 * 1024 * 1024
+RECOVERY_MARGIN = 8 * 1024 * 1024  # above the reserve before it is said to be there again, or it would come and go
 
 
 class Room:
@@ -27,8 +28,8 @@ class Room:
         self._is_low = False
 
     def low(self) -> str:
-        """Why no new job should be taken; empty: there is room. It is taken to be there again when half as much more
-        than the reserve is free."""
+        """Why no new job should be taken; empty: there is room. After it was not, RECOVERY_MARGIN more must be free
+        than the reserve, or half the reserve more where that is less; and there must be room for the ballast."""
         try:
             disk = os.statvfs(self._directory)
         except OSError as error:
@@ -37,8 +38,12 @@ class Room:
         if not self.has_ballast and free > self.reserve + BALLAST_SIZE:
             self.fill_ballast()
         self.left = max(0, free - self.reserve)
-        self._is_low = free < (self.reserve * 3 // 2 if self._is_low else self.reserve) or not self.has_ballast
-        return f"{free >> 20} MiB free where jobs are kept" if self._is_low else ""
+        wanted = self.reserve + (min(RECOVERY_MARGIN, self.reserve // 2) if self._is_low else 0)
+        self._is_low = free < wanted or not self.has_ballast
+        if not self._is_low:
+            return ""
+        wanted += 0 if self.has_ballast else BALLAST_SIZE
+        return f"{free >> 20} MiB free where jobs are kept, {-(-wanted >> 20)} MiB wanted"
 
     def fill_ballast(self) -> None:
         """Put it by, where there is room for it."""

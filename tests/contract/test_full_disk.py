@@ -13,6 +13,7 @@ import pytest
 from farm.broker.effects import Change, Finish, Save
 from farm.protocol import packets as p
 from farm.store.memory import MemoryStore
+from farm.store.room import Room
 from farm.store.sqlite import SqliteStore
 from tests.contract.test_sqlite_store import ended_size
 from tests.unit.test_server_faults import Ring
@@ -103,3 +104,43 @@ def test_the_server_looks_at_the_disk_as_soon_as_the_store_is_pressed() -> None:
         assert client.packet()[0] == p.JOB_CREATED
         client.expect_error(b"QUEUE_ERROR")
     ring.close()
+
+
+class Disk:
+    """So many bytes free, whatever the real one has."""
+
+    def __init__(self, free: int) -> None:
+        self.f_bavail, self.f_frsize = free, 1
+
+
+def test_there_is_room_again_a_little_above_the_reserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on a disk that is hardly larger."""
+    mib = 1 << 20
+    room = Room(str(tmp_path), 64 * mib)
+    room.fill_ballast()
+
+    def low(free_mib: int) -> str:
+        monkeypatch.setattr("os.statvfs", lambda path: Disk(free_mib * mib))
+        return room.low()
+
+    assert not low(64)
+    assert low(63) == "63 MiB free where jobs are kept, 64 MiB wanted"
+    assert low(71) == "71 MiB free where jobs are kept, 72 MiB wanted"
+    assert not low(72)
+    assert not low(64)
+
+
+def test_of_a_small_reserve_half_as_much_more_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Room(str(tmp_path), 1000)
+    room.fill_ballast()
+    found = []
+    for free in (999, 1499, 1500):
+        monkeypatch.setattr("os.statvfs", lambda path, free=free: Disk(free))
+        found.append(bool(room.low()))
+    assert found == [True, True, False]
+
+
+def test_what_the_ballast_needs_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Room(str(tmp_path), 1 << 20)
+    monkeypatch.setattr("os.statvfs", lambda path: Disk(7 << 20))
+    assert room.low() == "7 MiB free where jobs are kept, 9 MiB wanted"
