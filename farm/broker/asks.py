@@ -39,8 +39,8 @@ def answer(broker: Broker, peer: Peer, verb: bytes, text: bytes, payload: bytes,
     handler = _QUESTIONS.get(name) or _COMMANDS.get(name)
     if handler is None:
         raise refused(f"Unknown verb: {shown(verb[:40])}")
-    if name in _COMMANDS and not peer.may_change:
-        raise PacketRefused(b"PERMISSION_DENIED", b"This is taken from the server's own machine only", close=False)
+    if name in _COMMANDS:
+        peer.must_be_allowed()
     try:
         request = json.loads(text) if text else {}
     except ValueError:
@@ -149,14 +149,18 @@ def one_handle(broker: Broker, text: bytes) -> bytes:
 
 
 def find(broker: Broker, text: bytes) -> list[bytes]:
-    """The handles that may be meant: a whole one, its beginning (with or without `H:`), its last number, or `last`."""
+    """The handles that may be meant: a whole one, its beginning, its last number, or `last`. `H:` may be left out
+    before a colon. A number alone is never a beginning, or a command about job 3 would be one about H:30ba3d:1."""
     if text == b"last":
         return _newest(broker)
+    if text.isdigit():
+        return list(dict.fromkeys(islice(_numbered(broker, text), FOUND_MAX)))
+    if b":" not in text:
+        return []
     whole = text if text.startswith(b"H:") else b"H:" + text
     if waiting.live(broker, whole) is not None or (id_of(whole) and broker.history.about(id_of(whole)) is not None):
         return [whole]
-    found = dict.fromkeys(islice(_numbered(broker, text), FOUND_MAX)) if text.isdigit() else {}
-    return list(found or dict.fromkeys(islice(_beginning(broker, whole), FOUND_MAX)))
+    return list(dict.fromkeys(islice(_beginning(broker, whole), FOUND_MAX)))
 
 
 def _newest(broker: Broker) -> list[bytes]:
@@ -452,8 +456,7 @@ def _function(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
         if known is None:
             raise PacketRefused(b"UNKNOWN_FUNCTION", b"There is no function " + name[:64], close=False)
         return {"function": _shown_function(known)}
-    if not peer.may_change:
-        raise PacketRefused(b"PERMISSION_DENIED", b"This is taken from the server's own machine only", close=False)
+    peer.must_be_allowed()
     if not all(value is None or isinstance(value, str) for value in settings.values()):
         raise refused("a setting is a text or null")
     function = broker.function(name)

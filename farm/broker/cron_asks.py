@@ -168,6 +168,7 @@ def schedule(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
     entry = Entry(name, " ".join(words), "UTC", function, unique, payload)
     if entry.fault:
         raise _refused(entry.fault)
+    peer.must_be_allowed()
     crons.add(broker, [entry], now, replace=True)
     broker.effects.promise(peer.id, response(packets.JOB_CREATED, name.encode()))
 

@@ -132,6 +132,8 @@ def _may_submit(broker: Broker, peer: Peer, function: Function, unique: bytes, w
     """Whether a job of this key is to be submitted, or joined; else its client was told of the one that there is."""
     live = function.coalescing.get(unique)
     id = live.id if live else waiting.holder(function, unique, now + broker.wall_offset)
+    if id and wanted.if_exists == REPLACE and not (live and not live.background and live.watchers == [peer]):
+        peer.must_be_allowed()  # as for any other way to end a job that is not its own
     if not id or wanted.if_exists == REPLACE or (live and wanted.if_exists == ATTACH):
         return True
     known = live or waiting.live(broker, handle_of(id))

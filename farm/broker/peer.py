@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from farm.errors import PacketRefused
+
 if TYPE_CHECKING:
     from farm.broker.function import Function
     from farm.broker.job import Job
@@ -110,6 +112,12 @@ class Peer:
         self.late[handle] = self.late.pop(handle, 0) + 1
         if len(self.late) > LATE_MAX:
             del self.late[next(iter(self.late))]
+
+    def must_be_allowed(self) -> None:
+        """Raise PacketRefused where a change of others' jobs or of the server is not taken from here."""
+        if not self.may_change:
+            words = b"This is taken from the server's own machine only"
+            raise PacketRefused(b"PERMISSION_DENIED", words, close=False)
 
     def late_end(self, handle: bytes) -> None:
         """One of the ends has come that `late` counts."""

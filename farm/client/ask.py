@@ -35,7 +35,7 @@ Taker = Callable[[str, bytes], None]  # of FARM_OUTPUT: the stream (RESULT, LOG)
 
 RESULT, LOG = "result", "log"
 IDS_MAX = 1000  # jobs in one question: the server answers others between two of them
-NUMBER_MAX = 1e15  # of a number in an answer: seconds or bytes; more than this no clock and no disk holds
+NUMBER_MAX = 1e21  # of a number in an answer: seconds or bytes; a job's time may be any number of 64 bits and more
 
 
 class StockServer(Unavailable):

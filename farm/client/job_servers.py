@@ -65,11 +65,18 @@ class JobServers:
 
     def find(self, text: str) -> tuple[JobServer, str]:
         """The job that `text` means, and its server. Raises JobNotFound, UsageError where it may mean several, and the
-        failure of a server that could not be asked when no other one has the job."""
+        failure of a server that could not be asked when no other one has the job, or when what was not said of the
+        handle may make it one of that server's."""
         if not text:
             raise UsageError("an empty ID was given", "is a variable of the script not set?")
         found = self._candidates(text)
         exact = [(server, id) for server, id in found if id == text]
+        if found and not exact and self.failures:
+            failure = next(iter(self.failures.values()))
+            raise Unavailable(
+                f"{text!r} may be a job of a server that cannot be asked: {failure.message}",
+                "write the whole handle, or name with --server only those that are there",
+            )
         found = exact or found
         if text == LAST and len(found) > 1:
             return max(found, key=lambda each: _created_at(*each))

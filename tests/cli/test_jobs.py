@@ -101,6 +101,17 @@ def test_wrong_options_are_told_before_anybody_is_asked(lone_rig: Rig, options: 
     assert (done.status, done.out, done.error) == (64, b"", words)
 
 
+def test_half_an_id_is_not_guessed_while_a_server_does_not_answer(lone_rig: Rig) -> None:
+    dead = f"127.0.0.1:{free_port()}"
+    with job_server({"find": answer("find", {"ids": ["H:1:3"]})}) as (address, asked):
+        for text in ("3", "last", "H:1"):
+            done = lone_rig.run("cancel", text, "-s", f"{address},{dead}")
+            assert (done.status, done.out) == (69, b"")
+            assert done.error.startswith(f"{text!r} may be a job of a server that cannot be asked: no server at {dead}")
+            assert "whole handle" in done.hint
+    assert {verb for verb, _ in asked} == {"find"}
+
+
 def test_several_servers_are_merged_and_who_is_silent_is_said(lone_rig: Rig) -> None:
     dead = f"127.0.0.1:{free_port()}"
     with (

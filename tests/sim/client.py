@@ -279,7 +279,7 @@ class Client(End):
 
     def _is_about_jobs(self, code: bytes) -> bool:
         """Whether an ERROR answers a question about jobs."""
-        return code in (b"PERMISSION_DENIED", b"UNKNOWN_FUNCTION") or (not self.held and code == b"JOB_NOT_FOUND")
+        return not self.held and code in (b"PERMISSION_DENIED", b"UNKNOWN_FUNCTION", b"JOB_NOT_FOUND")
 
     def _created(self, handle: bytes, background: bool) -> None:
         again = handle in self.world.ledger.book.again

@@ -179,6 +179,7 @@ SOMETIMES = (
     "retried a second time",
     "retried by its function's settings",
     "retried by its worker's terms",
+    "replacement from elsewhere refused",
     "retry: done",
     "retry: exists",
     "retry: live",

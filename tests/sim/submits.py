@@ -51,6 +51,10 @@ def _of_the_same_key(book: Book, party: Party, wish: Wish, function: bytes, uniq
     item = book.joinable.get((function, unique, b""))
     handle = item.handle if item else book.held_by(function, unique)
     kind = "live" if item else "ended"
+    own = item is not None and not item.background and item.watchers == [party.id]
+    if handle and wish.if_exists == b"replace" and not own and not party.may_change:
+        book.saw("replacement from elsewhere refused")
+        return error(party, b"PERMISSION_DENIED")
     if not handle or wish.if_exists == b"replace" or (item and wish.if_exists == b"attach"):
         if handle:
             book.saw(f"same key: {wish.if_exists.decode()}, {kind}")

@@ -527,6 +527,15 @@ def test_what_no_clock_shows_is_refused(life: Life, fields: tuple[bytes, ...]) -
     assert not life.changes
 
 
+def test_it_is_scheduled_from_the_servers_own_machine_only(life: Life, client: Asker) -> None:
+    stock = life.client()
+    stock.peer.may_change = False
+    stock.send(request(p.SUBMIT_JOB_SCHED, b"f", b"k", b"1", b"2", b"", b"", b"", b""))
+    words = b"This is taken from the server's own machine only"
+    assert stock.received() == [response(p.ERROR, b"PERMISSION_DENIED", words)]
+    assert client.ask("cron")["entries"] == []
+
+
 def test_scheduled_without_a_key(life: Life) -> None:
     assert schedule(life, b"5", b"", b"", b"", b"", unique=b"") == (p.JOB_CREATED, b"sched:f:")
     assert schedule(life, b"5", b"", b"", b"", b"", unique=b"-") == (p.JOB_CREATED, b"sched:f:82079eb1")

@@ -109,6 +109,7 @@ def test_handles_are_found_by_their_beginning_their_number_and_last(life: Life, 
     assert find(f"H:{shard}:12") == [handles[11].decode()]
     assert len(find(f"H:{shard[:2]}")) == 10
     assert find("99") == find("H:zz") == find("x") == []
+    assert find(shard) == find("H") == [], "what has no colon is no beginning of a handle"
 
 
 def test_a_listing_goes_page_by_page_live_jobs_first(life: Life, client: Asker) -> None:

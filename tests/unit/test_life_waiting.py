@@ -240,6 +240,21 @@ def test_it_replaces_the_job_with_the_key(life: Life, client: Asker) -> None:
     assert (client.state(first), client.state(second)) == ("cancelled", "queued")
 
 
+def test_from_another_machine_nobody_elses_job_is_replaced(life: Life) -> None:
+    here, there = life.farm_client(), life.farm_client()
+    there.wire.peer.may_change = False
+    words = b"This is taken from the server's own machine only"
+    for unique, terms in ((b"queued", b"background=1"), (b"ended", b"background=1 unique-for=60")):
+        first = here.submit(b"f", terms, unique=unique)
+        if unique == b"ended":
+            here.ask("cancel", ids=[first.decode()])
+        there.wire.send(request(p.FARM_SUBMIT, b"f", unique, b"background=1 if-exists=replace", b""))
+        assert there.wire.received() == [response(p.ERROR, b"PERMISSION_DENIED", words)]
+    assert here.state(here.submit(b"f", b"background=1", unique=b"queued")) == "queued"
+    own = there.submit(b"f", b"", unique=b"own")
+    assert there.submit(b"f", b"background=1 if-exists=replace", unique=b"own") != own
+
+
 def test_the_key_of_a_foreground_job_counts_once_it_has_ended(life: Life, client: Asker) -> None:
     """Not before: it is kept nowhere, and where the server dies somebody else must be able to run it."""
     worker = life.worker(b"f")
