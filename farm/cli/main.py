@@ -10,7 +10,7 @@ import _signal as signal  # type: ignore[import-not-found]  # the enums of `sign
 import os
 import sys
 
-from farm.errors import EXIT_CANNOT_CREATE, EXIT_INTERNAL, EXIT_OK, EXIT_SIGNAL_BASE, FarmError
+from farm.errors import EXIT_CANNOT_CREATE, EXIT_INTERNAL, EXIT_SIGNAL_BASE, FarmError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # `typing` itself would cost a third of the start-up time
@@ -46,7 +46,7 @@ def main() -> None:
         number = getattr(interrupt, "number", signal.SIGINT)
         leave = Leave(EXIT_SIGNAL_BASE + number, signal=number)
     except BrokenPipeError:  # the reader of a listing or of the help has left
-        leave = Leave(EXIT_OK)
+        leave = Leave(EXIT_SIGNAL_BASE + SIGPIPE)
     except Exception as error:  # the top: a bug, said in one line
         if os.environ.get("FARM_DEBUG"):
             raise

@@ -18,9 +18,9 @@ from farm.store.check import Damage, Report, check, sound_ends, sound_jobs
 from farm.store.contract import StoreError
 from farm.store.gearmand import adopt_queue, has_queue, source_of
 from farm.store.jsonl import from_lines, to_line
-from farm.store.place import keep_owner, reading
+from farm.store.place import FILE, keep_owner, reading
 from farm.store.repair import Repaired, repair
-from farm.store.schema import version_of
+from farm.store.schema import must_be_a_store
 from farm.store.sqlite import SqliteStore
 
 CHECK_SCHEMA, IMPORT_SCHEMA = "farm.store.check/1", "farm.store.import/1"
@@ -73,7 +73,7 @@ def run_export(values: Values) -> int:
     directory = _directory(values)
     damaged: list[Damage] = []
     with reading(directory) as database:
-        version_of(database, directory)
+        must_be_a_store(database, os.path.join(directory, FILE))
         try:
             for save in sound_jobs(database, damaged):
                 sys.stdout.buffer.write(to_line(save))

@@ -22,7 +22,7 @@ from farm.store.place import (
     sync,
     sync_directory,
 )
-from farm.store.schema import fresh_shard
+from farm.store.schema import fresh_shard, in_a_line, is_broken, must_be_a_store
 
 UNFINISHED = "jobs.db.unfinished"
 
@@ -32,6 +32,7 @@ def backup(directory: str, destination: str) -> Report:
     is in it. Returns what is in the copy. Raises StoreError."""
     _must_be_new(destination)
     with reading(directory) as database:
+        must_be_a_store(database, os.path.join(directory, FILE))
         make_directory(destination)
         unfinished = os.path.join(destination, UNFINISHED)
         try:
@@ -48,8 +49,7 @@ def backup(directory: str, destination: str) -> Report:
             with contextlib.suppress(OSError):
                 os.rmdir(destination)  # which was empty or is new
             words = error.strerror if isinstance(error, OSError) else error
-            broken = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-            status = EXIT_DATA if broken else EXIT_CANNOT_CREATE
+            status = EXIT_DATA if is_broken(error) else EXIT_CANNOT_CREATE
             raise StoreError(f"cannot back up {directory} to {destination}: {words}", "", status) from error
     return check(destination)
 
@@ -93,4 +93,6 @@ def _vacuum(directory: str) -> None:
             database.execute("VACUUM")
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.Error as error:
+        if is_broken(error):
+            raise damaged(directory, in_a_line(error)) from error
         raise StoreError(f"cannot vacuum {directory}: {error}", "", EXIT_CANNOT_CREATE) from error

@@ -20,6 +20,8 @@ from farm.store.schema import illegible, in_a_line, selected, version_of
 log = logging.getLogger("farm.store")
 
 UNSOUND = "its checksum does not match"
+# What says nothing about the file: it cannot be opened from here, or somebody has it.
+_OUTSIDE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY)
 FAULTS_MAX = 100  # of the file's structure; who has more of them has the same repair before him
 ROWS_AT_ONCE_MAX, SIZE_AT_ONCE_MAX = 1000, 1024 * 1024  # read before any of them is looked at
 CHECKED_AT_START_MAX = 64 * 1024 * 1024  # bytes: about 0.3 s where they are small rows
@@ -199,6 +201,8 @@ def _noted(report: Report) -> Iterator[None]:
     try:
         yield
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _OUTSIDE:
+            raise
         words = in_a_line(error if isinstance(error, sqlite3.Error) else illegible())
         if words not in report.faults:
             report.faults.append(words)

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 from farm.broker.effects import Attempt, Change, Finish, Known, Past, Save
-from farm.errors import FarmError
+from farm.errors import EXIT_CANNOT_CREATE, FarmError
 
 # A new journal counts its shards from a random number below this, so that its handles do not repeat another's. An id
 # has 40 bits for the sequence and must fit into the 63 bits that databases have: 23 are left, one of them to grow.
@@ -25,6 +25,8 @@ SHARD_START_MAX = 1 << 22
 
 class StoreError(FarmError):
     """The journal cannot be read or written. The server stops: what is not on disk must not be acknowledged."""
+
+    status = EXIT_CANNOT_CREATE
 
 
 class Fenced(StoreError):

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_INPUT, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
 from farm.store.contract import StoreError
-from farm.store.schema import illegible, in_a_line, version_of
+from farm.store.schema import illegible, in_a_line, is_broken, version_of
 from farm.store.wal import inspect_beside
 
 log = logging.getLogger("farm.store")
@@ -157,12 +157,17 @@ def reading(directory: str, *, although_damaged: bool = False) -> Iterator[sqlit
         raise damaged(directory, damage)
     must_be_there(directory)
     path = os.path.abspath(os.path.join(directory, FILE))
+    # Where nothing can be written SQLite cannot make its index of the log, and needs none where there is no log.
+    is_fixed = not os.access(directory, os.W_OK, effective_ids=True) and not _has_log(path)
     with _said(directory):
         # SQLite's words say less. Not by opening it: see SqliteStore._create.
         if not os.access(path, os.R_OK, effective_ids=True):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         database = sqlite3.connect(
-            f"file:{quote(os.fsencode(path))}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
+            f"file:{quote(os.fsencode(path))}?mode=ro{'&immutable=1' if is_fixed else ''}",
+            uri=True,
+            isolation_level=None,
+            timeout=BUSY_TIMEOUT_S,
         )
         try:
             database.text_factory = lambda text: text.decode("utf-8", "replace")  # damage is no reason to give up
@@ -171,6 +176,20 @@ def reading(directory: str, *, although_damaged: bool = False) -> Iterator[sqlit
         finally:
             database.close()
             keep_owner(directory)
+
+
+def _has_log(path: str) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.stat(f"{path}-wal").st_size > 0
+    return False
+
+
+def cannot_open(directory: str, error: OSError) -> StoreError:
+    """What is said of a directory in which a server cannot work."""
+    words = f"cannot open {directory}: {(error.strerror or str(error)).lower()}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return StoreError(words, "it is another user's; give another place with --store", EXIT_NO_PERMISSION)
+    return StoreError(words, "", EXIT_CANNOT_CREATE)
 
 
 def must_be_there(directory: str) -> None:
@@ -209,8 +228,7 @@ def _said(directory: str) -> Iterator[None]:
         raise StoreError(f"{error.filename or directory}: {(error.strerror or '').lower()}", "", status) from error
     except (sqlite3.Error, UnicodeDecodeError) as error:
         found = error if isinstance(error, sqlite3.Error) else illegible()
-        broken = getattr(found, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-        status = EXIT_DATA if broken else EXIT_CANNOT_CREATE
+        status = EXIT_DATA if is_broken(found) else EXIT_CANNOT_CREATE
         raise StoreError(
             f"the store {directory}: {in_a_line(found)}", f"farm store check {directory}", status
         ) from error

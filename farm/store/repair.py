@@ -99,6 +99,8 @@ def _salvage(directory: str) -> Repaired:
             reading(directory, although_damaged=True) as old,
             contextlib.closing(sqlite3.connect(unfinished, isolation_level=None)) as new,
         ):
+            # SQLite then reads also a file that is shorter than it should be, or of which it understands a part only.
+            old.execute("PRAGMA writable_schema = ON")
             _must_be_legible(old, directory)
             bring_up_to_date(new, unfinished)
             new.execute("BEGIN")

@@ -199,6 +199,17 @@ def in_a_line(error: sqlite3.Error) -> str:
     return " ".join(str(error).split())
 
 
+def must_be_a_store(database: sqlite3.Connection, where: str) -> None:
+    """Raise StoreError as `version_of`, and for an empty file."""
+    if not version_of(database, where):
+        raise StoreError(f"{where} is empty", "take the newest backup; to begin anew, move it away", EXIT_DATA)
+
+
+def is_broken(error: BaseException) -> bool:
+    """Whether SQLite says that the file itself is damaged."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def bring_up_to_date(database: sqlite3.Connection, where: str) -> int:
     """Create or migrate the tables, in one transaction. Returns the version that was found; errors as `version_of`."""
     version = version_of(database, where)

@@ -27,6 +27,7 @@ from farm.store.place import (
     BUSY_TIMEOUT_S,
     FILE,
     REPAIRED,
+    cannot_open,
     damaged,
     make_directory,
     make_private,
@@ -127,7 +128,7 @@ class SqliteStore(Store):
             raise self._failed(error if isinstance(error, sqlite3.Error) else illegible()) from error
         except OSError as error:
             self.close()
-            raise StoreError(f"cannot open {self.directory}: {error.strerror}", status=EXIT_CANNOT_CREATE) from error
+            raise cannot_open(self.directory, error) from error
         except BaseException:
             self.close()
             raise

@@ -218,6 +218,93 @@ def test_an_empty_file_is_no_new_store(lone_rig: Rig, tmp_path: Path, there: boo
     assert "move the directory away" in done.hint
 
 
+def test_a_file_whose_end_is_cut_off_is_repaired(lone_rig: Rig, tmp_path: Path) -> None:
+    """SQLite by itself refuses all of it."""
+    jobs = [job(n, b"%06d" % n * 20) for n in range(1, 301)]
+    path = filled(tmp_path / "s", *jobs)
+    os.truncate(path / "jobs.db", (path / "jobs.db").stat().st_size - 4096)
+    refused = lone_rig.run("server", "--store", str(path))
+    assert (refused.status, refused.hint) == (65, f"farm store check --repair {path}")
+    assert checked(lone_rig, path, "--repair")["sound"]
+    saved = kept(path)
+    assert len(saved) > 250
+    assert set(saved) < set(jobs)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_store_on_a_disk_that_is_read_only_is_not_damaged(lone_rig: Rig, tmp_path: Path) -> None:
+    path = filled(tmp_path / "s", job(1))
+    script = f"mount --bind {path} {path} && mount -o remount,ro,bind {path} {path} && "
+    for command in (f"check {path}", f"export {path}", f"backup {tmp_path / 'copy'} {path}"):
+        done = lone_rig.execute(["unshare", "--mount", "sh", "-c", f"{script} farm store {command}"], b"", None)
+        if "mount" in done.err:
+            pytest.skip(f"nothing can be mounted here: {done.err}")
+        assert done.status == 0, (command, done.err, done.out)
+    assert kept(tmp_path / "copy") == [job(1)]
+
+
+@pytest.mark.parametrize("command", ["vacuum", "export", "backup"])
+def test_damage_has_one_exit_code(lone_rig: Rig, tmp_path: Path, command: str) -> None:
+    path = filled(tmp_path / "s", *(job(n, b"x" * 1000) for n in range(1, 200)))
+    content = bytearray((path / "jobs.db").read_bytes())
+    content[-10 * 4096 : -9 * 4096] = bytes(4096)
+    (path / "jobs.db").write_bytes(content)
+    paths = [str(tmp_path / "copy")] if command == "backup" else []
+    done = lone_rig.run("store", command, *paths, str(path))
+    assert done.status == 65, done.err
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("PRAGMA user_version = 99", "was written by a newer farm"),
+        ("PRAGMA application_id = 1", "is not a store of farm"),
+    ],
+)
+def test_no_backup_is_made_of_what_is_not_this_farms(lone_rig: Rig, tmp_path: Path, sql: str, words: str) -> None:
+    path = filled(tmp_path / "s", job(1))
+    damage_row(path, sql)
+    done = lone_rig.run("store", "backup", str(tmp_path / "copy"), str(path))
+    assert done.status == 65
+    assert words in done.error
+    assert f"{path}/jobs.db" in done.error
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("command", ["export", "backup"])
+def test_an_empty_file_is_no_store(lone_rig: Rig, tmp_path: Path, command: str) -> None:
+    (tmp_path / "s").mkdir(mode=0o700)
+    (tmp_path / "s" / "jobs.db").touch()
+    paths = [str(tmp_path / "copy")] if command == "backup" else []
+    done = lone_rig.run("store", command, *paths, str(tmp_path / "s"))
+    assert (done.status, done.error) == (65, f"{tmp_path}/s/jobs.db is empty")
+
+
+def test_a_half_read_export_does_not_look_whole(lone_rig: Rig, tmp_path: Path) -> None:
+    path = filled(tmp_path / "s", *(job(n, b"x" * 1000) for n in range(1, 1000)))
+    done = lone_rig.shell(f"farm store export {path} | head -1 > /dev/null; echo ${{PIPESTATUS[0]}}")
+    assert done.out == b"141\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody")
+def test_another_users_store_cannot_be_opened(tmp_path: Path) -> None:
+    from farm.store.contract import StoreError
+
+    path = filled(tmp_path / "s", job(1))
+    for above in (path, *path.parents):
+        if above.stat().st_uid == 0 and above != Path("/"):
+            above.chmod(above.stat().st_mode | 0o055)
+    store = SqliteStore(str(path))
+    os.seteuid(65534)
+    try:
+        with pytest.raises(StoreError) as caught:
+            store.open()
+    finally:
+        os.seteuid(0)
+        store.close()
+    assert caught.value.status == 77
+
+
 @pytest.mark.parametrize("journal_mode", ["DELETE", "WAL"])
 def test_what_is_not_this_farms_is_refused_and_not_touched(lone_rig: Rig, tmp_path: Path, journal_mode: str) -> None:
     path = tmp_path / "s"
