@@ -45,7 +45,7 @@ def of_job(broker: Broker, job: Job, now: float) -> Reasons:
         reasons.append(_reason("paused", f"the function {name} is paused", f"farm resume {name}"))
     if not job.function.workers:
         reasons.append(_reason("no-worker", f"no worker offers {name}", f"start one: farm work {name} -- COMMAND"))
-    elif job.state == QUEUED:
+    elif job.state == QUEUED and not job.function.paused:
         reasons += _in_line(job)
     return reasons
 

@@ -13,6 +13,7 @@ from farm.cli.options import Values
 from farm.cli.printing import print_json, print_rows
 from farm.client.payload import read_payload
 from farm.errors import EXIT_DATA, EXIT_OK, FarmError
+from farm.protocol.names import shown
 
 
 def run_import(values: Values) -> int:
@@ -28,18 +29,33 @@ def run_import(values: Values) -> int:
     taken: set[str] = set()
     names = [name_of(line.command, taken, str(values["prefix"] or "")) for line in crontab.lines]
     address = None
+    old: list[str] = []
     if not values["dry_run"]:
         with servers_of(values) as servers:
             server = place(servers, names, bool(values["replace"]))
             rows = [_asked(asked, name, line) for name, line in zip(names, crontab.lines, strict=True)]
             server.ask("cron add", {"entries": rows, "replace": asked["replace"]})
             address = server.address
+            old = _of_before(server.ask("cron")["entries"], names, rows)
     _print(address, names, crontab.lines, values)
     if not values["quiet"]:
         for warning in crontab.warnings:
             say(f"warning: {source}: {warning}")
+        for name in old:
+            say(f"warning: the entry {name} is not of this crontab and runs the same line", f"farm cron remove {name}")
         say(f"a worker has to run them: farm work {values['function']} -- sh")
     return EXIT_OK
+
+
+def _of_before(entries: list[dict[str, Any]], names: list[str], rows: list[dict[str, Any]]) -> list[str]:
+    """Entries that an earlier import of a crontab with more lines has left: with theirs gone, names go to others."""
+    same = {(row["line"], row["zone"], row["function"], len(str(row["payload"]).encode())) for row in rows}
+    return [
+        shown(str(entry["name"]).encode())
+        for entry in entries
+        if entry["name"] not in names
+        and (entry["line"], entry["zone"], entry["function"], entry["payload_bytes"]) in same
+    ]
 
 
 def _asked(asked: dict[str, Any], name: str, line: Line) -> dict[str, Any]:

@@ -337,6 +337,17 @@ def test_a_crontab_is_taken_in_whole_or_not_at_all(own: Rig) -> None:
     assert names(own) == ["backup", "echo", "mine-backup", "mine-echo"]
 
 
+def test_an_entry_that_a_shorter_crontab_leaves_behind_is_said(own: Rig) -> None:
+    """Names go by place, so with the first line gone the second one gets its name, and would run twice."""
+    assert own.run("cron", "import", "-", stdin=b"@daily dump --all\n30 2 * * * dump --all\n").status == 0
+    done = own.run("cron", "import", "-", "--replace", stdin=b"30 2 * * * dump --all\n")
+    assert done.status == 0
+    assert done.err.startswith("farm: warning: the entry dump-2 is not of this crontab and runs the same line\n")
+    assert "hint: farm cron remove dump-2\n" in done.err
+    assert own.run("cron", "remove", "dump-2").status == 0
+    assert "warning" not in own.run("cron", "import", "-", "--replace", stdin=b"30 2 * * * dump --all\n").err
+
+
 def test_a_system_crontab(own: Rig) -> None:
     done = own.run("cron", "import", "-", "--system", "--function", "root-sh", stdin=b"17 * * * * root run-parts x\n")
     assert (done.status, done.out) == (0, b"run-parts\t17 * * * *\tEurope/Berlin\trun-parts x\n")
