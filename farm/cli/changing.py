@@ -83,7 +83,7 @@ def _tell(results: list[dict[str, Any]], change: Change, values: Values) -> int:
     if values["json"]:
         print_json(change.schema, {"results": results})
     else:
-        print_rows([row["id"], row["outcome"]] for row in results if row["server"])
+        print_rows([row["id"], row["outcome"]] for row in results)
     status = EXIT_OK
     for row in results:
         if row["outcome"] == UNKNOWN:

@@ -55,7 +55,7 @@ def test_an_outcome_is_a_row_and_an_exit_code(lone_rig: Rig, verb: str, outcome:
 def test_one_that_is_not_there_does_not_keep_the_others(lone_rig: Rig) -> None:
     with job_server(outcomes("cancel", "told", "ended")) as (address, asked):
         done = lone_rig.run("cancel", "404", "1", "2", "-s", address, "--reason", "wrong input")
-    assert (done.status, done.out) == (66, b"H:1:1\ttold\nH:1:2\tended\n")
+    assert (done.status, done.out) == (66, b"404\tunknown\nH:1:1\ttold\nH:1:2\tended\n")
     assert done.err.count("farm: error: ") == 2
     assert asked[-1] == ("cancel", {"ids": ["H:1:1", "H:1:2"], "reason": "wrong input"})
 
