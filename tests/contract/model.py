@@ -212,7 +212,7 @@ class Model:
     def write_down(self, job: Job) -> None:
         """How far it has come."""
         if job.background:
-            due = job.due if job.delayed else 0.0
+            due = job.due if job.delayed or job.after else 0.0
             come = Come(job.attempts, job.failures, job.losses, due, bool(job.worker), dict(job.after))
             self._written.append(("come", job.handle, come))
 

@@ -215,6 +215,13 @@ class Life(RuleBasedStateMachine):
         for client, function, unique, terms in wanted:
             self._submit_with_terms(client, function, unique, terms)
 
+    @precondition(lambda self: self.model.keys)
+    @rule(index=indices, client=st.sampled_from(CLIENTS), terms=some_terms)
+    def submit_with_a_key_that_counts(self, index: int, client: int, terms: Terms) -> None:
+        keys = sorted(self.model.keys)
+        function, unique, _ = keys[index % len(keys)]
+        self._submit_with_terms(client, function, unique, terms)
+
     def _submit_with_terms(self, client: int, function: bytes, unique: bytes, terms: Terms) -> None:
         self.commit()  # so it is known how every job ended
         newest = sorted(self.model.handles, key=id_of, reverse=True)[:6]
