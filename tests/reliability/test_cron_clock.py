@@ -129,8 +129,8 @@ def test_killed_at_the_very_minute(start: Start, tmp_path: Path) -> None:
         with daemon.connect() as wire:
             cron = Cron(clocked, wire)
             cron.set(f"2026-06-01 {hour}:00")
-            if hour == hours[0]:
-                cron.add("hourly", "0 * * * *")
+            if hour == hours[0]:  # "all": on a busy machine the clock may go on before a new life has looked at it
+                cron.add("hourly", "0 * * * *", catch_up="all")
         time.sleep(BEFORE_S - 0.3 + 0.1 * (hour - hours[0]))
         daemon.restart()
     with daemon.connect() as wire:
