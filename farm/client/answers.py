@@ -5,7 +5,7 @@ On the start-up path of `farm submit`: it imports nothing slow.
 
 from __future__ import annotations
 
-from farm.client.connection import ANSWER_TIMEOUT_S, Connection
+from farm.client.connection import ANSWER_TIMEOUT_S, NOTICE_S, Connection
 from farm.errors import (
     EXIT_UNAVAILABLE,
     FarmError,
@@ -13,7 +13,6 @@ from farm.errors import (
     NotGearman,
     PacketRefused,
     TryAgain,
-    Unavailable,
     UsageError,
 )
 from farm.protocol import packets
@@ -26,8 +25,6 @@ if TYPE_CHECKING:  # `typing` itself would cost a third of the start-up time
     from collections.abc import Callable
     from typing import NoReturn
 
-NOTICE_S = 1.0  # nobody should look at a silent terminal for longer
-
 
 def answers(connection: Connection, notify: Callable[[str, str], None]) -> list[Packet]:
     """What the server answers, and a word to a person if that takes long. Raises Unavailable when it does not."""
@@ -36,7 +33,7 @@ def answers(connection: Connection, notify: Callable[[str, str], None]) -> list[
         notify(f"waiting: the server at {connection.address} does not answer yet", "")
         came = connection.receive(ANSWER_TIMEOUT_S)
     if not came:
-        raise Unavailable(f"the server at {connection.address} does not answer", "is it overloaded or stopped?")
+        raise connection.silent()
     return came
 
 

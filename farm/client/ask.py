@@ -51,12 +51,19 @@ class StockServer(Unavailable):
 class JobServer:
     """One server. Raises StockServer, Unavailable, NotGearman or NotPermitted when there is none that could be asked.
 
-    address: as text. timeout_s: for the connection.
+    address: as text. timeout_s: for the connection. notify: as for Connection.
     """
 
-    def __init__(self, address: Address, insecure: bool = False, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        address: Address,
+        insecure: bool = False,
+        timeout_s: float = CONNECT_TIMEOUT_S,
+        notify: Callable[[str, str], None] | None = None,
+    ) -> None:
         self.address = str(address)
         self._connection: Connection = open_connection(address, insecure, timeout_s)
+        self._connection.notify = notify
         self._ended: list[tuple[str, Answer]] = []
         self._silence = Silence(time.monotonic())
         try:
@@ -146,9 +153,9 @@ class JobServer:
     def _receive(self, for_ever: bool = False, watch: int = -1) -> list[tuple[int, list[bytes]]]:
         """Whole packets, taken apart; at least one, or it raises Unavailable."""
         if not for_ever:
-            came = self._connection.receive(ANSWER_TIMEOUT_S, watch)
+            came = self._connection.answer(ANSWER_TIMEOUT_S, watch)
             if not came:
-                raise Unavailable(f"the server at {self.address} does not answer", "is it overloaded or stopped?")
+                raise self._connection.silent()
             return self._split(came)
         self._silence.fresh(time.monotonic())
         while True:

@@ -4,6 +4,7 @@ server's limits."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from farm.client.connection import Connection, open_connection
@@ -37,10 +38,12 @@ class ServerStatus:
     failure: FarmError | None = None
 
 
-def fetch(address: Address, insecure: bool) -> ServerStatus:
-    """Ask one server. Never raises FarmError: a server that does not answer is part of the picture."""
+def fetch(address: Address, insecure: bool, notify: Callable[[str, str], None] | None = None) -> ServerStatus:
+    """Ask one server. Never raises FarmError: a server that does not answer is part of the picture. notify: as for
+    Connection."""
     try:
         connection = open_connection(address, insecure)
+        connection.notify = notify
         try:
             return _ask(connection)
         finally:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 
-from farm.client.answers import NOTICE_S, answers, exists, handle_text, refusal, split_answer, stock_server, unexpected
-from farm.client.connection import ANSWER_TIMEOUT_S, Connection
+from farm.client.answers import answers, exists, handle_text, refusal, split_answer, stock_server, unexpected
+from farm.client.connection import ANSWER_TIMEOUT_S, NOTICE_S, Connection
 from farm.client.output import STDERR, Output, write_all
 from farm.client.request import Request
 from farm.errors import (

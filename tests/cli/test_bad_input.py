@@ -325,6 +325,7 @@ def test_a_server_that_lists_for_ever() -> None:
 
     with fake_server(talk) as (address, _):
         connection = open_connection(parse_address(address), insecure=False)
-        with pytest.raises(Unavailable, match="does not answer"):
+        with pytest.raises(Unavailable, match="does not answer") as caught:
             connection.ask(b"status", timeout_s=0.2)
+        assert caught.value.hint == "is it overloaded or stopped?"
         connection.close()

@@ -95,6 +95,22 @@ def test_a_signal_before_the_answer_is_not_silent(lone_rig: Rig) -> None:
     assert "the server did not say what becomes of the job" in done.err
 
 
+ASKING = ("status", "status --json", "jobs", "jobs --json", "cancel H:1:1", "function list", "submit -n --no-wait f")
+
+
+@pytest.mark.parametrize("command", ASKING)
+def test_nobody_looks_at_a_silent_terminal_while_a_server_is_asked(lone_rig: Rig, command: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        asking = lone_rig.start(*command.split(), "-s", address)
+        connection, _ = listener.accept()
+        with connection:
+            asking.wait_for(f"farm: waiting: the server at {address} does not answer yet\n")
+            connection.sendall(b"HTTP/1.1 400\n")
+            done = asking.wait()
+    assert (done.status, done.out, done.err.count("waiting")) == (76, b"", 1)
+
+
 def test_a_background_job_for_an_http_server_is_refused_at_once(lone_rig: Rig) -> None:
     http = lone_rig.background([sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "0"])
     wait_until(lambda: b"port " in http.out(), what="the HTTP server")
