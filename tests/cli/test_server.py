@@ -167,6 +167,23 @@ def test_all_or_none_of_several_addresses(lone_rig: Rig) -> None:
     assert not sock.exists()
 
 
+@pytest.mark.parametrize("detach", [[], ["--detach"]])
+def test_what_is_wrong_with_an_address_is_said_before_the_store_is_looked_at(lone_rig: Rig, detach: list[str]) -> None:
+    """A port in use mostly means a second server by mistake, and that has the same store."""
+    other = ("--store", str(lone_rig.home / "new"), *detach)
+    taken = lone_rig.server("--store", "store").address
+    for store in (("--store", "store", *detach), other):
+        done = lone_rig.run("server", "--listen", taken, *store)
+        assert (done.status, done.error) == (69, f"cannot listen on {taken}: address already in use")
+        assert lone_rig.run("server", "--listen", "0.0.0.0:0", *store).status == 77
+        done = lone_rig.run("server", "--listen", "unix:/no/such/dir/s", *store)
+        assert done.hint == "make its directory first, or choose another address with --listen"
+    assert not (lone_rig.home / "new").exists()
+    done = lone_rig.run("server", "--listen", f"unix:{lone_rig.home}/s", "--store", "store", *detach)
+    assert "is in use by another farm server" in done.error
+    assert not (lone_rig.home / "s").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "status", "words"),
     [
