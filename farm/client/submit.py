@@ -191,7 +191,7 @@ class Foreground:
         if not self.handle:
             raise lost
         self.lost = True
-        message = f"{lost.message} while job {self.handle.decode()} was under way; it may have run or not"
+        message = f"{lost.message}, and no end of job {self.handle.decode()} had come; it may have run or not"
         raise Unavailable(message, "submit it again if it may run twice") from lost
 
     def _handle(self, number: int, body: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -282,6 +283,18 @@ def test_the_second_signal_does_not_wait(lone_rig: Rig, function: str, number: s
         server.signal(number)
         assert server.wait().status == 0
     assert "stopping at once" in server.err()
+
+
+def test_who_waits_for_a_queued_job_is_told_what_is_known_of_it(lone_rig: Rig) -> None:
+    server = lone_rig.server()
+    submit = lone_rig.start("submit", "-n", "-q", "f", "-s", server.address)
+    lone_rig.env["FARM_SERVER"] = server.address
+    lone_rig.wait_counts("f", 1)
+    server.terminate()
+    done = submit.wait()
+    assert done.status == 69
+    words = r"closed the connection, and no end of job H:\S+ had come; it may have run or not"
+    assert re.fullmatch(f"the server at {server.address} {words}", done.error)
 
 
 def test_jobs_that_are_lost_with_it_are_counted(lone_rig: Rig) -> None:
