@@ -17,7 +17,7 @@ from farm.errors import (
 )
 from farm.protocol import packets
 from farm.protocol.decoder import Packet
-from farm.protocol.names import shown, words_of
+from farm.protocol.names import quoted, shown, words_of
 from farm.protocol.packets import KINDS, TEXT, split
 
 TYPE_CHECKING = False
@@ -73,7 +73,7 @@ def handle_text(handle: bytes, connection: Connection) -> str:
     """A handle as text: it is printed, and must be one word of one line."""
     text = shown(handle)
     if not text or text.encode() != handle:
-        raise NotGearman(f"the server at {connection.address} sent a strange handle: {text[:80]!r}")
+        raise NotGearman(f"the server at {connection.address} sent a strange handle: {quoted(handle[:80])}")
     return text
 
 
@@ -82,7 +82,7 @@ def unexpected(number: int, body: bytes, connection: Connection) -> NoReturn:
         raise refusal(split_answer(number, body, connection), connection.address)
     if number == TEXT:
         raise NotGearman(
-            f"the server at {connection.address} does not speak Gearman; it said {shown(body[:40])!r}",
+            f"the server at {connection.address} does not speak Gearman; it said {quoted(body[:40])}",
             "check the address: is another program listening there?",
         )
     kind = KINDS.get(number)

@@ -26,7 +26,7 @@ from farm.errors import (
 )
 from farm.protocol import extension, packets
 from farm.protocol.address import Address
-from farm.protocol.names import shown, words_of
+from farm.protocol.names import quoted, shown, words_of
 from farm.protocol.packets import KINDS, REQUEST, TEXT, request, split, with_data
 from farm.protocol.silence import ASK, DEAD, SILENCE_MAX_S, Silence
 
@@ -186,7 +186,7 @@ class JobServer:
             self._ended.append((shown(args[0]), self._object(args[1])))
         elif number == TEXT:
             raise NotGearman(
-                f"the server at {self.address} does not speak Gearman; it said {shown(args[0][:40])!r}",
+                f"the server at {self.address} does not speak Gearman; it said {quoted(args[0][:40])}",
                 "check the address: is another program listening there?",
             )
         elif number != packets.ECHO_RES:

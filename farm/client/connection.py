@@ -16,7 +16,7 @@ from farm.net import Target, reason, resolve, tune
 from farm.protocol.address import Address
 from farm.protocol.decoder import Decoder, Packet
 from farm.protocol.limits import PAYLOAD_HEADER_MAX
-from farm.protocol.names import shown
+from farm.protocol.names import quoted
 from farm.protocol.packets import RESPONSE, TEXT
 
 CONNECT_TIMEOUT_S = 4.0  # libgearman's default too
@@ -159,7 +159,7 @@ class Connection:
         line = self.ask_line(b"version", timeout_s)
         if not line.startswith(b"OK "):
             raise NotGearman(
-                f"the server at {self.address} does not speak Gearman; it said {shown(line[:40])!r}",
+                f"the server at {self.address} does not speak Gearman; it said {quoted(line[:40])}",
                 "check the address: is another program listening there?",
             )
         return line[3:]

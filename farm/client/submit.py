@@ -22,7 +22,7 @@ from farm.errors import (
 from farm.protocol import extension, packets
 from farm.protocol.decoder import Packet
 from farm.protocol.limits import NUMBER_MAX
-from farm.protocol.names import shown, words_of
+from farm.protocol.names import quoted, shown, words_of
 from farm.protocol.packets import KINDS, TEXT, WORKER, request
 from farm.protocol.silence import ASK, DEAD, SILENCE_MAX_S, Silence
 
@@ -80,7 +80,7 @@ def require_worker(connection: Connection, function: bytes) -> None:
     connection.version()
     rows = connection.status_lines()
     if not _workers_of(rows, function):
-        raise Unavailable(f"no worker offers {shown(function)!r}", no_worker_hint(rows, function))
+        raise Unavailable(f"no worker offers {quoted(function)}", no_worker_hint(rows, function))
 
 
 def _workers_of(rows: list[bytes], function: bytes) -> int:
@@ -99,7 +99,7 @@ def no_worker_hint(rows: list[bytes], function: bytes) -> str:
     offered = [shown(row.split(b"\t")[0]) for row in rows if not row.endswith(b"\t0")]
     close = difflib.get_close_matches(name, offered, n=1)
     start = f"start one: farm work {name} -- COMMAND"
-    return f"did you mean {close[0]!r}? Or {start}" if close else start
+    return f"did you mean '{close[0]}'? Or {start}" if close else start
 
 
 class Foreground:
@@ -208,8 +208,8 @@ class Foreground:
         except Unavailable as lost:
             self._lose(lost)
         if not _workers_of(rows, self._wanted.function):
-            name = shown(self._wanted.function)
-            message = f"waiting: no worker offers {name!r} (job {self.handle.decode()})"
+            name = quoted(self._wanted.function)
+            message = f"waiting: no worker offers {name} (job {self.handle.decode()})"
             self._notify(message, no_worker_hint(rows, self._wanted.function))
 
     # -- one method for each packet
