@@ -33,8 +33,11 @@ UNKNOWN_OPTION = res(p.ERROR, b"UNKNOWN_OPTION", b"Server does not recognize giv
         (["submit"], "missing argument 'FUNCTION'", "farm submit --help"),
         (["work"], "missing argument 'FUNCTION'", "farm work --help"),
         (["submit", "f", "extra"], "extra argument", "farm submit --help"),
-        (["submit", "f", "-f"], "option '-f' requires an argument", "--help"),
-        (["submit", "f", "--quiet=yes"], "option '--quiet' does not take a value", "--help"),
+        (["submit", "f", "-f"], "option '-f' requires an argument", "farm submit --help"),
+        (["work", "x", "--cmd"], "option '--cmd' requires an argument", "farm work --help"),
+        (["store", "import", "--table"], "option '--table' requires an argument", "farm store import --help"),
+        (["-s"], "option '-s' requires an argument", "farm --help"),
+        (["submit", "f", "--quiet=yes"], "option '--quiet' does not take a value", "farm submit --help"),
         (["submit", "f", "-p", "urgent"], "--priority cannot be 'urgent'", "one of: high, normal, low"),
         (["submit", "f", "-n", "-f", "x"], "--file and --no-input exclude each other", None),
         (
