@@ -45,6 +45,8 @@ UNKNOWN_OPTION = res(p.ERROR, b"UNKNOWN_OPTION", b"Server does not recognize giv
             "'-resize' stands behind the beginning",
             "put -- before the command",
         ),
+        (["submit", "-s", "x:y:z", "f"], "not an address: 'x:y:z'", "IPv6 in brackets"),
+        (["submit", "-s", f"unix:/{'x' * 119}", "f"], "is 120 bytes long (at most 107)", "a relative path"),
         (["status", "extra"], "extra argument", "farm status --help"),
         (["status", "--every", "now"], "--every is not a time: 'now'", "write 10s, 500ms, 5m, 2h or 2h30m"),
         (["submit", "f", "-n", "-u", "x" * 65], "the unique key is 65 bytes long (at most 64)", None),

@@ -195,7 +195,7 @@ def test_what_is_wrong_with_an_address_is_said_before_the_store_is_looked_at(lon
         (["--listen", "127.0.0.1:99999"], 64, "not an address: '127.0.0.1:99999'"),
         (["--listen", "127.0.0.1:" + "9" * 5000], 64, "not an address: "),
         (["--listen", "unix:"], 64, "not an address: 'unix:'"),
-        (["--listen", "unix:" + "x" * 200], 69, "cannot listen on unix:xxx"),
+        (["--listen", "unix:" + "x" * 200], 64, "xxx' is 200 bytes long (at most 107)"),
         (["--listen", "unix:/no/such/dir/s"], 69, "cannot listen on unix:/no/such/dir/s: no such file or directory"),
         (["--log-file", "/no/such/dir/log"], 73, "cannot write the log /no/such/dir/log: "),
         (["--log-level", "loud"], 64, "--log-level cannot be 'loud'"),
