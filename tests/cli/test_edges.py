@@ -165,6 +165,27 @@ def test_an_address_that_is_empty_is_a_mistake(rig: Rig) -> None:
     assert done.error == "an empty address was given"
 
 
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["submit", "-n", "f", "-u", ""], "--unique is empty"),
+        (["submit", "-n", "f", "--unique="], "--unique is empty"),
+        (["server", "--store", ""], "--store is empty"),
+        (["server", "--pid-file="], "--pid-file is empty"),
+        (["store", "check", ""], "PATH is empty"),
+        (["store", "vacuum", ""], "PATH is empty"),
+        (["store", "backup", "dest", ""], "PATH is empty"),
+        (["store", "import", "--gearmand", ""], "--gearmand is empty"),
+        (["purge", "--yes", "--state", ""], "--state is empty"),
+        (["work", "f", "--cmd", ""], "--cmd is empty"),
+        (["cron", "next", ""], "NAME is empty"),
+    ],
+)
+def test_what_is_empty_does_not_mean_what_saying_nothing_means(rig: Rig, argv: list[str], words: str) -> None:
+    done = rig.run(*argv)
+    assert (done.status, done.error, done.hint) == (64, words, "is a variable of the script not set?")
+
+
 def test_a_payload_may_be_exactly_as_large_as_allowed(lone_rig: Rig) -> None:
     lone_rig.env["FARM_SERVER"] = lone_rig.server("--max-job-size", "1M").address
     assert lone_rig.submit("-b", "f" * 500, "-u", "u" * 64, stdin=b"x" * 1024**2).status == 0
