@@ -47,9 +47,11 @@ UNKNOWN_OPTION = res(p.ERROR, b"UNKNOWN_OPTION", b"Server does not recognize giv
         ),
         (["submit", "-s", "x:y:z", "f"], "not an address: 'x:y:z'", "IPv6 in brackets"),
         (["submit", "-s", f"unix:/{'x' * 119}", "f"], "is 120 bytes long (at most 107)", "a relative path"),
+        (["work", "f", "-j", "0", "cat"], "--jobs is not a whole number above 0: '0'", "a number from 1 to 999999999"),
+        (["server", "--max-job-size", "0"], "--max-job-size is not a size above 0: '0'", "write 64M or 1G"),
         (["status", "extra"], "extra argument", "farm status --help"),
         (["status", "--every", "now"], "--every is not a time: 'now'", "write 10s, 500ms, 5m, 2h or 2h30m"),
-        (["submit", "f", "-n", "-u", "x" * 65], "the unique key is 65 bytes long (at most 64)", None),
+        (["submit", "f", "-n", "-u", "x" * 65], "the unique key is 65 bytes long (at most 64)", "-u auto makes a"),
         (["submit", "f", "-n", "-u", "ü" * 33], "the unique key is 66 bytes long (at most 64)", None),
     ],
 )
@@ -95,6 +97,8 @@ def test_a_payload_that_cannot_be_read(rig: Rig, function: str, path: str, words
         assert done.status == 66
         assert done.error.startswith(f"cannot read {path}")
         assert words in done.error
+        hints = {"missing": f"it was looked for in {rig.home}", "": "is a variable of the script not set?"}
+        assert path == "." or done.hint == hints[path]
     assert rig.counts(function) == (0, 0, 0)
 
 

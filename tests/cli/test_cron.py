@@ -156,7 +156,7 @@ def test_the_payload(own: Rig) -> None:
         ([LINE, "f", "--timeout", "x"], 64, "--timeout is not a time: 'x'", "write 10s, 500ms, 5m, 2h or 2h30m"),
         ([LINE, "f", "--retry-on", "perhaps"], 64, None, None),
         ([LINE, "f", "--unique", "u" * 65], 75, None, None),
-        ([LINE, "f", "-f", "nowhere"], 66, "cannot read nowhere: no such file or directory", ""),
+        ([LINE, "f", "-f", "/nowhere"], 66, "cannot read /nowhere: no such file or directory", ""),
         ([LINE, "f", "-n", "-f", "x"], 64, "--no-input and --file exclude each other", ""),
     ],
 )  # fmt: skip
