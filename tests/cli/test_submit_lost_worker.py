@@ -129,4 +129,4 @@ def test_the_server_goes_away(rig: Rig, function: str) -> None:
     server.terminate()
     done = submit.wait()
     assert done.status == 69
-    assert f"farm: error: the server at {server.address} closed the connection while job H:" in done.err
+    assert f"farm: error: the server at {server.address} closed the connection, and no end of job H:" in done.err
