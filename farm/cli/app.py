@@ -79,7 +79,12 @@ def _reader(command: Command) -> type[TyperCommand]:
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             with contextlib.suppress(light.Declined):
                 light.parse_rest(command, args)
-            return super().parse_args(ctx, args)
+            try:
+                return super().parse_args(ctx, args)
+            except typer.TyperException as error:
+                if getattr(error, "ctx", None) is None:  # its parser does not say whose option lacks a value
+                    error.ctx = ctx  # type: ignore[attr-defined]
+                raise
 
     return Reader
 

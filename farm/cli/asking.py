@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from farm.cli.main import say_error
+from farm.cli.main import say, say_error
 from farm.cli.options import Values
 from farm.client.ask import IDS_MAX, JobServer
 from farm.client.job_servers import JobServers
@@ -20,7 +20,8 @@ Meant = list[tuple[JobServer, str]]  # jobs, and where they are
 
 def servers_of(values: Values) -> JobServers:
     """Those of --server."""
-    return JobServers(parse_addresses(words(values["server"])), bool(values["insecure"]))
+    notify = None if values.get("quiet") else say
+    return JobServers(parse_addresses(words(values["server"])), bool(values["insecure"]), notify)
 
 
 def words(value: object) -> list[str]:

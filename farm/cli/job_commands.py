@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
+from farm.cli.main import hear_interrupts
 from farm.cli.options import Values
 
 _MODULES = {
@@ -34,4 +35,5 @@ def run_named(name: str, values: Values) -> int:
     """Run the command of this name: `run_VERB` of its module."""
     module = import_module(f"farm.cli.{_MODULES[name]}")
     run: Callable[[Values], int] = getattr(module, "run_" + name.rpartition(" ")[2])
+    hear_interrupts()
     return run(values)

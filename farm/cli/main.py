@@ -34,8 +34,6 @@ def main() -> None:
     _occupy_standard_descriptors()
     origin_fd = _origin_fd()
     try:
-        if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # from here on it is a KeyboardInterrupt (see entry.py)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
         leave = Leave(run(sys.argv[1:]))
     except Leave as left:
         leave = left
@@ -104,7 +102,15 @@ def run_command(name: str, values: Values) -> int:
         from farm.cli.job_commands import run_named
 
         return run_named(name, values)
+    hear_interrupts()
     return run(values)
+
+
+def hear_interrupts() -> None:
+    """From here on Ctrl-C is a KeyboardInterrupt (see entry.py). Not sooner: what is raised while a module is imported
+    may be swallowed there, by the callback of a lock, and the command would go on."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def say_error(error: FarmError) -> None:

@@ -89,6 +89,10 @@ class Command:
 
 Values = dict[str, Value]
 
+# An empty value mostly is a variable of a script that is not set, and must not mean what saying nothing means. With
+# these it means something, or whoever reads it says what is wrong. (gearmand's options are as gearmand has them.)
+_MAY_BE_EMPTY = ("server", "listen", "file", "reason", "prefix")
+
 SERVER = Option(
     "server",
     "--server -s",
@@ -354,19 +358,10 @@ def complete(command: Command, given: Values, environment: dict[str, str]) -> Va
     given: strings as typed, lists of them for repeatable options, True for flags; None, [] or False where not given.
     "sources" says where each value came from. Raises UsageError and InputError.
     """
-    values: Values = {argument.name: given.get(argument.name) for argument in command.arguments}
-    for argument in command.arguments:
-        if argument.env and values[argument.name] is None:
-            values[argument.name] = environment.get(argument.env)
-    file: Values = {}
+    values = _arguments(command, given, environment)
+    file = _configured(command, given, environment)
     sources: dict[str, str] = {}
     values["sources"] = sources
-    if CONFIG in command.options:
-        path = given.get("config") or environment.get(CONFIG.env)
-        if path:
-            from farm.cli.config import read
-
-            file = read(str(path), command)
     for option in command.options:
         value = given.get(option.name)
         source = option.flags[0]
@@ -376,6 +371,8 @@ def complete(command: Command, given: Values, environment: dict[str, str]) -> Va
         if value in (None, False, []) and option.name in file:
             source, value = f"{option.name} in the configuration file", file[option.name]
         sources[option.name] = "default" if value in (None, False, []) else source
+        if command.name != "gearmand":
+            _refuse_empty(option, source, value)
         if option.kind == FLAG:
             values[option.name] = value is True or (isinstance(value, str) and truth(source, value))
         elif isinstance(value, str):
@@ -387,6 +384,36 @@ def complete(command: Command, given: Values, environment: dict[str, str]) -> Va
         else:
             values[option.name] = _convert(option, source, option.default) if option.default else None
     return values
+
+
+def _arguments(command: Command, given: Values, environment: dict[str, str]) -> Values:
+    values: Values = {}
+    for argument in command.arguments:
+        value = given.get(argument.name)
+        if argument.optional and value == "":
+            raise _empty(argument.metavar)
+        values[argument.name] = environment.get(argument.env) if argument.env and value is None else value
+    return values
+
+
+def _configured(command: Command, given: Values, environment: dict[str, str]) -> Values:
+    """What the configuration file says."""
+    path = CONFIG in command.options and (given.get("config") or environment.get(CONFIG.env))
+    if not path:
+        return {}
+    from farm.cli.config import read
+
+    return read(str(path), command)
+
+
+def _refuse_empty(option: Option, source: str, value: Value) -> None:
+    empty = value == "" or (isinstance(value, list) and "" in value)
+    if empty and option.kind == TEXT and not option.choices and option.name not in _MAY_BE_EMPTY:
+        raise _empty(source)
+
+
+def _empty(source: str) -> UsageError:
+    return UsageError(f"{source} is empty", "is a variable of the script not set?")
 
 
 def _convert(option: Option, source: str, text: str) -> Value:

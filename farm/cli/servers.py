@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 
+from farm.cli.main import say
 from farm.cli.options import Values
 from farm.client.connection import Connection, chance, connect
 from farm.client.remembered import Remembered, path_of
@@ -23,6 +24,7 @@ class Servers:
         self._list = ServerList(parse_addresses(_texts(values["server"])), str(values["order"]))
         self._remembered = Remembered(self._list, path_of(os.environ))
         self._insecure = bool(values["insecure"])
+        self._notify = None if values["quiet"] else say
         self._remembered.recall()
 
     def connect(self) -> Connection:
@@ -36,6 +38,7 @@ class Servers:
         """A connection to submit a job of this function by. no_wait: raises Unavailable when no worker offers it."""
         connection = self.connect()
         if no_wait:
+            connection.notify = self._notify
             require_worker(connection, function)
         return connection
 

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from farm.cli.main import cannot_write
+from farm.cli.main import cannot_write, say
 from farm.cli.options import Values
 from farm.client.status import ServerStatus, fetch
 from farm.errors import EXIT_OK
@@ -41,7 +41,7 @@ def run(values: Values) -> int:
 
 
 def _once(addresses: list[Address], insecure: bool, as_json: bool) -> None:
-    servers = [fetch(address, insecure) for address in addresses]
+    servers = [fetch(address, insecure, say) for address in addresses]
     if all(server.failure for server in servers) and servers[0].failure:
         raise servers[0].failure
     if isinstance(sys.stdout, io.TextIOWrapper):

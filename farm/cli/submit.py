@@ -116,7 +116,10 @@ def _terms(values: Values) -> Terms | None:
 def _unique(values: Values) -> bytes:
     unique = os.fsencode(str(values["unique"] or ""))
     if len(unique) > UNIQUE_MAX:
-        raise UsageError(f"the unique key is {len(unique)} bytes long (at most {UNIQUE_MAX})")
+        raise UsageError(
+            f"the unique key is {len(unique)} bytes long (at most {UNIQUE_MAX})",
+            "-u auto makes a short one of the function and the payload",
+        )
     return unique
 
 

@@ -15,6 +15,7 @@ Value = str | int | float | bool | list[str] | dict[str, str] | None
 _LEAST = 1e-9  # of what must be above 0
 _SIZE_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 _SECONDS_UNITS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SIZE_HINT = "write 64M or 1G"
 _TIME_HINT = "write 10s, 500ms, 5m, 2h or 2h30m"
 
 
@@ -33,7 +34,8 @@ def convert(kind: str, source: str, text: str) -> Value:
     if kind in (COUNT, COUNT_OR_0):
         least = 1 if kind == COUNT else 0
         if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= least):
-            raise UsageError(f"{source} is not a whole number{' above 0' if least else ''}: {text!r}")
+            words = f"{source} is not a whole number{' above 0' if least else ''}: {text!r}"
+            raise UsageError(words, f"write a number from {least} to 999999999")
         return int(text)
     if kind == SECONDS:
         return _measure(source, text, "a time", _TIME_HINT, _compound(text))
@@ -41,9 +43,9 @@ def convert(kind: str, source: str, text: str) -> Value:
         return _measure(source, text, "a time", _TIME_HINT + ", or 0", _compound(text), least=0.0)
     if kind == SIZE:
         upper = text.upper().removesuffix("B").removesuffix("I")
-        size = int(_measure(source, upper, "a size", "write 64M or 1G", _single(upper, _SIZE_UNITS)))
+        size = int(_measure(source, upper, "a size", _SIZE_HINT, _single(upper, _SIZE_UNITS)))
         if not size:
-            raise UsageError(f"{source} is not a size above 0: {text!r}")
+            raise UsageError(f"{source} is not a size above 0: {text!r}", _SIZE_HINT)
         return size
     return text
 

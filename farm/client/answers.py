@@ -5,7 +5,7 @@ On the start-up path of `farm submit`: it imports nothing slow.
 
 from __future__ import annotations
 
-from farm.client.connection import ANSWER_TIMEOUT_S, Connection
+from farm.client.connection import ANSWER_TIMEOUT_S, NOTICE_S, Connection
 from farm.errors import (
     EXIT_UNAVAILABLE,
     FarmError,
@@ -13,20 +13,17 @@ from farm.errors import (
     NotGearman,
     PacketRefused,
     TryAgain,
-    Unavailable,
     UsageError,
 )
 from farm.protocol import packets
 from farm.protocol.decoder import Packet
-from farm.protocol.names import shown, words_of
+from farm.protocol.names import quoted, shown, words_of
 from farm.protocol.packets import KINDS, TEXT, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # `typing` itself would cost a third of the start-up time
     from collections.abc import Callable
     from typing import NoReturn
-
-NOTICE_S = 1.0  # nobody should look at a silent terminal for longer
 
 
 def answers(connection: Connection, notify: Callable[[str, str], None]) -> list[Packet]:
@@ -36,7 +33,7 @@ def answers(connection: Connection, notify: Callable[[str, str], None]) -> list[
         notify(f"waiting: the server at {connection.address} does not answer yet", "")
         came = connection.receive(ANSWER_TIMEOUT_S)
     if not came:
-        raise Unavailable(f"the server at {connection.address} does not answer", "is it overloaded or stopped?")
+        raise connection.silent()
     return came
 
 
@@ -76,7 +73,7 @@ def handle_text(handle: bytes, connection: Connection) -> str:
     """A handle as text: it is printed, and must be one word of one line."""
     text = shown(handle)
     if not text or text.encode() != handle:
-        raise NotGearman(f"the server at {connection.address} sent a strange handle: {text[:80]!r}")
+        raise NotGearman(f"the server at {connection.address} sent a strange handle: {quoted(handle[:80])}")
     return text
 
 
@@ -85,7 +82,7 @@ def unexpected(number: int, body: bytes, connection: Connection) -> NoReturn:
         raise refusal(split_answer(number, body, connection), connection.address)
     if number == TEXT:
         raise NotGearman(
-            f"the server at {connection.address} does not speak Gearman; it said {shown(body[:40])!r}",
+            f"the server at {connection.address} does not speak Gearman; it said {quoted(body[:40])}",
             "check the address: is another program listening there?",
         )
     kind = KINDS.get(number)

@@ -26,7 +26,7 @@ from farm.errors import (
 )
 from farm.protocol import extension, packets
 from farm.protocol.address import Address
-from farm.protocol.names import shown, words_of
+from farm.protocol.names import quoted, shown, words_of
 from farm.protocol.packets import KINDS, REQUEST, TEXT, request, split, with_data
 from farm.protocol.silence import ASK, DEAD, SILENCE_MAX_S, Silence
 
@@ -51,12 +51,19 @@ class StockServer(Unavailable):
 class JobServer:
     """One server. Raises StockServer, Unavailable, NotGearman or NotPermitted when there is none that could be asked.
 
-    address: as text. timeout_s: for the connection.
+    address: as text. timeout_s: for the connection. notify: as for Connection.
     """
 
-    def __init__(self, address: Address, insecure: bool = False, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        address: Address,
+        insecure: bool = False,
+        timeout_s: float = CONNECT_TIMEOUT_S,
+        notify: Callable[[str, str], None] | None = None,
+    ) -> None:
         self.address = str(address)
         self._connection: Connection = open_connection(address, insecure, timeout_s)
+        self._connection.notify = notify
         self._ended: list[tuple[str, Answer]] = []
         self._silence = Silence(time.monotonic())
         try:
@@ -146,9 +153,9 @@ class JobServer:
     def _receive(self, for_ever: bool = False, watch: int = -1) -> list[tuple[int, list[bytes]]]:
         """Whole packets, taken apart; at least one, or it raises Unavailable."""
         if not for_ever:
-            came = self._connection.receive(ANSWER_TIMEOUT_S, watch)
+            came = self._connection.answer(ANSWER_TIMEOUT_S, watch)
             if not came:
-                raise Unavailable(f"the server at {self.address} does not answer", "is it overloaded or stopped?")
+                raise self._connection.silent()
             return self._split(came)
         self._silence.fresh(time.monotonic())
         while True:
@@ -179,7 +186,7 @@ class JobServer:
             self._ended.append((shown(args[0]), self._object(args[1])))
         elif number == TEXT:
             raise NotGearman(
-                f"the server at {self.address} does not speak Gearman; it said {shown(args[0][:40])!r}",
+                f"the server at {self.address} does not speak Gearman; it said {quoted(args[0][:40])}",
                 "check the address: is another program listening there?",
             )
         elif number != packets.ECHO_RES:

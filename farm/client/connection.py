@@ -16,17 +16,25 @@ from farm.net import Target, reason, resolve, tune
 from farm.protocol.address import Address
 from farm.protocol.decoder import Decoder, Packet
 from farm.protocol.limits import PAYLOAD_HEADER_MAX
-from farm.protocol.names import shown
+from farm.protocol.names import quoted
 from farm.protocol.packets import RESPONSE, TEXT
 
 CONNECT_TIMEOUT_S = 4.0  # libgearman's default too
 NEXT_TIMEOUT_S = 1.5  # while there is another server to try; a lost first packet is sent again after 1 s
 ANSWER_TIMEOUT_S = 30.0  # a server answers at once; one that takes this long hangs
+NOTICE_S = 1.0  # nobody should look at a silent terminal for longer
 READ_SIZE = 256 * 1024
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `typing` itself would cost a third of the start-up time
+    from collections.abc import Callable
 
 
 class Connection:
-    """One open connection. `address` is the server that answered."""
+    """One open connection. `address` is the server that answered.
+
+    notify(message, hint), where it is set, is told once when the server lets a person wait for an answer.
+    """
 
     def __init__(self, sock: socket.socket, address: Address) -> None:
         self.address = address
@@ -35,6 +43,7 @@ class Connection:
         self._inbox: list[Packet] = []
         self._closed = False
         self.received = 0  # bytes
+        self.notify: Callable[[str, str], None] | None = None
         sock.setblocking(False)
 
     def fileno(self) -> int:
@@ -97,6 +106,20 @@ class Connection:
         packets, self._inbox = self._inbox, []
         return packets
 
+    def answer(self, timeout_s: float, watch: int = -1) -> list[Packet]:
+        """As `receive`, for what a server that is well says at once: after NOTICE_S without it `notify` is told."""
+        if self.notify and timeout_s > NOTICE_S:
+            if came := self.receive(NOTICE_S, watch):
+                return came
+            self.notify(f"waiting: the server at {self.address} does not answer yet", "")
+            self.notify = None
+            timeout_s -= NOTICE_S
+        return self.receive(timeout_s, watch)
+
+    def silent(self) -> Unavailable:
+        """What to raise when no answer has come in time."""
+        return Unavailable(f"the server at {self.address} does not answer", "is it overloaded or stopped?")
+
     def status_lines(self, timeout_s: float = ANSWER_TIMEOUT_S) -> list[bytes]:
         """The rows of the admin command `status`. Other packets that come meanwhile are kept for `receive`."""
         return self.ask(b"status", timeout_s)
@@ -109,9 +132,9 @@ class Connection:
         deadline = time.monotonic() + timeout_s
         try:
             while True:
-                came = self.receive(max(0.0, deadline - time.monotonic()))
+                came = self.answer(max(0.0, deadline - time.monotonic()))
                 if not came:
-                    raise Unavailable(f"the server at {self.address} does not answer")
+                    raise self.silent()
                 for index, (number, line) in enumerate(came):
                     if number != TEXT:
                         others.append((number, line))
@@ -126,17 +149,17 @@ class Connection:
     def ask_line(self, command: bytes, timeout_s: float = ANSWER_TIMEOUT_S) -> bytes:
         """The one line that an admin command such as `version` answers with."""
         self.send(command + b"\n")
-        for number, line in self.receive(timeout_s):
+        for number, line in self.answer(timeout_s):
             if number == TEXT:
                 return line
-        raise Unavailable(f"the server at {self.address} does not answer")
+        raise self.silent()
 
     def version(self, timeout_s: float = ANSWER_TIMEOUT_S) -> bytes:
         """The server's version. Raises NotGearman for what does not answer as a Gearman server does."""
         line = self.ask_line(b"version", timeout_s)
         if not line.startswith(b"OK "):
             raise NotGearman(
-                f"the server at {self.address} does not speak Gearman; it said {shown(line[:40])!r}",
+                f"the server at {self.address} does not speak Gearman; it said {quoted(line[:40])}",
                 "check the address: is another program listening there?",
             )
         return line[3:]

@@ -5,7 +5,7 @@ Whoever does not answer is no reason to fail while another one does; `failures` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from farm.client.ask import JobServer
 from farm.client.connection import CONNECT_TIMEOUT_S, NEXT_TIMEOUT_S
@@ -18,12 +18,18 @@ CANDIDATES_MAX = 10  # shown of what an ID may mean
 
 
 class JobServers:
-    """The servers at these addresses; each is connected to when it is first needed, and once."""
+    """The servers at these addresses; each is connected to when it is first needed, and once.
 
-    def __init__(self, addresses: Iterable[Address], insecure: bool = False) -> None:
+    notify: as for Connection, told of each at most once.
+    """
+
+    def __init__(
+        self, addresses: Iterable[Address], insecure: bool = False, notify: Callable[[str, str], None] | None = None
+    ) -> None:
         self.addresses = list(dict.fromkeys(addresses))
         self.failures: dict[str, FarmError] = {}
         self._insecure = insecure
+        self._notify = notify
         self._open: dict[str, JobServer] = {}
 
     def __enter__(self) -> JobServers:
@@ -109,7 +115,7 @@ class JobServers:
         if name not in self._open and name not in self.failures:
             try:
                 timeout_s = NEXT_TIMEOUT_S if self.several else CONNECT_TIMEOUT_S
-                self._open[name] = JobServer(address, self._insecure, timeout_s)
+                self._open[name] = JobServer(address, self._insecure, timeout_s, self._notify)
             except (Unavailable, NotGearman, NotPermitted) as failure:
                 self.failures[name] = failure
         return self._open.get(name)

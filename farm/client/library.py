@@ -70,7 +70,7 @@ class Job(JobView):
             raise pending.error
 
     def cancel(self, timeout_s: float = TIMEOUT_S) -> str:
-        """Give it up. Returns what becomes of it: "dropped" (it had not started), "told" (its worker is told to end
+        """Give it up. Returns what becomes of it: "dropped" (it was not running), "told" (its worker is told to end
         it), "unheard" (it runs on at a stock worker), "shared" (others wait for it), "unknown" (it has ended), or ""
         at a stock server, which cannot cancel. Its result is JobCancelled then, unless it had ended."""
         if self._given_up:

@@ -22,9 +22,20 @@ def read_payload(path: str | None) -> bytes:
         with open(fd, "rb", buffering=0, closefd=fd != 0) as file:
             return _read(file, name)
     except OSError as error:
-        raise InputError(f"cannot read {name}: {(error.strerror or str(error)).lower()}") from error
+        raise InputError(f"cannot read {name}: {(error.strerror or str(error)).lower()}", _hint(error, path)) from error
     except MemoryError as error:
         raise InputError(f"cannot read {name}: it does not fit into memory") from error
+
+
+def _hint(error: OSError, path: str | None) -> str:
+    if path == "":
+        return "is a variable of the script not set?"
+    if isinstance(error, FileNotFoundError) and path and not path.startswith("/"):
+        try:
+            return f"it was looked for in {os.getcwd()}"
+        except OSError:
+            pass  # that directory is gone
+    return ""
 
 
 def _read(file: io.FileIO, name: str) -> bytes:

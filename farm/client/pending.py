@@ -13,7 +13,7 @@ from typing import Protocol
 from farm.client.request import Request
 from farm.errors import FarmError, JobException, JobFailed, JobLost, TryAgain
 from farm.protocol import extension, packets
-from farm.protocol.names import shown, words_of
+from farm.protocol.names import quoted, words_of
 from farm.protocol.packets import REQUEST, with_data
 
 STDERR_MAX = 1024 * 1024  # of a job's stderr is kept, the end of it: a job may complain for days
@@ -79,7 +79,7 @@ class Pending(Watched):
         self._last = b""  # a warning that is the exit code if the failure comes next, and stderr if anything else does
 
     def __repr__(self) -> str:
-        return f"<Pending {shown(self.request.function)!r} {self.handle.decode('utf-8', 'replace')!r}>"
+        return f"<Pending {quoted(self.request.function)} {self.handle.decode('utf-8', 'replace')!r}>"
 
     @property
     def held(self) -> int:
@@ -245,7 +245,7 @@ class Pending(Watched):
         else:
             state = "no output had come; it may have run or not"
         name = self.handle.decode("utf-8", "replace")
-        job = f"job {name}" if name else f"a job for {shown(self.request.function)!r}"
+        job = f"job {name}" if name else f"a job for {quoted(self.request.function)}"
         hint = "submit it again if it may run twice"
         if self.retry_lost and self.taken:
             hint = "its output was taken already and would be repeated: take the whole result at once, or submit again"

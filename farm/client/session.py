@@ -13,7 +13,7 @@ from farm.client.answers import refusal
 from farm.client.pending import Key, Pending, Watched
 from farm.errors import FarmError, JobCancelled, NotGearman, PacketRefused, TryAgain, Unavailable
 from farm.protocol import extension, packets
-from farm.protocol.names import shown, words_of
+from farm.protocol.names import quoted, words_of
 from farm.protocol.packets import KINDS, TEXT, request, split
 
 # What a server says that takes no more jobs; it has not taken the one in question.
@@ -143,7 +143,7 @@ class Session:
         """One packet. Raises NotGearman for what no Gearman server sends a client."""
         kind = KINDS.get(number)
         if kind is None:
-            words = f"it said {shown(body[:40])!r}" if number == TEXT else f"unknown packet {number}"
+            words = f"it said {quoted(body[:40])}" if number == TEXT else f"unknown packet {number}"
             raise NotGearman(f"the server at {self.server} does not speak Gearman: {words}", "check the address")
         try:
             args = split(kind, body)

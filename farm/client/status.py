@@ -4,13 +4,14 @@ server's limits."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from farm.client.connection import Connection, open_connection
 from farm.errors import FarmError, NotGearman
 from farm.protocol.address import Address
 from farm.protocol.limits import NUMBER_MAX
-from farm.protocol.names import shown
+from farm.protocol.names import quoted, shown
 
 FARM_VERSION = b"+farm"  # how a farm server's version ends; a stock one would not know `limits`
 
@@ -37,10 +38,12 @@ class ServerStatus:
     failure: FarmError | None = None
 
 
-def fetch(address: Address, insecure: bool) -> ServerStatus:
-    """Ask one server. Never raises FarmError: a server that does not answer is part of the picture."""
+def fetch(address: Address, insecure: bool, notify: Callable[[str, str], None] | None = None) -> ServerStatus:
+    """Ask one server. Never raises FarmError: a server that does not answer is part of the picture. notify: as for
+    Connection."""
     try:
         connection = open_connection(address, insecure)
+        connection.notify = notify
         try:
             return _ask(connection)
         finally:
@@ -66,13 +69,13 @@ def _limit(row: bytes, connection: Connection) -> tuple[str, int | float]:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise NotGearman(f"the server at {connection.address} sent a strange limit: {shown(row[:80])!r}")
+        raise NotGearman(f"the server at {connection.address} sent a strange limit: {quoted(row[:80])}")
     return shown(name), int(value) if value.is_integer() and b"." not in text else value
 
 
 def _function(row: bytes, connection: Connection) -> FunctionStatus:
     fields = row.rsplit(b"\t", 3)
     if len(fields) != 4 or not all(field.isdigit() and len(field) <= NUMBER_MAX for field in fields[1:]):
-        raise NotGearman(f"the server at {connection.address} sent a strange status line: {shown(row[:80])!r}")
+        raise NotGearman(f"the server at {connection.address} sent a strange status line: {quoted(row[:80])}")
     total, running, workers = map(int, fields[1:])
     return FunctionStatus(shown(fields[0]), total - running, running, workers)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 
-from farm.client.answers import NOTICE_S, answers, exists, handle_text, refusal, split_answer, stock_server, unexpected
-from farm.client.connection import ANSWER_TIMEOUT_S, Connection
+from farm.client.answers import answers, exists, handle_text, refusal, split_answer, stock_server, unexpected
+from farm.client.connection import ANSWER_TIMEOUT_S, NOTICE_S, Connection
 from farm.client.output import STDERR, Output, write_all
 from farm.client.request import Request
 from farm.errors import (
@@ -22,7 +22,7 @@ from farm.errors import (
 from farm.protocol import extension, packets
 from farm.protocol.decoder import Packet
 from farm.protocol.limits import NUMBER_MAX
-from farm.protocol.names import shown, words_of
+from farm.protocol.names import quoted, shown, words_of
 from farm.protocol.packets import KINDS, TEXT, WORKER, request
 from farm.protocol.silence import ASK, DEAD, SILENCE_MAX_S, Silence
 
@@ -80,7 +80,7 @@ def require_worker(connection: Connection, function: bytes) -> None:
     connection.version()
     rows = connection.status_lines()
     if not _workers_of(rows, function):
-        raise Unavailable(f"no worker offers {shown(function)!r}", no_worker_hint(rows, function))
+        raise Unavailable(f"no worker offers {quoted(function)}", no_worker_hint(rows, function))
 
 
 def _workers_of(rows: list[bytes], function: bytes) -> int:
@@ -99,7 +99,7 @@ def no_worker_hint(rows: list[bytes], function: bytes) -> str:
     offered = [shown(row.split(b"\t")[0]) for row in rows if not row.endswith(b"\t0")]
     close = difflib.get_close_matches(name, offered, n=1)
     start = f"start one: farm work {name} -- COMMAND"
-    return f"did you mean {close[0]!r}? Or {start}" if close else start
+    return f"did you mean '{close[0]}'? Or {start}" if close else start
 
 
 class Foreground:
@@ -191,7 +191,7 @@ class Foreground:
         if not self.handle:
             raise lost
         self.lost = True
-        message = f"{lost.message} while job {self.handle.decode()} was under way; it may have run or not"
+        message = f"{lost.message}, and no end of job {self.handle.decode()} had come; it may have run or not"
         raise Unavailable(message, "submit it again if it may run twice") from lost
 
     def _handle(self, number: int, body: bytes) -> None:
@@ -208,8 +208,8 @@ class Foreground:
         except Unavailable as lost:
             self._lose(lost)
         if not _workers_of(rows, self._wanted.function):
-            name = shown(self._wanted.function)
-            message = f"waiting: no worker offers {name!r} (job {self.handle.decode()})"
+            name = quoted(self._wanted.function)
+            message = f"waiting: no worker offers {name} (job {self.handle.decode()})"
             self._notify(message, no_worker_hint(rows, self._wanted.function))
 
     # -- one method for each packet
@@ -351,7 +351,7 @@ class Foreground:
 
 
 _CANCELLED = {
-    extension.CANCEL_DROPPED: "cancelled: {} had not started",
+    extension.CANCEL_DROPPED: "cancelled: {} was not running",
     extension.CANCEL_TOLD: "cancelled: {} is being ended at its worker",
     extension.CANCEL_UNHEARD: "{} runs on: its worker is a stock one, which cannot be told; its result is dropped",
     extension.CANCEL_SHARED: "{} runs on: others wait for it",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 from farm.errors import UsageError
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 4730  # Gearman's, registered with IANA
 UNIX = "unix:"
+UNIX_PATH_MAX = 107 if sys.platform == "linux" else 103  # bytes: the system's structure has no room for more
 
 
 class Address:
@@ -40,12 +43,20 @@ def parse_address(text: str) -> Address:
         path = text[len(UNIX) :]
         if not path or "\0" in path:
             raise UsageError(f"not an address: {text!r}", "a Unix socket is written unix:PATH")
+        size = len(path.encode("utf-8", "surrogateescape"))
+        if size > UNIX_PATH_MAX:
+            raise UsageError(
+                f"the path of the Unix socket {path!r} is {size} bytes long (at most {UNIX_PATH_MAX})",
+                "a relative path or a symbolic link to its directory is shorter",
+            )
         return Address(path=path)
     host, port = _split(text.strip())
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
         raise UsageError(f"not an address: {text!r}", "write HOST:PORT, [IPV6]:PORT or unix:PATH; ports are 0 to 65535")
     if any(letter.isspace() or letter in "/@\0" for letter in host):
         raise UsageError(f"not an address: {text!r}", "write HOST:PORT, [IPV6]:PORT or unix:PATH")
+    if ":" in host and not _may_be_ipv6(host):
+        raise UsageError(f"not an address: {text!r}", "write HOST:PORT or unix:PATH; IPv6 in brackets: [IPV6]:PORT")
     return Address(host or DEFAULT_HOST, int(port))
 
 
@@ -60,6 +71,13 @@ def _split(text: str) -> tuple[str, str]:
         return text, default  # a bare IPv6 address
     host, _, port = text.partition(":")
     return host, port or default
+
+
+def _may_be_ipv6(host: str) -> bool:
+    """A scope (%eth0) may follow; two of its eight groups may be an IPv4 address."""
+    number = host.partition("%")[0]
+    whole = number.count(":") == (6 if "." in number else 7)
+    return not number.strip("0123456789abcdefABCDEF:.") and (whole or "::" in number)
 
 
 def parse_addresses(texts: list[str]) -> list[Address]:

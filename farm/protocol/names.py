@@ -53,6 +53,11 @@ def words_of(text: bytes) -> str:
     return " ".join(shown(word) for word in text.split(b" "))
 
 
+def quoted(text: bytes) -> str:
+    """A name or a peer's words in a sentence: as `words_of`, in quotes. (`!r` would escape what is escaped already.)"""
+    return f"'{words_of(text)}'"
+
+
 _BREAKING = _FORBIDDEN + b"\t"
 
 

@@ -20,6 +20,7 @@ from farm.loop import Loop
 from farm.net import reason
 from farm.server import garbage
 from farm.server.config import ServerConfig
+from farm.server.listener import check
 from farm.server.logs import NOTICE, LogConfig, give_to, reopen, set_up
 from farm.server.server import Server
 from farm.store.contract import Store
@@ -59,6 +60,7 @@ def _serve(
 ) -> int:
     garbage.set_up()
     handler = set_up(logs)
+    check(config.listen, config.insecure)
     loop = Loop()
     with _as_user(user, store):
         server = Server(config, store, loop)

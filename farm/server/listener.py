@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Iterable
 
 from farm.errors import Unavailable
 from farm.net import Target, reason, resolve
@@ -29,20 +30,45 @@ class Listener(socket.socket):
         self.close()
 
 
+def check(addresses: Iterable[Address], insecure: bool) -> None:
+    """Whether `listen` would take all of them now; nothing of it stays. Raises Unavailable or NotPermitted.
+
+    It lets a server say what is wrong with an address before it looks at its store, which may take long, and makes one.
+    """
+    taken: set[Target] = set()
+    for address in addresses:
+        for sock in _bind(address, insecure, taken):
+            sock.stop()
+
+
 def listen(address: Address, insecure: bool, backlog: int, taken: set[Target]) -> list[Listener]:
     """The sockets for one address (a name may stand for several). Raises Unavailable or NotPermitted.
 
     taken: where this server listens already; what is named twice, or by two names, is opened once.
     """
+    sockets = _bind(address, insecure, taken)
+    try:
+        for sock in sockets:
+            sock.listen(backlog)
+            sock.setblocking(False)
+    except OSError as error:
+        for sock in sockets:
+            sock.stop()
+        raise _cannot_listen(address, error) from error
+    return sockets
+
+
+def _bind(address: Address, insecure: bool, taken: set[Target]) -> list[Listener]:
+    """The same, not listening yet."""
     wanted = [target for target in resolve(address, insecure, listening=True) if target not in taken]
     if address.path or address.port:  # each port 0 is another one
         taken.update(wanted)
     if address.path:
-        return [_listen_unix(address, backlog) for _ in wanted]
+        return [_bind_unix(address) for _ in wanted]
     sockets: list[Listener] = []
     try:
         for family, where in wanted:
-            sockets.append(_listen_tcp(family, where, address, backlog))
+            sockets.append(_bind_tcp(family, where, address))
     except BaseException:
         for sock in sockets:
             sock.close()
@@ -50,22 +76,20 @@ def listen(address: Address, insecure: bool, backlog: int, taken: set[Target]) -
     return sockets
 
 
-def _listen_tcp(family: int, where: tuple[object, ...] | str, address: Address, backlog: int) -> Listener:
+def _bind_tcp(family: int, where: tuple[object, ...] | str, address: Address) -> Listener:
     sock = Listener(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(where)
-        sock.listen(backlog)
-        sock.setblocking(False)
     except OSError as error:
         sock.close()
         raise _cannot_listen(address, error) from error
     return sock
 
 
-def _listen_unix(address: Address, backlog: int) -> Listener:
+def _bind_unix(address: Address) -> Listener:
     _remove_stale(address)
     sock = Listener(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -76,8 +100,6 @@ def _listen_unix(address: Address, backlog: int) -> Listener:
             sock.place = address.path, found.st_dev, found.st_ino
         finally:
             os.umask(mask)
-        sock.listen(backlog)
-        sock.setblocking(False)
     except OSError as error:
         sock.close()
         raise _cannot_listen(address, error) from error
@@ -108,4 +130,6 @@ def _cannot_listen(address: Address, error: OSError) -> Unavailable:
         hint = "another server runs there already; choose another address with --listen"
     elif error.errno == errno.EACCES:
         hint = "ports below 1024 and foreign directories need more rights; choose another address with --listen"
+    elif error.errno == errno.ENOENT:
+        hint = "make its directory first, or choose another address with --listen"
     return Unavailable(f"cannot listen on {address}: {reason(error)}", hint)

@@ -19,7 +19,7 @@ from farm.protocol import extension, packets
 from farm.protocol.address import Address
 from farm.protocol.decoder import Decoder
 from farm.protocol.limits import PAYLOAD_HEADER_MAX
-from farm.protocol.names import shown, words_of
+from farm.protocol.names import quoted, words_of
 from farm.protocol.packets import KINDS, RESPONSE, TEXT, request, split
 from farm.worker.lookup import Found, Lookups
 from farm.worker.pulse import Pulse
@@ -257,7 +257,7 @@ class Link:
     def _no_packet(self, number: int, body: bytes) -> None:
         """The answer to the line that went first, a version, is the only text that a server sends."""
         if number != TEXT or self.state != GREETING or not body.startswith(b"OK "):
-            self._not_gearman(f"it said {shown(body[:40])!r}")
+            self._not_gearman(f"it said {quoted(body[:40])}")
 
     def _farm_says(self, number: int, body: bytes) -> None:
         """A packet of the extension."""
@@ -267,7 +267,7 @@ class Link:
             try:
                 self._pulse.follow(body)
             except ValueError:
-                self._not_gearman(f"a strange heartbeat: {shown(body[:40])!r}")
+                self._not_gearman(f"a strange heartbeat: {quoted(body[:40])}")
 
     def _greeted(self, number: int, args: list[bytes]) -> None:
         """The answer to the extension's option; a stock server does not know it."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from farm.errors import NotGearman, PacketRefused, Unavailable
 from farm.protocol import extension, packets
-from farm.protocol.names import shown, words_of
+from farm.protocol.names import quoted, words_of
 from farm.protocol.packets import ERROR, KINDS, NOOP, request, split
 
 GREETING = "greeting"  # waiting for the first answer
@@ -105,7 +105,7 @@ class Session:
         """One packet. Raises NotGearman for what no server sends a worker now, Unavailable when it takes no workers."""
         kind = KINDS.get(number)
         if kind is None:
-            raise NotGearman(f"the server at {self.server} does not speak Gearman: it said {shown(body[:40])!r}")
+            raise NotGearman(f"the server at {self.server} does not speak Gearman: it said {quoted(body[:40])}")
         state = MOVES.get((self.state, number))
         if state is None:
             raise NotGearman(f"the server at {self.server} sent an unexpected {kind.name}")

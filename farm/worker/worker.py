@@ -23,7 +23,7 @@ from farm.errors import (
 from farm.loop import Loop
 from farm.net import resolve
 from farm.protocol.address import Address
-from farm.protocol.names import shown
+from farm.protocol.names import quoted
 from farm.worker.child import LINGER_S
 from farm.worker.guard import Guard
 from farm.worker.lookup import Lookups
@@ -145,7 +145,7 @@ class Worker:
         if not self._up.get(address):
             back = "again " if address in self._up else ""
             self._up[address] = True
-            self.say(f"{back}working on {shown(self.config.function)!r} for {address}, {self.config.slots} at once")
+            self.say(f"{back}working on {quoted(self.config.function)} for {address}, {self.config.slots} at once")
 
     def terms_unknown(self, address: Address) -> None:
         """Said once for each server."""

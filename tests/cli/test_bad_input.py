@@ -33,8 +33,11 @@ UNKNOWN_OPTION = res(p.ERROR, b"UNKNOWN_OPTION", b"Server does not recognize giv
         (["submit"], "missing argument 'FUNCTION'", "farm submit --help"),
         (["work"], "missing argument 'FUNCTION'", "farm work --help"),
         (["submit", "f", "extra"], "extra argument", "farm submit --help"),
-        (["submit", "f", "-f"], "option '-f' requires an argument", "--help"),
-        (["submit", "f", "--quiet=yes"], "option '--quiet' does not take a value", "--help"),
+        (["submit", "f", "-f"], "option '-f' requires an argument", "farm submit --help"),
+        (["work", "x", "--cmd"], "option '--cmd' requires an argument", "farm work --help"),
+        (["store", "import", "--table"], "option '--table' requires an argument", "farm store import --help"),
+        (["-s"], "option '-s' requires an argument", "farm --help"),
+        (["submit", "f", "--quiet=yes"], "option '--quiet' does not take a value", "farm submit --help"),
         (["submit", "f", "-p", "urgent"], "--priority cannot be 'urgent'", "one of: high, normal, low"),
         (["submit", "f", "-n", "-f", "x"], "--file and --no-input exclude each other", None),
         (
@@ -42,9 +45,13 @@ UNKNOWN_OPTION = res(p.ERROR, b"UNKNOWN_OPTION", b"Server does not recognize giv
             "'-resize' stands behind the beginning",
             "put -- before the command",
         ),
+        (["submit", "-s", "x:y:z", "f"], "not an address: 'x:y:z'", "IPv6 in brackets"),
+        (["submit", "-s", f"unix:/{'x' * 119}", "f"], "is 120 bytes long (at most 107)", "a relative path"),
+        (["work", "f", "-j", "0", "cat"], "--jobs is not a whole number above 0: '0'", "a number from 1 to 999999999"),
+        (["server", "--max-job-size", "0"], "--max-job-size is not a size above 0: '0'", "write 64M or 1G"),
         (["status", "extra"], "extra argument", "farm status --help"),
         (["status", "--every", "now"], "--every is not a time: 'now'", "write 10s, 500ms, 5m, 2h or 2h30m"),
-        (["submit", "f", "-n", "-u", "x" * 65], "the unique key is 65 bytes long (at most 64)", None),
+        (["submit", "f", "-n", "-u", "x" * 65], "the unique key is 65 bytes long (at most 64)", "-u auto makes a"),
         (["submit", "f", "-n", "-u", "ü" * 33], "the unique key is 66 bytes long (at most 64)", None),
     ],
 )
@@ -90,6 +97,8 @@ def test_a_payload_that_cannot_be_read(rig: Rig, function: str, path: str, words
         assert done.status == 66
         assert done.error.startswith(f"cannot read {path}")
         assert words in done.error
+        hints = {"missing": f"it was looked for in {rig.home}", "": "is a variable of the script not set?"}
+        assert path == "." or done.hint == hints[path]
     assert rig.counts(function) == (0, 0, 0)
 
 
@@ -325,6 +334,7 @@ def test_a_server_that_lists_for_ever() -> None:
 
     with fake_server(talk) as (address, _):
         connection = open_connection(parse_address(address), insecure=False)
-        with pytest.raises(Unavailable, match="does not answer"):
+        with pytest.raises(Unavailable, match="does not answer") as caught:
             connection.ask(b"status", timeout_s=0.2)
+        assert caught.value.hint == "is it overloaded or stopped?"
         connection.close()

@@ -142,7 +142,7 @@ def test_the_payload(own: Rig) -> None:
         (["@reboot", "f"], 64, "@reboot is no time", "start what is to run with the machine by its service manager"),
         (["* * * *", "f"], 64, "a cron line has five fields: '* * * *'", FIELDS),
         ([LINE, "f", "--zone", "Mars"], 64, "there is no time zone 'Mars'", "a name like Europe/Berlin, or UTC"),
-        ([LINE, "f", "--zone", ""], 64, "there is no time zone ''", "a name like Europe/Berlin, or UTC"),
+        ([LINE, "f", "--zone", ""], 64, "--zone is empty", "is a variable of the script not set?"),
         ([LINE, "a b"], 64, "the function name 'a b' contains a blank or a control character", ""),
         ([LINE, "f", "--name", "a b"], 64, "The name of an entry is a word of at most 128 characters", ""),
         ([LINE, "f", "--overlap", "no"], 64, "--overlap cannot be 'no'", "one of: skip, queue, replace"),
@@ -156,7 +156,7 @@ def test_the_payload(own: Rig) -> None:
         ([LINE, "f", "--timeout", "x"], 64, "--timeout is not a time: 'x'", "write 10s, 500ms, 5m, 2h or 2h30m"),
         ([LINE, "f", "--retry-on", "perhaps"], 64, None, None),
         ([LINE, "f", "--unique", "u" * 65], 75, None, None),
-        ([LINE, "f", "-f", "nowhere"], 66, "cannot read nowhere: no such file or directory", ""),
+        ([LINE, "f", "-f", "/nowhere"], 66, "cannot read /nowhere: no such file or directory", ""),
         ([LINE, "f", "-n", "-f", "x"], 64, "--no-input and --file exclude each other", ""),
     ],
 )  # fmt: skip

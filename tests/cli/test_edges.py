@@ -95,6 +95,22 @@ def test_a_signal_before_the_answer_is_not_silent(lone_rig: Rig) -> None:
     assert "the server did not say what becomes of the job" in done.err
 
 
+ASKING = ("status", "status --json", "jobs", "jobs --json", "cancel H:1:1", "function list", "submit -n --no-wait f")
+
+
+@pytest.mark.parametrize("command", ASKING)
+def test_nobody_looks_at_a_silent_terminal_while_a_server_is_asked(lone_rig: Rig, command: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        asking = lone_rig.start(*command.split(), "-s", address)
+        connection, _ = listener.accept()
+        with connection:
+            asking.wait_for(f"farm: waiting: the server at {address} does not answer yet\n")
+            connection.sendall(b"HTTP/1.1 400\n")
+            done = asking.wait()
+    assert (done.status, done.out, done.err.count("waiting")) == (76, b"", 1)
+
+
 def test_a_background_job_for_an_http_server_is_refused_at_once(lone_rig: Rig) -> None:
     http = lone_rig.background([sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "0"])
     wait_until(lambda: b"port " in http.out(), what="the HTTP server")
@@ -147,6 +163,27 @@ def test_an_address_that_is_empty_is_a_mistake(rig: Rig) -> None:
     done = rig.submit("-n", "f", "--server", "")
     assert done.status == 64
     assert done.error == "an empty address was given"
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["submit", "-n", "f", "-u", ""], "--unique is empty"),
+        (["submit", "-n", "f", "--unique="], "--unique is empty"),
+        (["server", "--store", ""], "--store is empty"),
+        (["server", "--pid-file="], "--pid-file is empty"),
+        (["store", "check", ""], "PATH is empty"),
+        (["store", "vacuum", ""], "PATH is empty"),
+        (["store", "backup", "dest", ""], "PATH is empty"),
+        (["store", "import", "--gearmand", ""], "--gearmand is empty"),
+        (["purge", "--yes", "--state", ""], "--state is empty"),
+        (["work", "f", "--cmd", ""], "--cmd is empty"),
+        (["cron", "next", ""], "NAME is empty"),
+    ],
+)
+def test_what_is_empty_does_not_mean_what_saying_nothing_means(rig: Rig, argv: list[str], words: str) -> None:
+    done = rig.run(*argv)
+    assert (done.status, done.error, done.hint) == (64, words, "is a variable of the script not set?")
 
 
 def test_a_payload_may_be_exactly_as_large_as_allowed(lone_rig: Rig) -> None:

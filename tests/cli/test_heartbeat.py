@@ -74,7 +74,7 @@ def test_a_client_leaves_a_stopped_server(lone_rig: Rig, server: ServerRunning) 
     assert SILENCE_MAX_S - 1.5 < took_s < NOTICED_S
     assert done.status == 69
     assert done.error.startswith(f"the server at {server.address} ")
-    assert done.error.endswith(" was under way; it may have run or not")
+    assert done.error.endswith(" had come; it may have run or not")
 
 
 def test_a_client_that_waits_for_its_pager_is_left_alone(lone_rig: Rig, server: ServerRunning) -> None:

@@ -89,7 +89,8 @@ def test_selected_and_sorted(lone_rig: Rig, options: list[str], ids: list[str]) 
     ("options", "words"),
     [
         (["--where", "run >> 10"], "--where, column 6: a value is missing after '>'"),
-        (["--where", ""], "--where, column 1: it is empty"),
+        (["--where", ""], "--where is empty"),
+        (["--where", " "], "--where, column 2: it is empty"),
         (["--state", "done,ded"], "--state cannot be 'ded'"),
         (["--sort", "speed"], "--sort cannot be 'speed'"),
         (["--since", "whenever"], "--since is not a time: 'whenever'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -167,6 +168,23 @@ def test_all_or_none_of_several_addresses(lone_rig: Rig) -> None:
     assert not sock.exists()
 
 
+@pytest.mark.parametrize("detach", [[], ["--detach"]])
+def test_what_is_wrong_with_an_address_is_said_before_the_store_is_looked_at(lone_rig: Rig, detach: list[str]) -> None:
+    """A port in use mostly means a second server by mistake, and that has the same store."""
+    other = ("--store", str(lone_rig.home / "new"), *detach)
+    taken = lone_rig.server("--store", "store").address
+    for store in (("--store", "store", *detach), other):
+        done = lone_rig.run("server", "--listen", taken, *store)
+        assert (done.status, done.error) == (69, f"cannot listen on {taken}: address already in use")
+        assert lone_rig.run("server", "--listen", "0.0.0.0:0", *store).status == 77
+        done = lone_rig.run("server", "--listen", "unix:/no/such/dir/s", *store)
+        assert done.hint == "make its directory first, or choose another address with --listen"
+    assert not (lone_rig.home / "new").exists()
+    done = lone_rig.run("server", "--listen", f"unix:{lone_rig.home}/s", "--store", "store", *detach)
+    assert "is in use by another farm server" in done.error
+    assert not (lone_rig.home / "s").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "status", "words"),
     [
@@ -177,7 +195,7 @@ def test_all_or_none_of_several_addresses(lone_rig: Rig) -> None:
         (["--listen", "127.0.0.1:99999"], 64, "not an address: '127.0.0.1:99999'"),
         (["--listen", "127.0.0.1:" + "9" * 5000], 64, "not an address: "),
         (["--listen", "unix:"], 64, "not an address: 'unix:'"),
-        (["--listen", "unix:" + "x" * 200], 69, "cannot listen on unix:xxx"),
+        (["--listen", "unix:" + "x" * 200], 64, "xxx' is 200 bytes long (at most 107)"),
         (["--listen", "unix:/no/such/dir/s"], 69, "cannot listen on unix:/no/such/dir/s: no such file or directory"),
         (["--log-file", "/no/such/dir/log"], 73, "cannot write the log /no/such/dir/log: "),
         (["--log-level", "loud"], 64, "--log-level cannot be 'loud'"),
@@ -265,6 +283,18 @@ def test_the_second_signal_does_not_wait(lone_rig: Rig, function: str, number: s
         server.signal(number)
         assert server.wait().status == 0
     assert "stopping at once" in server.err()
+
+
+def test_who_waits_for_a_queued_job_is_told_what_is_known_of_it(lone_rig: Rig) -> None:
+    server = lone_rig.server()
+    submit = lone_rig.start("submit", "-n", "-q", "f", "-s", server.address)
+    lone_rig.env["FARM_SERVER"] = server.address
+    lone_rig.wait_counts("f", 1)
+    server.terminate()
+    done = submit.wait()
+    assert done.status == 69
+    words = r"closed the connection, and no end of job H:\S+ had come; it may have run or not"
+    assert re.fullmatch(f"the server at {server.address} {words}", done.error)
 
 
 def test_jobs_that_are_lost_with_it_are_counted(lone_rig: Rig) -> None:

@@ -102,7 +102,7 @@ def test_wrong_addresses(lone_rig: Rig, command: str, server: str, status: int, 
 
 def test_an_address_that_cannot_exist(lone_rig: Rig) -> None:
     """.invalid never has an address (RFC 6761); a label of 64 letters cannot."""
-    for host in ("no-such-host.invalid", "x" * 64 + ".invalid", "unix:" + "x" * 200):
+    for host in ("no-such-host.invalid", "x" * 64 + ".invalid"):
         done = lone_rig.submit("-n", "f", "-s", host)
         assert done.status == 69
         assert host in done.error

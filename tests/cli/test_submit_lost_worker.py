@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import signal
+
 import pytest
 
 from tests.cli.rig import Rig, Running, alive
@@ -53,6 +56,15 @@ def test_a_file_is_started_again(rig: Rig, attempts: Attempts) -> None:
     assert done.status == 0
     assert attempts.written() == b"attempt 2\nend\n"
     assert "farm: the job runs again: its worker was lost" in done.err
+
+
+def test_ctrl_c_of_a_job_that_waits_for_its_second_worker(rig: Rig, attempts: Attempts) -> None:
+    submit = attempts.submit("> out")
+    attempts.first.kill()
+    rig.wait_counts(attempts.function, 1, 0, 0)
+    submit.signal(signal.SIGINT)
+    assert re.search(r"farm: cancelled: job H:\S+ was not running\n", submit.wait().err)
+    rig.wait_counts(attempts.function, 0, 0, 0)
 
 
 def test_only_the_jobs_own_part_of_a_file_is_started_again(rig: Rig, attempts: Attempts) -> None:
@@ -117,4 +129,4 @@ def test_the_server_goes_away(rig: Rig, function: str) -> None:
     server.terminate()
     done = submit.wait()
     assert done.status == 69
-    assert f"farm: error: the server at {server.address} closed the connection while job H:" in done.err
+    assert f"farm: error: the server at {server.address} closed the connection, and no end of job H:" in done.err

@@ -50,7 +50,7 @@ def test_ctrl_c_of_a_job_that_waits(rig: Rig, function: str) -> None:
     screen = rig.terminal("submit", "-n", function)
     screen.expect("waiting: no worker")
     screen.sendintr()
-    screen.expect(r"farm: cancelled: job H:\S+ had not started")
+    screen.expect(r"farm: cancelled: job H:\S+ was not running")
     wait_until(lambda: not screen.isalive(), what="it has ended")
     assert screen.signalstatus == signal.SIGINT
     rig.wait_counts(function, 0)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import os
 import shutil
+import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +72,25 @@ def test_the_demo_says_in_one_line_what_to_install(ordinary: Rig) -> None:
     assert (done.status, done.out) == (69, b"")
     assert done.err == "farm: not installed here: apt install imagemagick (or your system's packages for these)\n"
     assert not (ordinary.home / "apt-get-was-run").exists()
+
+
+def test_setting_up_compiles_farm(visitor: Rig) -> None:
+    """Also where Python is told to write no byte code; and what a later version of a file makes stale is not used."""
+    checkout = visitor.home / "checkout"
+    shutil.copytree(CHECKOUT / "farm", checkout / "farm", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(BIN, checkout / "bin")
+    lock = Path(shutil.copy2(CHECKOUT / "requirements.lock", checkout))
+    (checkout / ".venv/bin").mkdir(parents=True)
+    visitor.write("checkout/.venv/bin/python", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', 0o755)
+    sum_of_lock = hashlib.sha256(lock.read_bytes()).hexdigest()
+    visitor.write("checkout/.venv/stamp", f"{checkout.resolve()}\n{sum_of_lock}\n\n", 0o644)
+    env = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": "/no/such", "SOURCE_DATE_EPOCH": "1"}
+    done = visitor.execute([str(checkout / "bin/setup")], b"", env)
+    assert (done.status, done.out, done.err) == (0, b"", "")
+    for source in (checkout / "farm/cli/main.py", checkout / "farm/__init__.py"):
+        compiled = Path(importlib.util.cache_from_source(str(source))).read_bytes()
+        found = source.stat()
+        assert compiled[4:16] == struct.pack("<III", 0, int(found.st_mtime), found.st_size)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_a_queued_job_is_dropped(farm_server: Server, ends: Ends) -> None:
     client.send(signal.SIGINT)
     code, _, err = client.result()
     assert code == -signal.SIGINT
-    assert b"had not started" in err
+    assert b"was not running" in err
     farm_server.wait_status("nobody", 0, 0, 0)
 
 

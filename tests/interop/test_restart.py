@@ -53,7 +53,7 @@ def test_the_client_of_a_running_job_says_what_happened(server: Server, ends: En
     assert (code, out) == (69, b"part ")
     error, hint = err.decode().splitlines()
     assert re.fullmatch(
-        rf"farm: error: the server at {server.address} closed the connection while job H:\S+ was .*", error
+        rf"farm: error: the server at {server.address} closed the connection, and no end of job H:\S+ had come.*", error
     )
     assert hint.startswith("hint: ")
 

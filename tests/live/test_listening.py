@@ -70,8 +70,8 @@ def test_a_file_that_is_no_socket_is_refused_and_kept(path: str, tmp_path: Path)
     assert Path(path).read_text() == "precious"
 
 
-@pytest.mark.parametrize("place", ["/no/such/directory/s", "/tmp/" + "x" * 200])
-def test_a_place_where_no_unix_socket_can_be(place: str, tmp_path: Path) -> None:
+def test_a_place_where_no_unix_socket_can_be(tmp_path: Path) -> None:
+    place = "/no/such/directory/s"
     status, words = refused(tmp_path, f"unix:{place}")
     assert status == EXIT_UNAVAILABLE
     assert f"farm: error: cannot listen on unix:{place}: " in words

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.errors import UsageError
-from farm.protocol.address import Address, is_loopback, parse_address, parse_addresses
+from farm.protocol.address import UNIX_PATH_MAX, Address, is_loopback, parse_address, parse_addresses
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,11 @@ from farm.protocol.address import Address, is_loopback, parse_address, parse_add
         ("[::1]", "::1", 4730),
         ("[::1]:99", "::1", 99),
         ("[fe80::1%eth0]:99", "fe80::1%eth0", 99),
+        ("fe80::1%eth0", "fe80::1%eth0", 4730),
+        ("::ffff:127.0.0.1", "::ffff:127.0.0.1", 4730),
+        ("1:2:3:4:5:6:7:8", "1:2:3:4:5:6:7:8", 4730),
+        ("1:2:3:4:5:6:1.2.3.4", "1:2:3:4:5:6:1.2.3.4", 4730),
+        ("[ABCD::]:0", "ABCD::", 0),
         ("  host:1  ", "host", 1),
     ],
 )
@@ -36,6 +41,13 @@ def test_unix() -> None:
     address = parse_address("unix:/tmp/a b:1.sock")
     assert address.path == "/tmp/a b:1.sock"
     assert str(address) == "unix:/tmp/a b:1.sock"
+
+
+def test_a_unix_socket_has_a_short_path() -> None:
+    assert parse_address("unix:" + "x" * UNIX_PATH_MAX).path
+    for path, size in (("x" * (UNIX_PATH_MAX + 1), UNIX_PATH_MAX + 1), ("ü" * 60, 120)):
+        with pytest.raises(UsageError, match=rf"is {size} bytes long \(at most {UNIX_PATH_MAX}\)"):
+            parse_address(f"unix:{path}")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +69,12 @@ def test_unix() -> None:
         "http://host:1",
         "user@host",
         "a\0b",
+        "x:y:z",
+        "host:1:2",
+        "127.0.0.1:4730:1",
+        "a:b:c",
+        "[x::1]:1",
+        "1:2:3:4:5:6:7:8:9",
         "unix:",
         "unix:a\0b",
     ],

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from farm.errors import PacketRefused
-from farm.protocol.names import function_name_fault, one_word, refuse_bad_function, shown
+from farm.protocol.names import function_name_fault, one_word, quoted, refuse_bad_function, shown
 
 
 def refused(name: bytes) -> bool:
@@ -69,6 +69,11 @@ def test_what_a_person_may_use_the_server_takes(name: str) -> None:
 )
 def test_shown(name: bytes, text: str) -> None:
     assert shown(name) == text
+
+
+def test_quoted() -> None:
+    """Escaped once: a repr of what is escaped has each backslash twice."""
+    assert quoted(b"<!DOCTYPE HTML>\n\x1b") == r"'<!DOCTYPE HTML>\x0a\x1b'"
 
 
 @given(st.binary(max_size=20) | st.text(max_size=20).map(lambda text: text.encode("utf-8", "surrogatepass")))

@@ -52,6 +52,10 @@ def test_what_was_given_comes_before_the_environment_before_the_default() -> Non
     assert complete(STATUS, {}, {})["server"] == ["127.0.0.1:4730"]
 
 
+def test_gearmands_options_may_be_empty() -> None:
+    assert complete(COMMANDS["gearmand"], {"listen": "", "user": ""}, {})["user"] == ""
+
+
 def test_an_empty_variable_is_an_absent_one() -> None:
     """`FARM_SERVER= farm status`: the shell's way to take a variable away for one command."""
     env = {"FARM_SERVER": "", "FARM_INSECURE": ""}
@@ -62,7 +66,8 @@ def test_an_empty_variable_is_an_absent_one() -> None:
 def test_an_empty_word_is_a_value() -> None:
     """`-f "$file"` with nothing in it is a mistake to be told of, not a way to say stdin."""
     assert complete(SUBMIT, {"file": ""}, {})["file"] == ""
-    assert complete(SERVE, {"log_file": ""}, {"FARM_LOG_FILE": "log"})["log_file"] == ""
+    with pytest.raises(UsageError, match="--log-file is empty"):
+        complete(SERVE, {"log_file": ""}, {"FARM_LOG_FILE": "log"})
     assert complete(SUBMIT, {}, {})["file"] is None
     with pytest.raises(UsageError, match="--priority cannot be ''"):
         complete(SUBMIT, {"priority": ""}, {})
