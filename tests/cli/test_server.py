@@ -257,7 +257,7 @@ def test_insecure_may_be_said_in_the_environment(lone_rig: Rig) -> None:
 def test_sigterm_waits_for_a_running_job_that_is_awaited(lone_rig: Rig, function: str) -> None:
     server = lone_rig.server("--pid-file", "pid")
     lone_rig.env["FARM_SERVER"] = server.address
-    assert int((lone_rig.home / "pid").read_text()) == server.pid
+    assert int(lone_rig.wait_file("pid")) == server.pid
     lone_rig.fifo("gate")
     lone_rig.worker(function, "--cmd", "read x < gate; echo $x")
     submit = lone_rig.start("submit", "-n", function)

@@ -98,7 +98,7 @@ def test_with_anything_else_it_is_not(more: dict[str, str]) -> None:
         ({"after": ["H:a:1"]}, "--after cannot be 'H:a:1'"),
         ({"after": ["ok:"]}, "--after cannot be 'ok:'"),
         ({"after": ["ok"]}, "--after cannot be 'ok'"),
-        ({"after": [""]}, "--after cannot be ''"),
+        ({"after": [""]}, "--after is empty"),
         ({"after": ["ok:H:a:1,"]}, "--after cannot be ''"),
         ({"after": ["good:H:a:1"]}, "--after cannot be 'good:H:a:1'"),
         ({"after": ["ok:H:a 1"]}, "--after cannot be 'ok:H:a 1'"),
