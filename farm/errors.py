@@ -35,26 +35,23 @@ EXIT_MEANINGS = {
     EXIT_TRY_AGAIN: "try again: queue or disk is full, or the job was restarted after part of its output had gone out",
     EXIT_PROTOCOL: "the other side does not speak Gearman, or broke its rules",
     EXIT_NO_PERMISSION: "an address other than loopback without --insecure, or another user's store",
-    EXIT_WORKER_FAILED: "farm's worker could not run the job",
+    EXIT_WORKER_FAILED: "farm could not run the job, or its output is not whole (too large for the server, --linger)",
     EXIT_NOT_EXECUTABLE: "the worker's command is not executable",
     EXIT_NOT_FOUND: "the worker's command was not found",
     EXIT_SIGNAL_BASE: "plus N: ended by signal N (130: Ctrl-C, 141: the reader of the output left, 143: SIGTERM)",
 }
 
-
-def one_line(text: str) -> str:
-    """Text with what would end the line or steer a terminal escaped: it may hold a file's name or another's words."""
-    return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+NO_SERVER_HINT = "start one with `farm server`, or name another with --server or FARM_SERVER"
 
 
 class FarmError(Exception):
-    """What a person has to know, in one line. `hint` says what to do next; `status` is the process's exit status."""
+    """Something a person has to know. `hint` says what to do next; `status` is the process's exit status."""
 
     status = EXIT_INTERNAL
 
     def __init__(self, message: str, hint: str = "", status: int | None = None) -> None:
-        self.message = one_line(message)
-        super().__init__(self.message)
+        super().__init__(message)
+        self.message = message
         self.hint = hint
         if status is not None:
             self.status = status
@@ -163,3 +160,13 @@ class PacketRefused(Exception):
         self.code = code
         self.text = text
         self.close = close
+
+
+class PacketTooLarge(PacketRefused):
+    """A packet is longer than it may be. number: its type; begin: of its body, as much as had come, but no more than a
+    job's handle needs."""
+
+    def __init__(self, text: bytes, number: int, begin: bytes) -> None:
+        super().__init__(b"ARGUMENT_TOO_LARGE", text)
+        self.number = number
+        self.begin = begin

@@ -40,6 +40,17 @@ def resolve(address: Address, insecure: bool, listening: bool = False) -> list[T
     return list(targets)
 
 
+def is_numeric(host: str) -> bool:
+    """Whether it is an address already, so that no name server has to be asked."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except (OSError, UnicodeError, ValueError):
+            continue
+        return True
+    return False
+
+
 def refuse_insecure(host: str, insecure: bool) -> None:
     """Raises NotPermitted for a numeric address that is another machine's, or open to others, unless asked for."""
     if not insecure and not is_loopback(host):

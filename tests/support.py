@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import struct
@@ -248,6 +249,14 @@ class ServerProcess:
     def terminate(self) -> None:
         """SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
+
+    def limit_descriptors(self, count: int) -> None:
+        """From now on it may have no more: somebody else has taken the rest."""
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (count, count))
+
+    def drain(self) -> None:
+        """SIGUSR1."""
+        self.process.send_signal(signal.SIGUSR1)
 
     def wait(self, timeout_s: float = PATIENCE_S) -> int:
         """Its exit status."""

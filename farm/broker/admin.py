@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from farm import __version__
 from farm.broker.job import ABANDONED
 from farm.errors import PacketRefused
+from farm.protocol.limits import NUMBER_MAX
 from farm.protocol.names import one_word
 
 if TYPE_CHECKING:
@@ -71,10 +72,10 @@ def _priority_status(broker: Broker, words: Words, now: float) -> bytes:
 
 
 def _workers(broker: Broker, words: Words, now: float) -> bytes:
-    """One line a connection: file descriptor, address, client id, and what it can do."""
+    """One line a connection: file descriptor, address, client id, and what it can do, newest first as in gearmand."""
     rows = []
     for peer in broker.peers.values():
-        abilities = b"".join(b" " + one_word(function.name) for function in peer.can_do)
+        abilities = b"".join(b" " + one_word(function.name) for function in reversed(peer.can_do))
         rows.append(b"%d %s %s :%s\n" % (peer.fd, peer.address.encode(), peer.client_id, abilities))
     return b"".join(rows) + b".\n"
 
@@ -133,9 +134,7 @@ def _drop(broker: Broker, words: Words, now: float) -> bytes:
     if len(words) != 3 or words[1].lower() != b"function":
         return _incomplete(b"drop")
     name = words[2]
-    function = broker.functions.get(name) or next(
-        (function for function in broker.functions.values() if function.name.lower() == name.lower()), None
-    )
+    function = broker.functions.get(name) or broker.spellings.first(name.lower())
     if function is None:
         return b"ERR function not found\r\n"
     if not broker.drop_function(function):
@@ -150,10 +149,18 @@ def _maxqueue(broker: Broker, words: Words, now: float) -> bytes:
         return _incomplete(b"maxqueue")
     function = broker.functions.get(words[1])
     if function is not None:
-        limits = [min(max(int(word), 0), _LIMIT_MAX) for word in words[2:]] or [0]
+        limits = [_limit(word) for word in words[2:]] or [0]
         high, normal, low = limits * 3 if len(limits) == 1 else limits
         function.limits = (high, normal, low)
     return _OK
+
+
+def _limit(word: bytes) -> int:
+    """Digits may be so many that `int` refuses them: a line is as long as --max-line allows."""
+    if word.startswith(b"-"):
+        return 0
+    digits = word.lstrip(b"0")
+    return _LIMIT_MAX if len(digits) > NUMBER_MAX else min(int(digits or b"0"), _LIMIT_MAX)
 
 
 def _cancel(broker: Broker, words: Words, now: float) -> bytes:

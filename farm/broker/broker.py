@@ -6,11 +6,13 @@ waits, and nothing here knows a socket, a file or a clock: `now` is monotonic ti
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import NamedTuple
 
 from farm.broker import invariants, keeping
 from farm.broker.deadlines import Deadlines
+from farm.broker.earliest import Earliest
 from farm.broker.effects import Effects, Note, Save
 from farm.broker.function import Function
 from farm.broker.job import ABANDONED, CANCELLED, DELAYED, ENDED, QUEUED, RUNNING, Job, Key, first_id
@@ -24,6 +26,9 @@ from farm.protocol.packets import response
 WAKE_PATIENCE_S = 0.5  # a woken worker that has not grabbed by then is busy or hung: the next sleeper is woken
 FUNCTIONS_MAX = 100_000  # functions stay once mentioned, so a client that makes up names must be stopped
 JOBS_MAX = 10_000_000  # about 5 GB of small jobs
+WRITTEN_TIMES = 2  # what a payload takes on the disk: in the store's log, and when that is copied into its file
+# Of payloads: more than one of the largest that are taken, and less than what a small machine has.
+MEMORY_MAX = 2 * 1024 * 1024 * 1024
 
 _NOOP = response(packets.NOOP)
 
@@ -34,6 +39,7 @@ class Rules(NamedTuple):
     exceptions: every client gets WORK_EXCEPTION, asked for or not. losses_max: after how many lost workers a job fails
     (gearmand's --job-retries); 0: never. result_max: bytes kept of what a background job wrote, 0: nothing is kept.
     payload_memory_max: bytes of background payloads held in memory, the rest is only in the store; 0: all are.
+    memory_max: bytes of payloads in memory, of all jobs; with more, those that the store cannot keep are refused.
     functions_max, jobs_max: no more of them."""
 
     by_registration: bool = False
@@ -42,6 +48,7 @@ class Rules(NamedTuple):
     losses_max: int = 0
     result_max: int = 0
     payload_memory_max: int = 0
+    memory_max: int = MEMORY_MAX
     functions_max: int = FUNCTIONS_MAX
     jobs_max: int = JOBS_MAX
 
@@ -72,7 +79,9 @@ class Broker:
         self.peers: dict[int, Peer] = {}
         self.beating: dict[int, Peer] = {}  # those that asked for heartbeats, which the ring around sends
         self.functions: dict[bytes, Function] = {}
+        self.spellings: Earliest[Function] = Earliest(lambda function: function.number)  # by name in lower case
         self.jobs: dict[bytes, Job] = {}
+        self.uniques: Earliest[Job] = Earliest(lambda job: job.function.number)  # that may be joined, by unique
         self.wall_offset = 0.0  # wall clock minus monotonic clock, kept up to date by the ring around
         self.delayed = Deadlines()  # by the wall clock
         self.timeouts = Deadlines()  # of running jobs, by the monotonic clock
@@ -80,9 +89,12 @@ class Broker:
         self.narrate = False  # whether anybody reads the notes
         self.stopping = False  # no new jobs, no more assignments
         self.no_room = ""  # why no new background job can be taken
+        self.room = math.inf  # bytes that new ones may still take on the disk, until the ring around looks again
         self.kept = 0  # how many ended jobs something was kept of
         self.payload_memory = 0  # bytes of background payloads
+        self.memory = 0  # and of all payloads
         self._next_id = first_id(shard)
+        self._next_function = 0
         self.woken: deque[tuple[float, Function, Peer]] = deque()  # (deadline, ...), in order: the patience is constant
 
     # -- connections
@@ -117,7 +129,9 @@ class Broker:
         return function
 
     def _add_function(self, name: bytes) -> Function:
-        function = self.functions[name] = Function(name)
+        self._next_function += 1
+        function = self.functions[name] = Function(name, self._next_function)
+        self.spellings.add(name.lower(), function)
         return function
 
     def can_do(self, peer: Peer, name: bytes, timeout_s: float, now: float) -> None:
@@ -243,6 +257,8 @@ class Broker:
         limit = function.limits[priority]
         if len(self.jobs) >= self.rules.jobs_max or (limit and function.jobs >= limit):
             raise PacketRefused(b"QUEUE_ERROR", b"Job queue is full", close=False)
+        if self.memory + len(payload) > self.rules.memory_max and not (background and self.rules.payload_memory_max):
+            raise PacketRefused(b"QUEUE_ERROR", b"Job queue is full: no memory for the payload", close=False)
         if background:
             self._must_have_room(len(payload))
         job = Job(self._next_id, function, unique, priority, background, payload, now)
@@ -250,9 +266,9 @@ class Broker:
         self._next_id += 1
         assert job.handle not in self.jobs
         self.jobs[job.handle] = job
+        self.memory += job.payload_size
         if key is not None:
-            job.key = key
-            function.coalescing[key] = job
+            self._start_coalescing(job, key)
         if background:
             self._save(job)
             self.effects.promise(peer.id, response(packets.JOB_CREATED, job.handle))
@@ -299,22 +315,25 @@ class Broker:
             job.queued_at = saved.created - self.wall_offset
         assert job.handle not in self.jobs
         self.jobs[job.handle] = job
-        job.key = _coalescing_key(saved.unique, saved.payload)
-        if job.key is not None:
-            function.coalescing.setdefault(job.key, job)
+        key = _coalescing_key(saved.unique, saved.payload)
+        if key is not None:
+            self._start_coalescing(job, key)
+        self.memory += job.payload_size
         job.reducer, job.due = saved.reducer, saved.due or 0.0  # the one 0.0, not a float for each of a million jobs
         self._hold_payload(job)
         self._line_up(job, now)
 
     def _save(self, job: Job) -> None:
         self.effects.changes.append(keeping.row(job, self.wall_offset))
+        self.room -= WRITTEN_TIMES * job.payload_size
         self._hold_payload(job)
 
     def _hold_payload(self, job: Job) -> None:
         """Keep the payload of a background job in memory while there is room for it; the store has it in any case."""
         most = self.rules.payload_memory_max
-        if most and self.payload_memory + job.payload_size > most:
+        if most and (self.payload_memory + job.payload_size > most or self.memory > self.rules.memory_max):
             job.payload = None
+            self.memory -= job.payload_size
         else:
             self.payload_memory += job.payload_size
 
@@ -325,6 +344,9 @@ class Broker:
         if size > STORED_PAYLOAD_MAX:
             words = b"Background payload of %d bytes: at most %d can be stored" % (size, STORED_PAYLOAD_MAX)
             raise PacketRefused(b"ARGUMENT_TOO_LARGE", words, close=False)
+        if WRITTEN_TIMES * size > self.room:
+            words = b"Disk nearly full: no room for a payload of %d bytes" % size
+            raise PacketRefused(b"QUEUE_ERROR", words, close=False)
 
     # -- watching
 
@@ -389,6 +411,7 @@ class Broker:
         if function.workers or function.jobs:
             return False
         del self.functions[function.name]
+        self.spellings.drop(function.name.lower(), function)
         return True
 
     # -- running
@@ -491,6 +514,8 @@ class Broker:
         """Forget a job that has ended."""
         assert job.state in ENDED
         del self.jobs[job.handle]
+        if job.payload is not None:
+            self.memory -= job.payload_size
         if not self.jobs:
             self.jobs.clear()  # a dict stays as large as it once was: 40 MB after a million jobs
         if job.key is not None:
@@ -514,9 +539,16 @@ class Broker:
         if self.narrate:
             self.effects.notes.append(Note(event, job.handle, job.function.name, detail))
 
+    def _start_coalescing(self, job: Job, key: Key) -> None:
+        job.key = key
+        if job.function.coalescing.setdefault(key, job) is job and isinstance(key, bytes):
+            self.uniques.add(key, job)
+
     def _stop_coalescing(self, job: Job) -> None:
         if job.key is not None and job.function.coalescing.get(job.key) is job:
             del job.function.coalescing[job.key]
+            if isinstance(job.key, bytes):
+                self.uniques.drop(job.key, job)
             if not job.function.coalescing:
                 job.function.coalescing.clear()  # gives back its room
 

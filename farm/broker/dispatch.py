@@ -9,7 +9,7 @@ from farm.broker.broker import Broker
 from farm.broker.job import HIGH, LOW, NORMAL, Job
 from farm.broker.keeping import Report
 from farm.broker.peer import Peer
-from farm.errors import PacketRefused
+from farm.errors import EXIT_WORKER_FAILED, PacketRefused, PacketTooLarge
 from farm.protocol import extension, packets
 from farm.protocol.limits import CLIENT_ID_MAX, JOIN_MAX, NUMBER_MAX, UNIQUE_MAX
 from farm.protocol.names import one_word
@@ -91,14 +91,12 @@ def _submit_epoch(broker: Broker, peer: Peer, args: list[bytes], now: float) -> 
 def _get_status_unique(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
     """Of all functions, as in gearmand: where two use the same key, the function that was mentioned first wins."""
     (unique,) = args
-    for function in broker.functions.values():
-        job = function.coalescing.get(unique)
-        if job is not None:
-            running, watchers = b"1" if job.worker else b"0", b"%d" % len(job.watchers)
-            status = (b"1", running, job.numerator, job.denominator, watchers)
-            break
-    else:
+    job = broker.uniques.first(unique)
+    if job is None:
         status = (b"0", b"0", b"0", b"0", b"0")
+    else:
+        running, watchers = b"1" if job.worker else b"0", b"%d" % len(job.watchers)
+        status = (b"1", running, job.numerator, job.denominator, watchers)
     broker.effects.send(peer.id, response(packets.STATUS_RES_UNIQUE, unique, *status))
 
 
@@ -264,6 +262,23 @@ def _relayed(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -
         _remember(broker, job, number, body[len(handle) + 1 :])
     if number == packets.WORK_COMPLETE or number == packets.WORK_FAIL:
         broker.finish(job, number == packets.WORK_COMPLETE, now)
+
+
+def fail_for_size(broker: Broker, peer: Peer, refused: PacketTooLarge, now: float) -> None:
+    """The decoder did not take a worker's packet, and its connection closes. The job that it was about has failed:
+    given to another worker it would end in the same way, again and again. A worker that runs several jobs on one
+    connection says which it is in the packet's first bytes; if they had not come, all of them go to other workers."""
+    if refused.number not in _RELAYED:
+        return
+    job = broker.held(peer, refused.begin.partition(b"\0")[0])
+    if job is None and len(peer.holds) == 1:
+        (job,) = peer.holds.values()
+    if job is None:
+        return
+    words = b"farm: the server does not take what the job's worker sent: %s (--max-job-size)\n" % refused.text
+    for warning in (words, extension.exit_trailer(EXIT_WORKER_FAILED, extension.ORIGIN_FARM)):
+        _relayed(broker, peer, packets.WORK_WARNING, job.handle + b"\0" + warning, now)
+    _relayed(broker, peer, packets.WORK_FAIL, job.handle, now)
 
 
 def _absorbed(peer: Peer, number: int, handle: bytes) -> bool:

@@ -65,7 +65,8 @@ class Function:
     """A name that jobs are submitted to and workers register for. It stays once it was mentioned, as in gearmand.
 
     queued, running, delayed: counts of jobs. wakes: how many workers have been woken for it and are still expected.
-    limits: how many jobs there may be before one more of each priority is refused; 0: any number.
+    limits: how many jobs there may be before one more of each priority is refused; 0: any number. number: counts the
+    functions in the order in which they were mentioned first.
     """
 
     __slots__ = (
@@ -73,6 +74,7 @@ class Function:
         "delayed",
         "limits",
         "name",
+        "number",
         "queued",
         "queues",
         "running",
@@ -81,8 +83,9 @@ class Function:
         "workers",
     )
 
-    def __init__(self, name: bytes) -> None:
+    def __init__(self, name: bytes, number: int = 0) -> None:
         self.name = name
+        self.number = number
         self.queues = (JobQueue(), JobQueue(), JobQueue())
         self.queued = 0
         self.running = 0

@@ -22,6 +22,8 @@ def check(broker: Broker) -> None:
     assert queued <= set(map(id, broker.jobs.values())), "a job is queued that nobody knows"
     held = sum(job.payload_size for job in broker.jobs.values() if job.background and job.payload is not None)
     assert broker.payload_memory == held, f"{held} bytes of stored payloads are held, {broker.payload_memory} counted"
+    held = sum(job.payload_size for job in broker.jobs.values() if job.payload is not None)
+    assert broker.memory == held, f"{held} bytes of payloads are held, {broker.memory} counted"
     _check_functions(broker)
     _check_peers(broker)
 
@@ -46,6 +48,8 @@ def _check_job(broker: Broker, job: Job, queued: bool) -> None:
 
 
 def _check_functions(broker: Broker) -> None:
+    _check_uniques(broker)
+    assert len(broker.spellings) == len(broker.functions)
     for function in broker.functions.values():
         running = [job for job in broker.jobs.values() if job.function is function and job.worker is not None]
         assert function.running == len(running), f"{function} counts its running jobs wrongly"
@@ -64,6 +68,19 @@ def _check_functions(broker: Broker) -> None:
         assert function.wakes == len(expected), f"{function} counts the workers it expects wrongly"
         if function.sleepers and not broker.stopping:
             assert function.wakes >= function.queued, f"{function}: a job waits, a worker sleeps, nobody was woken"
+
+
+def _check_uniques(broker: Broker) -> None:
+    count = 0
+    first: dict[bytes, Job] = {}
+    for function in broker.functions.values():
+        for key, job in function.coalescing.items():
+            if isinstance(key, bytes):
+                first.setdefault(key, job)
+                count += 1
+    assert len(broker.uniques) == count, "a job is found by its unique that may not be joined, or is not found"
+    for key, job in first.items():
+        assert broker.uniques.first(key) is job, f"{job} is the first of its unique and not found"
 
 
 def _check_peers(broker: Broker) -> None:

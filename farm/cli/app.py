@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from farm import __version__
+from farm.cli import light
 from farm.cli.light import merge
 from farm.cli.main import cannot_write, run_command
-from farm.cli.options import COMMON, FLAG, GROUPS, Argument, Command, Option, Values, commands, complete
+from farm.cli.options import COMMON, FLAG, GROUPS, Argument, Command, Option, Values, commands, complete, find
 from farm.errors import EXIT_OK, FarmError, UsageError
 
 _HELP = "A Gearman job server, and a toolkit that makes any Unix command a worker."
@@ -48,7 +51,9 @@ def build() -> typer.Typer:
         epilog = "Examples:\n\n" + "\n\n".join(command.examples.splitlines())
         function = _with_signature(_runner(command), command.options, command.arguments)
         group, _, name = command.name.rpartition(" ")
-        (groups[group] if group else app).command(name, help=command.help, epilog=epilog)(function)
+        (groups[group] if group else app).command(name, cls=_reader(command), help=command.help, epilog=epilog)(
+            function
+        )
     for group_app in groups.values():
         app.add_typer(group_app)
     return app
@@ -65,6 +70,18 @@ def _runner(command: Command) -> Callable[..., int]:
         return run_command(command.name, complete(command, merge(before, given), dict(os.environ)))
 
     return runner
+
+
+def _reader(command: Command) -> type[TyperCommand]:
+    """Typer takes options anywhere, also those of a command that `farm work` is given. The light parser does not."""
+
+    class Reader(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            with contextlib.suppress(light.Declined):
+                light.parse_rest(command, args)
+            return super().parse_args(ctx, args)
+
+    return Reader
 
 
 def _plain_usage(group: Any) -> None:
@@ -146,19 +163,29 @@ def _version(wanted: bool) -> None:
         raise typer.Exit(EXIT_OK)
 
 
-def _function_names(incomplete: str) -> list[str]:
-    """For Tab: the functions that the server knows."""
+def _function_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """For Tab: the functions that the server knows which the command would go to."""
     from farm.client.status import fetch
     from farm.protocol.address import parse_addresses
 
-    named = os.environ.get("FARM_SERVER")
+    command = find(ctx.info_name or "")
+    assert command
+    typed = [
+        {option.name: _typed(part.params.get(option.name)) for option in COMMON} for part in (ctx.parent, ctx) if part
+    ]
     try:
-        addresses = parse_addresses([named] if named else [])
+        values = complete(command, merge(typed[0], typed[-1]), dict(os.environ))
+        named = values["server"]
+        addresses = parse_addresses([str(text) for text in named] if isinstance(named, list) else [])
+        servers = [fetch(address, insecure=bool(values["insecure"])) for address in addresses]
     except FarmError:
         return []
-    servers = [fetch(address, insecure=bool(os.environ.get("FARM_INSECURE"))) for address in addresses]
     names = {row.name for server in servers for row in server.functions}
     return sorted(name for name in names if name.startswith(incomplete))
+
+
+def _typed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _usage_error(error: typer.TyperException) -> UsageError:

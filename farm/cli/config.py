@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 
 from farm.cli.options import FLAG, Command, Value, Values
@@ -53,21 +54,37 @@ def _setting(path: str, command: Command, key: str, setting: object) -> tuple[st
     return name, words if option.repeat else words[0]
 
 
-def shown(values: Values) -> str:
-    """The settings of `farm server` as TOML, each with where it came from."""
+def shown(values: Values, notes: dict[str, str]) -> str:
+    """The settings of `farm server` as a file that can be read again, each with where it came from and what else there
+    is to note of it. What is not set is a comment."""
     sources = values["sources"]
     assert isinstance(sources, dict)
-    rows = [(name.replace("_", "-"), _toml(values[name]), source) for name, source in sources.items()]
-    rows = [(name, value, source) for name, value, source in rows if name not in NOT_IN_FILE]
-    width = max(len(f"{name} = {value}") for name, value, _ in rows)
-    return "[server]\n" + "".join(f"{f'{name} = {value}':{width}}  # {source}\n" for name, value, source in rows)
+    rows = []
+    for name, source in sources.items():
+        if name not in NOT_IN_FILE:
+            note = notes.get(name, "")
+            rows.append((_row(name.replace("_", "-"), values[name]), f"{source}; {note}" if note else source))
+    width = max(len(row) for row, _ in rows)
+    return "[server]\n" + "".join(f"{row:{width}}  # {source}\n" for row, source in rows)
+
+
+def _row(name: str, value: Value) -> str:
+    text = _toml(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a path whose bytes are no text: TOML cannot say it
+        return f"# {name} = {text.encode(errors='backslashreplace').decode()}"
+    return f"# {name} =" if value is None else f"{name} = {text}"
 
 
 def _toml(value: Value) -> str:
     if value is None:
-        return '""'
+        return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return f"{value:g}" if isinstance(value, float) else str(value) if isinstance(value, int) else f'"{value}"'
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    # JSON's strings are TOML's, but for DEL.
+    return str(value) if isinstance(value, int) else json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

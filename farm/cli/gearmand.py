@@ -28,7 +28,6 @@ from farm.store.sqlite import SqliteStore
 
 DEFAULT_CONFIG = "/etc/gearmand.conf"
 DEFAULT_LOG = "/var/log/gearmand.log"
-RETRIES_MAX = 255  # gearmand keeps them in a byte
 
 _LEVELS = {"FATAL": "critical", "ALERT": "critical"}
 
@@ -42,9 +41,9 @@ def run(values: Values) -> int:
     _refuse(values)
     _warn(values)
     config = _config(values)
-    log_file = _text(values, "log_file") or (DEFAULT_LOG if values["daemon"] else "stderr")
     if values["check_args"]:
         return EXIT_OK
+    log_file = _text(values, "log_file") or (_default_log() if values["daemon"] else "stderr")
     if values["file_descriptors"]:
         _limit_descriptors(_number(values, "file_descriptors"))
     level = str(values["verbose"])
@@ -63,7 +62,8 @@ def run(values: Values) -> int:
 
 
 def _with_config_file(values: Values) -> Values:
-    """The file's words, below the command line's. A missing file is an error only if it was named."""
+    """The file's words, below the command line's and the environment's. A missing file is an error only if it was
+    named."""
     path = _text(values, "config_file") or DEFAULT_CONFIG
     try:
         with open(path) as file:
@@ -79,11 +79,20 @@ def _with_config_file(values: Values) -> Values:
     except light.Declined as declined:
         raise UsageError(f"{path}: these are not gearmand's options", "farm gearmand --help lists them") from declined
     from_file = complete(GEARMAND, given, {})
-    said = {option.name: option.default or None for option in GEARMAND.options}
-    return {
-        name: from_file[name] if name in said and value in (None, False, said[name]) else value
-        for name, value in values.items()
-    }
+    sources = values["sources"]  # not the values: `-p 4730` was said, though it is the default
+    assert isinstance(sources, dict)
+    return {name: from_file[name] if sources.get(name) == "default" else value for name, value in values.items()}
+
+
+def _default_log() -> str:
+    """Where nobody said and the usual file cannot be written, as by anybody but root, a detached server has no log, as
+    gearmand has none then."""
+    try:
+        with open(DEFAULT_LOG, "ab"):
+            return DEFAULT_LOG
+    except OSError as error:
+        say(f"warning: no log: cannot write {DEFAULT_LOG}: {(error.strerror or '').lower()}", "-l names another file")
+        return "stderr"
 
 
 def _refuse(values: Values) -> None:
@@ -141,12 +150,12 @@ def _config(values: Values) -> ServerConfig:
     return ServerConfig(
         listen=addresses,
         insecure=True,
-        remote_admin=True,  # gearmand takes them from anywhere
+        remote_admin=bool(values["remote_admin"]),  # gearmand takes them from anybody
         rules=Rules(
             by_registration=not values["round_robin"],
             wake_all=_number(values, "worker_wakeup") == 0,
             exceptions=bool(values["exceptions"]),
-            losses_max=_number(values, "job_retries", RETRIES_MAX),
+            losses_max=_number(values, "job_retries"),
             **_rules_of_keeping(values),
         ),
         backlog=_number(values, "backlog") or 1024,

@@ -81,6 +81,12 @@ GEARMAND = Command(
         ),
         Option("pid_file", "--pid-file -P", "Write the process id to a file while running.", metavar="FILE"),
         Option("protocol", "--protocol -r", _REFUSED, metavar="NAME"),
+        Option(
+            "remote_admin",
+            "--remote-admin",
+            "Take admin commands that change something from other machines, as gearmand does (farm's own option).",
+            FLAG,
+        ),
         Option("round_robin", "--round-robin -R", "Functions of a worker take turns, priority first.", FLAG),
         Option(
             "queue_type",

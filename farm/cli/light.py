@@ -1,10 +1,12 @@
 """A parser for well-formed command lines that costs nothing to import. What it does not understand (help, a wrong
-option, a missing argument) it declines, and typer answers; a test holds the two together.
+option, a missing argument) it declines, and typer answers; a test holds the two together. One mistake it names itself,
+for typer would not see it: an option behind the beginning of a worker's command.
 """
 
 from __future__ import annotations
 
 from farm.cli.options import COMMON, FLAG, GROUPS, Command, Option, Values, find
+from farm.errors import UsageError
 
 
 class Declined(Exception):
@@ -12,17 +14,23 @@ class Declined(Exception):
 
 
 def parse(argv: list[str]) -> tuple[Command, Values]:
-    """The command and what was given for it (see options.complete). Raises Declined."""
+    """The command and what was given for it (see options.complete). Raises Declined, and UsageError."""
     before: Values = {}
     rest = _options(argv, COMMON, before, stop_at_argument=True)
     size = 2 if rest and rest[0] in GROUPS else 1
     command = find(" ".join(rest[:size])) if rest else None
     if command is None:
         raise Declined
+    return command, merge(before, parse_rest(command, rest[size:]))
+
+
+def parse_rest(command: Command, argv: list[str]) -> Values:
+    """What was given behind the command's name. Raises Declined, and UsageError."""
     given: Values = {}
-    words = _options(rest[size:], command.options, given)
+    before_rest = next((count for count, argument in enumerate(command.arguments) if argument.rest), None)
+    words = _options(argv, command.options, given, before_rest=before_rest)
     _arguments(command, words, given)
-    return command, merge(before, given)
+    return given
 
 
 def merge(before: Values, given: Values) -> Values:
@@ -45,8 +53,17 @@ def _arguments(command: Command, words: list[str], given: Values) -> None:
         raise Declined
 
 
-def _options(argv: list[str], options: tuple[Option, ...], given: Values, stop_at_argument: bool = False) -> list[str]:
-    """Take the options out of argv into `given`; returns what is left."""
+def _options(
+    argv: list[str],
+    options: tuple[Option, ...],
+    given: Values,
+    stop_at_argument: bool = False,
+    before_rest: int | None = None,
+) -> list[str]:
+    """Take the options out of argv into `given`; returns what is left.
+
+    before_rest: behind so many arguments somebody else's command begins, in which an option may be that one's own.
+    """
     known = {flag: option for option in options for flag in option.flags}
     rest: list[str] = []
     position = 0
@@ -60,6 +77,11 @@ def _options(argv: list[str], options: tuple[Option, ...], given: Values, stop_a
             if stop_at_argument:
                 return rest + argv[position:]
             continue
+        if before_rest is not None and len(rest) > before_rest:
+            raise UsageError(
+                f"{word!r} stands behind the beginning of the command: is it farm's option or the command's?",
+                "put -- before the command, and farm's options before it: farm work FUNCTION -- COMMAND ...",
+            )
         for flag, text in _split(word, known):
             option = known.get(flag)
             if option is None or ((option.kind == FLAG) != (text is None) and text is not None):

@@ -6,6 +6,7 @@ declines (help, completion, a wrong command line) or a command needs them.
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # the enums of `signal` cost a millisecond
 import os
 import sys
 
@@ -15,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # `typing` itself would cost a third of the start-up time
     from farm.cli.options import Values
 
-SIGINT, SIGPIPE = 2, 13
+SIGPIPE = 13
 
 
 class Leave(Exception):
@@ -33,6 +34,8 @@ def main() -> None:
     _occupy_standard_descriptors()
     origin_fd = _origin_fd()
     try:
+        if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # from here on it is a KeyboardInterrupt (see entry.py)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         leave = Leave(run(sys.argv[1:]))
     except Leave as left:
         leave = left
@@ -40,7 +43,7 @@ def main() -> None:
         say_error(error)
         leave = Leave(error.status)
     except KeyboardInterrupt as interrupt:
-        number = getattr(interrupt, "number", SIGINT)
+        number = getattr(interrupt, "number", signal.SIGINT)
         leave = Leave(EXIT_SIGNAL_BASE + number, signal=number)
     except BrokenPipeError:  # the reader of a listing or of the help has left
         leave = Leave(EXIT_OK)
@@ -122,8 +125,6 @@ def cannot_write(error: OSError) -> FarmError:
 
 
 def _leave(leave: Leave, origin_fd: int) -> None:
-    import _signal as signal  # type: ignore[import-not-found]  # the enums of `signal` cost a millisecond
-
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)  # from here on a signal simply ends it

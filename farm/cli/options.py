@@ -149,6 +149,14 @@ WORK = Command(
     (
         Option("cmd", "--cmd", "A shell line (run by sh -c) instead of COMMAND.", metavar="LINE"),
         Option("jobs", "--jobs -j", "Run so many jobs at once.", COUNT, metavar="N", default="1"),
+        Option(
+            "linger",
+            "--linger",
+            "After the command's end, wait so long in silence for what it left running with its output open.",
+            SECONDS,
+            metavar="TIME",
+            default="10s",
+        ),
         Option("collect", "--collect", "Send each result in one piece, for clients that ignore partial data.", FLAG),
         Option(
             "name", "--name", "What the server's list of workers shows; default: host and process id.", metavar="NAME"
@@ -176,14 +184,20 @@ def _limit(name: str, help: str, kind: str, default: str) -> Option:
 LIMITS = (
     _limit("max_job_size", "Refuse larger payloads and results.", SIZE, "1G"),
     _limit("max_jobs", "Refuse more jobs at once.", COUNT, "10000000"),
+    _limit("max_memory", "Refuse jobs whose payloads would take more memory with all the others'.", SIZE, "2G"),
     _limit("max_functions", "Refuse more names of functions.", COUNT, "100000"),
     _limit("max_line", "Refuse longer lines of the admin protocol.", SIZE, "4K"),
     _limit("keep_results", "Keep how background jobs ended and what they wrote; 0: not at all.", SECONDS_OR_0, "7d"),
     _limit("keep_results_size", "How much of that to keep; the oldest goes first.", SIZE, "256M"),
     _limit("result_max", "How much to keep of what one background job wrote.", SIZE, "1M"),
-    _limit("payload_memory", "Payloads of queued background jobs beyond this stay in the store only.", SIZE, "256M"),
+    _limit(
+        "payload_memory",
+        "Payloads of queued background jobs beyond this stay in the store only; memory has no other place.",
+        SIZE,
+        "256M",
+    ),
     _limit("disk_reserve", "Take no new background jobs while less is free on the store's disk.", SIZE, "64M"),
-    _limit("max_connections", "Refuse more; default: what the limit of open files allows.", COUNT, ""),
+    _limit("max_connections", "Refuse more; default, and at most: what the limit of open files allows.", COUNT, ""),
     _limit("backlog", "Connections that may wait to be accepted.", COUNT, "1024"),
     _limit("first_packet", "Close a connection that says nothing at all for so long; 0: never.", SECONDS_OR_0, "0"),
     _limit("stall", "Close a connection that sends nothing for so long in the middle of a packet.", SECONDS, "30s"),
@@ -316,7 +330,7 @@ def complete(command: Command, given: Values, environment: dict[str, str]) -> Va
     command that has one), else the default; checked.
 
     given: strings as typed, lists of them for repeatable options, True for flags; None, [] or False where not given.
-    With a configuration file "sources" says where each value came from. Raises UsageError and InputError.
+    "sources" says where each value came from. Raises UsageError and InputError.
     """
     values: Values = {argument.name: given.get(argument.name) for argument in command.arguments}
     for argument in command.arguments:
@@ -324,13 +338,13 @@ def complete(command: Command, given: Values, environment: dict[str, str]) -> Va
             values[argument.name] = environment.get(argument.env)
     file: Values = {}
     sources: dict[str, str] = {}
+    values["sources"] = sources
     if CONFIG in command.options:
         path = given.get("config") or environment.get(CONFIG.env)
         if path:
             from farm.cli.config import read
 
             file = read(str(path), command)
-        values["sources"] = sources
     for option in command.options:
         value = given.get(option.name)
         source = option.flags[0]

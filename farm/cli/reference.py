@@ -31,7 +31,8 @@ def _lines() -> Iterator[str]:
     yield "# Commands, environment and exit codes"
     yield ""
     yield "Made from the program by `python -m farm.cli.reference`; do not edit."
-    yield "Options may stand before or after the arguments; `--` ends them."
+    yield "Options may stand before or after the arguments; `--` ends them. Once a worker's COMMAND has begun, none is"
+    yield "taken, for it may be the command's: `farm work FUNCTION [OPTION]... -- COMMAND...`"
     yield f"{_flags(COMMON[0])} and {_flags(COMMON[1])} may also stand before the command."
     for command in commands():
         yield from _command(command)

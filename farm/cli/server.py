@@ -6,6 +6,7 @@ import os
 import sys
 
 from farm.broker.broker import Rules
+from farm.cli.main import say
 from farm.cli.options import Values
 from farm.errors import EXIT_OK, UsageError
 from farm.protocol.address import parse_addresses
@@ -32,9 +33,9 @@ def run(values: Values) -> int:
 
         for address in config.listen:
             resolve(address, config.insecure, listening=True)
-        sys.stdout.write(shown(values))
+        sys.stdout.write(shown(values, _notes(values, config)))
         return EXIT_OK
-    return serve(
+    status = serve(
         config,
         _store(values),
         logs=LogConfig(
@@ -46,6 +47,17 @@ def run(values: Values) -> int:
         pid_file=_path(values["pid_file"]),
         detach=bool(values["detach"]),
     )
+    if values["detach"] and status == EXIT_OK and not (values["log_file"] or values["syslog"]):
+        say("the server runs; its log goes nowhere from here on", "keep it with --log-file FILE or --syslog")
+    return status
+
+
+def _notes(values: Values, config: ServerConfig) -> dict[str, str]:
+    """Where a setting does not do what it says."""
+    notes = {"max_connections": config.connections_note()}
+    if values["store"] == MEMORY:
+        notes |= dict.fromkeys(("payload_memory", "disk_reserve", "result_max"), "not with the store memory")
+    return notes
 
 
 def _config(values: Values) -> ServerConfig:
@@ -67,6 +79,7 @@ def _config(values: Values) -> ServerConfig:
             exceptions=bool(values["exceptions"]),
             result_max=_number(values, "result_max") if keep_s else 0,
             payload_memory_max=_number(values, "payload_memory") if values["store"] != MEMORY else 0,
+            memory_max=_number(values, "max_memory"),
             functions_max=_number(values, "max_functions"),
             jobs_max=_number(values, "max_jobs"),
         ),

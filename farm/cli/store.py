@@ -64,7 +64,6 @@ def run_export(values: Values) -> int:
     damaged: list[Damage] = []
     with reading(directory) as database:
         version_of(database, directory)
-        database.execute("BEGIN")
         try:
             for save in sound_jobs(database, damaged):
                 sys.stdout.buffer.write(to_line(save))

@@ -21,7 +21,8 @@ def run(values: Values) -> int:
     assert isinstance(slots, int)
     if slots > SLOTS_MAX:
         raise UsageError(f"--jobs {slots} is too many (at most {SLOTS_MAX})", "start several workers")
-    server = values["server"]
+    server, linger_s = values["server"], values["linger"]
+    assert isinstance(linger_s, float)
     config = WorkerConfig(
         function=os.fsencode(name),
         argv=_argv(values),
@@ -29,6 +30,7 @@ def run(values: Values) -> int:
         slots=slots,
         insecure=bool(values["insecure"]),
         collect=bool(values["collect"]),
+        linger_s=linger_s,
         verbose=bool(values["verbose"]),
         quiet=bool(values["quiet"]),
         name=str(values["name"] or ""),

@@ -11,7 +11,7 @@ import select
 import time
 
 from farm.client.servers import ServerList
-from farm.errors import FarmError, NotGearman, Unavailable
+from farm.errors import NO_SERVER_HINT, FarmError, NotGearman, Unavailable
 from farm.net import Target, reason, resolve, tune
 from farm.protocol.address import Address
 from farm.protocol.decoder import Decoder, Packet
@@ -23,8 +23,6 @@ CONNECT_TIMEOUT_S = 4.0  # libgearman's default too
 NEXT_TIMEOUT_S = 1.5  # while there is another server to try; a lost first packet is sent again after 1 s
 ANSWER_TIMEOUT_S = 30.0  # a server answers at once; one that takes this long hangs
 READ_SIZE = 256 * 1024
-
-_HINT = "start one with `farm server`, or name another with --server or FARM_SERVER"
 
 
 class Connection:
@@ -191,7 +189,7 @@ def connect(servers: ServerList, insecure: bool) -> Connection:
     message = "; ".join(dict.fromkeys(failure.message for failure in failures))
     if len(candidates) > 1:
         message = f"no server answers: {message}"
-    raise Unavailable(message, _HINT)
+    raise Unavailable(message, NO_SERVER_HINT)
 
 
 class Silent(Unavailable):
@@ -209,7 +207,7 @@ def open_connection(address: Address, insecure: bool, timeout_s: float = CONNECT
         except (OSError, OverflowError) as error:
             messages[f"no server at {address}: {reason(error)}"] = None
             silent = silent or isinstance(error, TimeoutError)
-    raise (Silent if silent else Unavailable)("; ".join(messages), _HINT)
+    raise (Silent if silent else Unavailable)("; ".join(messages), NO_SERVER_HINT)
 
 
 def chance() -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from farm.client.connection import Connection, open_connection
 from farm.errors import FarmError, NotGearman
 from farm.protocol.address import Address
+from farm.protocol.limits import NUMBER_MAX
 from farm.protocol.names import shown
 
 FARM_VERSION = b"+farm"  # how a farm server's version ends; a stock one would not know `limits`
@@ -71,7 +72,7 @@ def _limit(row: bytes, connection: Connection) -> tuple[str, int | float]:
 
 def _function(row: bytes, connection: Connection) -> FunctionStatus:
     fields = row.rsplit(b"\t", 3)
-    if len(fields) != 4 or not all(field.isdigit() for field in fields[1:]):
+    if len(fields) != 4 or not all(field.isdigit() and len(field) <= NUMBER_MAX for field in fields[1:]):
         raise NotGearman(f"the server at {connection.address} sent a strange status line: {shown(row[:80])!r}")
     total, running, workers = map(int, fields[1:])
     return FunctionStatus(shown(fields[0]), total - running, running, workers)

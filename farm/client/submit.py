@@ -22,7 +22,7 @@ from farm.errors import (
 )
 from farm.protocol import extension, packets
 from farm.protocol.decoder import Packet
-from farm.protocol.limits import PAYLOAD_HEADER_MAX
+from farm.protocol.limits import NUMBER_MAX, PAYLOAD_HEADER_MAX
 from farm.protocol.names import shown, words_of
 from farm.protocol.packets import KINDS, REQUEST, TEXT, WORKER, request, split, with_data
 from farm.protocol.silence import ASK, DEAD, SILENCE_MAX_S, Silence
@@ -100,7 +100,7 @@ def require_worker(connection: Connection, function: bytes) -> None:
 def _workers_of(rows: list[bytes], function: bytes) -> int:
     for row in rows:
         fields = row.split(b"\t")
-        if fields[0] == function and fields[-1].isdigit():
+        if fields[0] == function and fields[-1].isdigit() and len(fields[-1]) <= NUMBER_MAX:
             return int(fields[-1])
     return 0
 
@@ -143,12 +143,12 @@ class Foreground:
     def run(self) -> int:
         """Submit, and wait for the end. Raises FarmError, BrokenPipeError when the reader of the output has left, and
         whatever a signal handler raises; in each case `cancel` says what becomes of the job."""
-        self._sent = True
         self.connection.send(
             request(packets.OPTION_REQ, extension.OPTION),
             request(packets.OPTION_REQ, b"exceptions"),
             *self._wanted.pieces(background=False),
         )
+        self._sent = True  # a part of it submits nothing
         looked = False
         while self._exit is None:
             if not self.handle:

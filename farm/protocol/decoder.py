@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 
-from farm.errors import PacketRefused
+from farm.errors import PacketRefused, PacketTooLarge
 from farm.protocol.limits import (
+    HANDLE_MAX,
     HEADER_SIZE,
     PAYLOAD_PACKET_MAX,
     SMALL_PACKET_MAX,
@@ -115,7 +116,7 @@ class Decoder:
                 return
             found, number, length = _unpack_header(chunk, position)
             if found != magic or number not in KINDS or length > unquestioned_max:
-                number = self._question(found, number, length)
+                number = self._question(chunk, position)
             position = start + length
             if position > size:
                 self._number = number
@@ -134,14 +135,15 @@ class Decoder:
         if not (self._magic.startswith(start) or self._other.startswith(start)):
             raise PacketRefused(b"INVALID_MAGIC", b"Not a Gearman packet")
 
-    def _question(self, magic: bytes, number: int, length: int) -> int:
+    def _question(self, chunk: bytes, position: int) -> int:
         """A header that is not plainly good: refused, or the number that its packet counts as."""
+        magic, number, length = _unpack_header(chunk, position)
         self._check_magic(magic)
         if number not in KINDS:
             raise PacketRefused(b"INVALID_COMMAND", b"Unknown packet type %d" % number)
         limit = self._payload_max if number in BULKY else SMALL_PACKET_MAX
         if length > limit:
-            raise PacketRefused(
-                b"ARGUMENT_TOO_LARGE", b"%s of %d bytes: at most %d" % (KINDS[number].name.encode(), length, limit)
-            )
+            start = position + HEADER_SIZE
+            words = b"%s of %d bytes: at most %d" % (KINDS[number].name.encode(), length, limit)
+            raise PacketTooLarge(words, number, chunk[start : start + HANDLE_MAX])
         return number if magic == self._magic else MISDIRECTED

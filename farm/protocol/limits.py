@@ -6,6 +6,7 @@ HEADER_SIZE = 12  # magic, type and length: four bytes each
 
 FUNCTION_NAME_MAX = 512  # libgearman's GEARMAN_FUNCTION_MAX_SIZE: a longer name could not be served by its workers
 UNIQUE_MAX = 64  # gearmand refuses more
+HANDLE_MAX = 64  # farm's own have 25 bytes at most
 CLIENT_ID_MAX = 127  # gearmand keeps that much; it is only shown
 NUMBER_MAX = 20  # digits of a progress number, enough for 64 bits
 

@@ -53,6 +53,12 @@ def words_of(text: bytes) -> str:
     return " ".join(shown(word) for word in text.split(b" "))
 
 
+_BREAKING = _FORBIDDEN + b"\t"
+
+
 def one_word(name: bytes) -> bytes:
-    """A name as it may stand in an admin listing: the bytes themselves unless they could break the line."""
-    return shown(name).encode() if name.translate(None, _FORBIDDEN + b"\t") != name else name
+    """A name as it may stand in an admin listing: the bytes themselves, but for those that could break the line. Others
+    that are no text stay as they are, or two functions would look like one."""
+    if name.translate(None, _BREAKING) == name:
+        return name
+    return b"".join(_escaped(chr(byte)).encode() if byte in _BREAKING else bytes((byte,)) for byte in name)

@@ -18,8 +18,10 @@ from farm.protocol.limits import (
     UNIQUE_MAX,
 )
 
+CONNECTIONS_MIN = 8  # whatever the limit of descriptors: with fewer nobody could work
 FD_RESERVE = 64  # descriptors kept for listeners, the log, the store and what libraries open
 LISTED_MAX = 4 * 1024 * 1024  # of listings that one segment may ask for: `status` is 7 bytes, its answer megabytes
+TURN_S = 0.02  # of taking packets in one turn; what one connection sends at once may be work for seconds
 FD_SHARE = 0.8  # of what is left may be connections
 # How long a connection may say nothing and still count as one that is about to. After that it gives its place to a new
 # one when there is no other, so that a crowd of mute connections cannot lock the others out.
@@ -70,6 +72,7 @@ class ServerConfig:
             "results_kept_s": self.keep_results_s,
             "results_kept_bytes_max": self.keep_results_size,
             "payload_memory_bytes_max": self.rules.payload_memory_max,
+            "memory_bytes_max": self.rules.memory_max,
             "text_line_bytes_max": self.line_max,
             "function_name_bytes_max": FUNCTION_NAME_MAX,
             "unique_bytes_max": UNIQUE_MAX,
@@ -77,6 +80,7 @@ class ServerConfig:
             "jobs_max": self.rules.jobs_max,
             "worker_losses_max": self.rules.losses_max,
             "listings_at_once_bytes_max": LISTED_MAX,
+            "turn_s": TURN_S,
             "output_high_bytes": self.out_high,
             "output_low_bytes": self.out_low,
             "output_stall_s": self.out_stall_s,
@@ -95,8 +99,14 @@ class ServerConfig:
         }
 
     def connection_limit(self) -> int:
-        """How many connections may be open at once."""
+        """How many connections may be open at once: fewer than was asked for where there are not the descriptors, for
+        the one after the last must still be told."""
+        room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FD_RESERVE
         if self.connections_max:
-            return self.connections_max
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return max(8, int((soft - FD_RESERVE) * FD_SHARE))
+            return min(self.connections_max, max(CONNECTIONS_MIN, room))
+        return max(CONNECTIONS_MIN, int(room * FD_SHARE))
+
+    def connections_note(self) -> str:
+        """What to say where that is fewer than was asked for; else ""."""
+        limit, soft = self.connection_limit(), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return f"only {limit}, for {soft} files may be open (ulimit -n)" if limit < self.connections_max else ""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from farm.broker.peer import Peer
     from farm.loop import Loop, Timer
-    from farm.protocol.decoder import Decoder
+    from farm.protocol.decoder import Decoder, Packet
 
 READ_SIZE = 64 * 1024  # below malloc's threshold for a mapping of its own: larger buffers cost two system calls a read
 READ_SIZE_BULK = 256 * 1024  # inside a large payload, where they pay
@@ -42,6 +42,9 @@ class Connection:
         self.gone = False  # the other side has closed, or the socket failed
         self.end: Timer | None = None  # it is closed then, whatever is still to be sent
         self.held = False  # not read from, because of some that it waits for
+        # Packets that came and are still to be taken; until they are, nothing more is read.
+        self.untaken: list[Packet] = []
+        self.listed = 0  # bytes of listings that it has been answered since it was read from last
         # Readers that are too far behind what this one sends, each with the audiences that it is part of.
         self.waits_for: dict[Connection, tuple[Audience, ...]] = {}
         self.holds_up: dict[Connection, tuple[Audience, ...]] = {}  # those that wait for this one when it is behind
@@ -61,12 +64,17 @@ class Connection:
 
     def watch(self) -> None:
         """Wait for what is of use now, and only that."""
-        wanted = 0 if self.held or self.gone else READ
+        wanted = 0 if self.held or self.untaken or self.gone else READ
         if self._out:
             wanted |= WRITE
         if wanted != self._watching:
             self._watching = wanted
             self._loop.watch(self.sock.fileno(), wanted, self._ready)
+
+    @property
+    def unread(self) -> bool:
+        """Whether it is this server that does not read what the other side may have sent."""
+        return self.held or bool(self.untaken)
 
     def read(self) -> bytes | None:
         """What has come in: b"" when nothing has, None when the other side has closed or the connection broke."""

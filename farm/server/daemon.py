@@ -20,7 +20,7 @@ from farm.loop import Loop
 from farm.net import reason
 from farm.server import garbage
 from farm.server.config import ServerConfig
-from farm.server.logs import NOTICE, LogConfig, reopen, set_up
+from farm.server.logs import NOTICE, LogConfig, give_to, reopen, set_up
 from farm.server.server import Server
 from farm.store.contract import Store
 
@@ -72,6 +72,8 @@ def _serve(
         log.log(NOTICE, "store: %s", store.describe())
         with _pid_file(pid_file):
             if user:
+                entry = _user(user)
+                give_to(handler, entry.pw_uid, entry.pw_gid)
                 _become(user)
             ready()
             loop.run()

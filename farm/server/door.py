@@ -12,6 +12,7 @@ from farm.server.listener import Listener, listen
 
 if TYPE_CHECKING:
     from farm.loop import Loop, Timer
+    from farm.net import Target
     from farm.server.config import ServerConfig
 
 log = getLogger("farm.server")
@@ -33,8 +34,9 @@ class Door:
 
     def open(self) -> list[str]:
         """Listen on every configured address; returns them as they turned out (port 0 has become a number)."""
+        taken: set[Target] = set()
         for address in self._config.listen:
-            self._listeners += listen(address, self._config.insecure, self._config.backlog)
+            self._listeners += listen(address, self._config.insecure, self._config.backlog, taken)
         self._watch(READ)
         return [_name(sock) for sock in self._listeners]
 

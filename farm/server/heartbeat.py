@@ -53,7 +53,7 @@ class Heartbeats:
         self._timer = None
         for id in list(self._broker.beating):
             connection = self._connections[id]
-            if asleep or connection.held:  # it is we who do not read
+            if asleep or connection.unread:  # it is we who do not read
                 connection.heard_at = now
             silent_s = now - connection.heard_at
             if silent_s >= HEARTBEATS_MISSED * self._interval_s:

@@ -72,6 +72,11 @@ class Journal:
                 return change.payload
         return self._store.payload(id)
 
+    def size_to_come(self, decided: Sequence[Change]) -> int:
+        """Bytes of payloads that are not on the disk yet, or not for certain; `decided` as in `payload`."""
+        changes = (*decided, *self._under_way, *self._waiting)
+        return sum(len(change.payload) for change in changes if isinstance(change, Save))
+
     def close(self) -> None:
         """Make durable what is not yet, unless the store has failed, and end the thread. Raises StoreError."""
         while self._goal and not self._failure:

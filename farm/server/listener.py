@@ -9,7 +9,7 @@ import socket
 import stat
 
 from farm.errors import Unavailable
-from farm.net import reason, resolve
+from farm.net import Target, reason, resolve
 from farm.protocol.address import Address
 
 
@@ -29,13 +29,19 @@ class Listener(socket.socket):
         self.close()
 
 
-def listen(address: Address, insecure: bool, backlog: int) -> list[Listener]:
-    """The sockets for one address (a name may stand for several). Raises Unavailable or NotPermitted."""
+def listen(address: Address, insecure: bool, backlog: int, taken: set[Target]) -> list[Listener]:
+    """The sockets for one address (a name may stand for several). Raises Unavailable or NotPermitted.
+
+    taken: where this server listens already; what is named twice, or by two names, is opened once.
+    """
+    wanted = [target for target in resolve(address, insecure, listening=True) if target not in taken]
+    if address.path or address.port:  # each port 0 is another one
+        taken.update(wanted)
     if address.path:
-        return [_listen_unix(address, backlog)]
+        return [_listen_unix(address, backlog) for _ in wanted]
     sockets: list[Listener] = []
     try:
-        for family, where in resolve(address, insecure, listening=True):
+        for family, where in wanted:
             sockets.append(_listen_tcp(family, where, address, backlog))
     except BaseException:
         for sock in sockets:

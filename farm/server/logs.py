@@ -6,10 +6,12 @@ job), debug.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
 import os
+import stat
 import time
 from dataclasses import dataclass
 
@@ -86,6 +88,28 @@ def _handler(config: LogConfig) -> logging.Handler:
 
 
 def reopen(handler: logging.Handler) -> None:
-    """A file that was moved away (logrotate) is begun anew by the next line; nothing else changes."""
-    if isinstance(handler, logging.FileHandler):
-        handler.close()
+    """A file that was moved away (logrotate) is begun anew. Where that cannot be, for its directory has gone or is no
+    longer this user's, the log goes on in the old file and says so there: a log is no reason to stop serving."""
+    if not isinstance(handler, logging.FileHandler):
+        return
+    try:
+        stream = handler._open()
+    except OSError as error:
+        why = reason(error)
+        logging.getLogger("farm.server").error(
+            "cannot reopen the log %s: %s; it stays this file", handler.baseFilename, why
+        )
+        return
+    old, handler.stream = handler.stream, stream
+    if old:
+        with contextlib.suppress(OSError):  # a full disk: its last lines are lost
+            old.close()
+
+
+def give_to(handler: logging.Handler, uid: int, gid: int) -> None:
+    """Make the log file this user's, who has to reopen it. Not a device: `none` is /dev/null."""
+    if isinstance(handler, logging.FileHandler) and handler.stream:
+        fd = handler.stream.fileno()
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            with contextlib.suppress(OSError):  # a file system without owners
+                os.fchown(fd, uid, gid)

@@ -16,19 +16,19 @@ from collections.abc import Sequence
 from logging import INFO, getLevelName, getLogger
 
 from farm.broker import dispatch
-from farm.broker.broker import About, Broker
+from farm.broker.broker import WRITTEN_TIMES, About, Broker
 from farm.broker.dispatch import receive
 from farm.broker.effects import Effects, Expire, Note
-from farm.errors import PacketRefused
+from farm.errors import PacketRefused, PacketTooLarge
 from farm.loop import READ, WRITE, Loop, Timer
 from farm.net import tune
 from farm.protocol import packets
 from farm.protocol.address import is_loopback
-from farm.protocol.decoder import Decoder
+from farm.protocol.decoder import Decoder, Packet
 from farm.protocol.limits import ARGUMENTS_MAX
 from farm.protocol.names import shown
 from farm.protocol.packets import TEXT, response
-from farm.server.config import LISTED_MAX, ServerConfig
+from farm.server.config import LISTED_MAX, TURN_S, ServerConfig
 from farm.server.connection import Connection
 from farm.server.door import Door
 from farm.server.garbage import Backlog
@@ -45,7 +45,7 @@ log = getLogger("farm.server")
 CLOCK_CHECK_S = 1.0  # how soon a wall clock that was set forward is noticed while jobs wait for their time
 FLOOD_OVER = 0.9  # of the limit on connections: only with fewer, the next flood is a new one
 DISK_CHECK_S = (
-    1.0  # how often the room on the store's disk is looked at, while jobs come in or are refused for want of it
+    1.0  # how often the room on the store's disk is looked at, while packets come in or jobs are refused for want of it
 )
 EXPIRE_EVERY = 1000  # ended jobs, fewer than the store drops at once
 EXPIRE_EVERY_S = 60.0
@@ -66,6 +66,7 @@ class Server:
         self._journal = Journal(store, loop, self._keep_promises, self._fail)
         self._promises = Promises()
         self._look_at_disk_at = 0.0
+        self._look_at_room = 0.0  # when the broker has given out so much of it that no more than this is left
         self._disk_timer: Timer | None = None
         self._expired = 0  # the broker's `kept` when old results were last dropped
         self._expiring = False  # they were dropped a moment ago, and that may not have been all
@@ -82,6 +83,7 @@ class Server:
         self._next_peer = 1
         self._limit = config.connection_limit()
         self._workers: list[Connection] = []  # of this turn, to be read from when all others were
+        self._unfinished: dict[Connection, None] = {}  # those with packets that are still to be taken, in their order
         self._touched: dict[Connection, None] = {}  # to be looked after at the end of the turn
         self._pressure = Pressure(config, self._connections, loop)
         self._watchdog = Watchdog(config, loop, self._refuse)
@@ -99,6 +101,8 @@ class Server:
 
     def listen(self) -> list[str]:
         """Open every configured address; returns them as they turned out (port 0 has become a number)."""
+        if note := self.config.connections_note():
+            log.warning("--max-connections %d: %s", self.config.connections_max, note)
         return self._door.open()
 
     def stop(self) -> None:
@@ -143,6 +147,10 @@ class Server:
         return not any(
             connection.out_size or connection.peer.id in self._promises for connection in self._connections.values()
         )
+
+    def _drained(self) -> bool:
+        """Whether the last job has ended, and none is among what has come."""
+        return not self._broker.busy() and not self._unfinished
 
     def close(self) -> None:
         """Close every connection and the store; says what is lost with a store that does not last."""
@@ -224,27 +232,41 @@ class Server:
             return
         if not chunk or connection.closing:
             return
+        connection.heard_at = self._loop.now
+        connection.listed = 0
+        decoded = connection.decoder.feed(chunk)
+        self._watchdog.came(connection, bool(decoded))
+        self._take(connection, decoded, self._loop.now + TURN_S)
+
+    def _take(self, connection: Connection, packets: list[Packet], until: float) -> None:
+        """The first of these packets, and the others while there is time; what is left comes in a later turn."""
         self._read_clocks()
         sends = self._broker.effects.sends
         before = len(sends)
         broker, decoder, peer, now = self._broker, connection.decoder, connection.peer, self._loop.now
         audiences = self._pressure.audiences_before(connection)
-        listed = 0
-        connection.heard_at = now
-        decoded = decoder.feed(chunk)
-        for number, body in decoded:
+        if now >= self._look_at_disk_at:  # before anything is taken, for one job may be larger than what is left
+            self._look_at_disk()
+        position = 0
+        for number, body in packets:
+            position += 1
             receive(broker, peer, number, body, now)
             if number == TEXT:
                 answer = sends[-1][1]
-                listed += len(answer) if isinstance(answer, bytes) else 0
-                if listed > LISTED_MAX:
+                connection.listed += len(answer) if isinstance(answer, bytes) else 0
+                if connection.listed > LISTED_MAX:
                     too_much = PacketRefused(b"ARGUMENT_TOO_LARGE", b"More answers at once than can be held")
                     dispatch.refuse(broker, peer, too_much)
                     break
-        if decoder.failed:
+            if time.monotonic() > until:
+                break
+        if position < len(packets) and not peer.refused:
+            self._put_off(connection, packets[position:])
+        elif decoder.failed:
             log.info("peer %d at %s: %s", peer.id, peer.address, decoder.failed)
+            if isinstance(decoder.failed, PacketTooLarge):
+                dispatch.fail_for_size(broker, peer, decoder.failed, now)
             dispatch.refuse(broker, peer, decoder.failed)
-        self._watchdog.came(connection, bool(decoded))
         sent = sends[before:]
         for id, _ in sent:
             if id == peer.id:
@@ -252,6 +274,22 @@ class Server:
         else:
             connection.acknowledge()
         self._pressure.hold_back(connection, audiences, sent)
+
+    def _put_off(self, connection: Connection, packets: list[Packet]) -> None:
+        connection.untaken = packets
+        connection.watch()
+        self._unfinished[connection] = None
+
+    def _take_unfinished(self) -> None:
+        """More of the connection that has waited longest. In the end of the turn, so that whoever sends little is
+        served before, and only one, so that the turn has an end."""
+        if not self._unfinished:
+            return
+        connection = next(iter(self._unfinished))
+        del self._unfinished[connection]
+        packets, connection.untaken = connection.untaken, []
+        self._take(connection, packets, time.monotonic() + TURN_S)
+        connection.watch()
 
     def _lost(self, connection: Connection) -> None:
         """The other side has closed. What it was sent before (the answer to `echo status | nc`) may still be read."""
@@ -269,6 +307,8 @@ class Server:
     def _forget(self, connection: Connection) -> None:
         """No packet of it counts any more; the rules hear of it once."""
         self._watchdog.forget(connection)
+        self._unfinished.pop(connection, None)
+        connection.untaken = []
         if connection.peer.id in self._broker.peers:
             self._broker.disconnect(connection.peer, self._loop.now)
 
@@ -296,6 +336,7 @@ class Server:
 
     def _end_turn(self) -> None:
         self._receive_from_workers()
+        self._take_unfinished()
         self._read_clocks()
         self._broker.tick(self._loop.now)
         if self._broker.kept - self._expired >= EXPIRE_EVERY:
@@ -306,7 +347,7 @@ class Server:
                 self._read_payloads(effects)
             if effects.changes and not self.failure:
                 self._journal.keep(effects.changes)
-                if self._loop.now >= self._look_at_disk_at or self._store.pressed:
+                if self._store.pressed or self._broker.room < self._look_at_room:
                     self._look_at_disk()
             if not self.failure:
                 self._send(effects)
@@ -321,7 +362,7 @@ class Server:
                 _log(note)
         self._schedule_tick()
         self._backlog.look(len(self._broker.jobs))
-        if (self._stop_timer and self._stopped()) or (self._draining and not self._broker.busy()):
+        if (self._stop_timer and self._stopped()) or (self._draining and self._drained()):
             self._loop.stop()
 
     def _fail(self, error: StoreError) -> None:
@@ -381,6 +422,11 @@ class Server:
         if bool(why) != bool(self._broker.no_room):
             log.log(NOTICE, "taking background jobs again") if not why else log.error("no new background jobs: %s", why)
         self._broker.no_room = why
+        room = self._store.room
+        if room < math.inf:
+            room -= WRITTEN_TIMES * self._journal.size_to_come(self._broker.effects.changes)
+        self._broker.room = max(0, room)
+        self._look_at_room = self._broker.room / 2 if room < math.inf else 0.0
         if self._disk_timer:
             self._disk_timer.cancel()
         self._disk_timer = self._loop.call_in(DISK_CHECK_S, self._look_at_disk) if why else None
@@ -453,7 +499,7 @@ class Server:
 
     def _schedule_tick(self) -> None:
         self._heartbeats.schedule()
-        deadline = self._broker.next_deadline()
+        deadline = self._loop.now if self._unfinished else self._broker.next_deadline()
         if self._broker.delayed and deadline is not None:
             deadline = min(deadline, self._loop.now + CLOCK_CHECK_S)
         if self._due and (deadline is None or self._due.due != deadline):

@@ -80,7 +80,7 @@ class Watchdog:
             if since > limit:
                 self._stall_timer = self._loop.call_at(since + self._config.stall_s, self._end_stalls)
                 return
-            if connection.held:
+            if connection.unread:
                 self._stalling.pop(connection)
                 self._stalling[connection] = self._loop.now  # it is we who do not read
                 continue

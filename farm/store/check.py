@@ -4,22 +4,29 @@ log is not looked at: it is being written."""
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from farm.broker.effects import Finish, Save
 from farm.broker.job import handle_of
 from farm.store.place import FILE, damage_of_log, reading
 from farm.store.schema import is_sound, version_of
 
-FAULTS_MAX = 100  # of the file's structure; who has more of them has the same repair before him
+log = logging.getLogger("farm.store")
 
-_JOBS = "SELECT id, function, unique_key, priority, payload, reducer, due, created, crc FROM job ORDER BY id"
-_ENDED = """SELECT id, outcome, started, ended, worker, exit_code, result, log, cut, crc,
-    function, unique_key, priority, created, payload FROM ended ORDER BY n"""
+FAULTS_MAX = 100  # of the file's structure; who has more of them has the same repair before him
+ROWS_AT_ONCE_MAX, SIZE_AT_ONCE_MAX = 1000, 1024 * 1024  # read before any of them is looked at
+CHECKED_AT_START_MAX = 64 * 1024 * 1024  # bytes: about 0.3 s where they are small rows
+
+_JOBS = (
+    "SELECT id, function, unique_key, priority, payload, reducer, due, created, crc FROM job WHERE id > ? ORDER BY id"
+)
+_ENDED = """SELECT n, id, outcome, started, ended, worker, exit_code, result, log, cut, crc,
+    function, unique_key, priority, created, payload FROM ended WHERE n > ? ORDER BY n"""
 
 
 class Damage(NamedTuple):
@@ -84,6 +91,19 @@ def check(directory: str, *, is_alone: bool = False) -> Report:
         return report
 
 
+def quick_faults(database: sqlite3.Connection, path: str) -> str:
+    """What is wrong with the file's structure, as far as a start can wait for that: of a large file what is kept of
+    ended jobs is left out. Each row of that has a checksum, which is compared when somebody asks for it."""
+    (size,) = database.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()
+    queries = ["PRAGMA quick_check(3)"]
+    if size > CHECKED_AT_START_MAX:
+        log.info("%s: the results in it are not checked at the start; farm store check does", path)
+        tables = database.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'ended'")
+        queries = [f"PRAGMA quick_check({name})" for (name,) in tables.fetchall()]
+    found = [words for query in queries for (words,) in database.execute(query) if words != "ok"]
+    return " ".join("; ".join(found[:3]).replace("*** in database main ***", "").split())
+
+
 def size_of(directory: str) -> int:
     """Bytes of the store's file and its log."""
     size = 0
@@ -95,7 +115,7 @@ def size_of(directory: str) -> int:
 
 def sound_jobs(database: sqlite3.Connection, damaged: list[Damage]) -> Iterator[Save]:
     """Every job that has not ended and is what was written; the others are noted."""
-    for *fields, crc in database.execute(_JOBS):
+    for *fields, crc in _rows(database, _JOBS):
         save = Save(*fields)
         if is_sound(save, crc):
             yield save
@@ -105,12 +125,40 @@ def sound_jobs(database: sqlite3.Connection, damaged: list[Damage]) -> Iterator[
 
 def sound_ends(database: sqlite3.Connection, damaged: list[Damage]) -> Iterator[tuple[Save, Finish]]:
     """Every ended job of which something is kept, and that; its payload is empty unless it is kept."""
-    for id, *end, cut, crc, function, unique, priority, created, payload in database.execute(_ENDED):
+    for _, id, *end, cut, crc, function, unique, priority, created, payload in _rows(database, _ENDED):
         finish = Finish._make((id, *end, bool(cut)))
         if is_sound(finish, crc):
             yield Save(id, function, unique, priority, payload or b"", created=created), finish
         else:
             damaged.append(damage("ended", id, function))
+
+
+def _rows(database: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
+    """All rows, in order of their first column, which is the table's key. Unless the caller has begun a transaction
+    there is none while a row is looked at: a server's log grows for as long as somebody reads, and whoever takes these
+    rows may be a pager that somebody has gone away from."""
+    after, is_last = -(1 << 63), False
+    while not is_last:
+        rows: list[tuple[Any, ...]] = []
+        size, error = 0, None
+        cursor = database.execute(query, (after,))
+        try:
+            for row in cursor:
+                rows.append(row)
+                size += sum(len(field) for field in row if isinstance(field, bytes))
+                if len(rows) == ROWS_AT_ONCE_MAX or size >= SIZE_AT_ONCE_MAX:
+                    break
+            else:
+                is_last = True
+        except sqlite3.DatabaseError as found:  # those before it can be read
+            error = found
+        cursor.close()
+        yield from rows
+        if error:
+            raise error
+        if rows and rows[-1][0] <= after:
+            raise sqlite3.DatabaseError("keys out of order")
+        after = rows[-1][0] if rows else after
 
 
 def damage(table: str, id: object, function: object, reason: str = "its checksum does not match") -> Damage:

@@ -11,6 +11,7 @@ nobody calls `write` meanwhile.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
@@ -35,6 +36,7 @@ class Store(ABC):
 
     waits = True  # whether `commit` waits for a disk, so that it belongs in another thread
     overdue = False  # whether the last Expire to be written has left something to another one
+    room = math.inf  # bytes that new jobs may take, as `low` found the disk
     pressed = False  # whether a write or commit had no room but what was put by: `low` should be asked at once
 
     @abstractmethod
@@ -83,7 +85,7 @@ class Store(ABC):
         """Whether anything is kept of jobs that have ended. At once: nothing is read for it."""
 
     def low(self) -> str:
-        """Why no new job should be taken: the place where jobs are kept is nearly full; empty: there is room."""
+        """Why no new job should be taken: the place where jobs are kept is nearly full; empty: there is `room`."""
         return ""
 
     @abstractmethod

@@ -30,6 +30,10 @@ class LogIndex:
         pages, page_size = self._look()
         return pages * (page_size if page_size != 1 else 1 << 16)
 
+    def is_there(self) -> bool:
+        """Whether it still has a name. Without one nobody will find what is in the log. Raises OSError."""
+        return os.fstat(self._fd).st_nlink > 0
+
     def _look(self) -> tuple[int, int]:
         page_size, frames = _header.unpack(os.pread(self._fd, _header.size, _HEADER_AT))
         (copied,) = _count.unpack(os.pread(self._fd, _count.size, _COPIED_AT))

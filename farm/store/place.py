@@ -73,8 +73,8 @@ def make_private(directory: str) -> None:
     directory it is only said, for somebody may have wanted it."""
     mode = os.stat(directory).st_mode
     if mode & 0o077:
-        may = "write to" if mode & 0o022 else "look into"
-        log.warning("others may %s the directory %s (mode %o)", may, directory, mode & 0o777)
+        what = "write to" if mode & 0o022 else "look into"
+        log.warning("others may %s the directory %s (mode %o)", what, directory, mode & 0o777)
     for name in (FILE, f"{FILE}-wal", f"{FILE}-shm"):
         with contextlib.suppress(FileNotFoundError):
             there = os.stat(os.path.join(directory, name))
@@ -158,7 +158,9 @@ def reading(directory: str, *, although_damaged: bool = False) -> Iterator[sqlit
     must_be_there(directory)
     path = os.path.abspath(os.path.join(directory, FILE))
     with _said(directory):
-        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))  # for the system's words; SQLite's say less
+        # SQLite's words say less. Not by opening it: see SqliteStore._create.
+        if not os.access(path, os.R_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         database = sqlite3.connect(
             f"file:{quote(os.fsencode(path))}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
         )
@@ -200,6 +202,8 @@ def _said(directory: str) -> Iterator[None]:
     """Errors of the system and of SQLite as StoreError."""
     try:
         yield
+    except BrokenPipeError:  # who reads what is printed has gone, and that is nothing about the store
+        raise
     except OSError as error:
         status = EXIT_CANNOT_CREATE if error.errno == errno.EROFS else EXIT_NO_INPUT
         raise StoreError(f"{error.filename or directory}: {(error.strerror or '').lower()}", "", status) from error

@@ -21,6 +21,7 @@ class Room:
     def __init__(self, directory: str, reserve: int) -> None:
         self.reserve = reserve
         self.has_ballast = False
+        self.left = 0  # bytes above the reserve, at the last look
         self._directory = directory
         self._ballast = os.path.join(directory, BALLAST)
         self._is_low = False
@@ -35,6 +36,7 @@ class Room:
         free = disk.f_bavail * disk.f_frsize
         if not self.has_ballast and free > self.reserve + BALLAST_SIZE:
             self.fill_ballast()
+        self.left = max(0, free - self.reserve)
         self._is_low = free < (self.reserve * 3 // 2 if self._is_low else self.reserve) or not self.has_ballast
         return f"{free >> 20} MiB free where jobs are kept" if self._is_low else ""
 

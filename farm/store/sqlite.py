@@ -18,6 +18,7 @@ from typing import NamedTuple
 from farm.broker.effects import Change, Expire, Finish, Save
 from farm.broker.job import DONE, SEQUENCE_BITS, first_id, handle_of
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
+from farm.store.check import quick_faults
 from farm.store.contract import SHARD_START_MAX, Fenced, Store, StoreError
 from farm.store.index import LogIndex
 from farm.store.place import (
@@ -40,10 +41,12 @@ NOTICE = 25  # as in farm/server/logs.py
 NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # the second when its shared memory does not fit either
 SQLITE_MIN = (3, 37, 0)  # STRICT tables
 WAL_PAGES_MAX = 1000  # 4 MB: then the write-ahead log is copied into the file; more would need more room on a full disk
+WAL_PAGES_WARNED = 16 * WAL_PAGES_MAX
 WAL_KEPT_MAX = 16 * 1024 * 1024  # what is left of the log's file after a large transaction
 CACHE_SIZE = 16 * 1024 * 1024
 BOUND_MAX = 1024 * 1024  # of a payload: SQLite keeps what was bound last to a statement; more than this is let go of
 EXPIRED_AT_ONCE_MAX = 2000  # rows: a longer transaction would be felt
+COUNTED_AT_ONCE_MAX = 20_000  # rows: some 5 ms
 
 _SAVE = """INSERT INTO job (id, function, unique_key, priority, reducer, due, created, crc, payload)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
@@ -52,9 +55,9 @@ _FINISH = """INSERT INTO ended
     (id, function, unique_key, priority, created, outcome, started, ended, worker, exit_code, cut, size, crc, payload,
      log, result)
     SELECT id, function, unique_key, priority, created, ?1, ?2, ?3, ?4, ?5, ?6,
-        CASE ?1 WHEN 'done' THEN ?7 ELSE ?7 + length(payload) END, ?8,
-        CASE ?1 WHEN 'done' THEN NULL ELSE payload END, ?9, ?10
-    FROM job WHERE id = ?11 ON CONFLICT DO NOTHING"""
+        CASE WHEN ?12 THEN ?7 + length(payload) ELSE ?7 END, ?8,
+        CASE WHEN ?12 THEN payload END, ?9, ?10
+    FROM job WHERE id = ?11 ON CONFLICT DO NOTHING"""  # ?12: whether the payload is kept
 _LOAD = "SELECT id, function, unique_key, priority, payload, reducer, due, created, crc FROM job ORDER BY id"
 _LOAD_ONE = _LOAD.replace("ORDER BY id", "WHERE id = ?")
 _ENDED = """SELECT id, CAST(outcome AS BLOB), started, ended, worker, exit_code, result, log, cut, crc
@@ -72,7 +75,8 @@ class Source(NamedTuple):
 class SqliteStore(Store):
     """A Store in a directory. reserve: bytes that must be free on its disk, or no new job is taken.
 
-    While the ballast is given up, nothing of what jobs wrote is kept: they can end, however much that is.
+    While the ballast is given up, nothing of what jobs wrote is kept, nor the payload of those that failed: they can
+    end, however much that is.
     """
 
     def __init__(self, directory: str, reserve: int = DISK_RESERVE) -> None:
@@ -83,10 +87,13 @@ class SqliteStore(Store):
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._log: LogIndex | None = None
+        self._log_is_long = False  # said so: one line each time, not one for each commit
         self._open_changes: list[Change] = []  # of the open transaction, to do them again with more room
         self._room = Room(directory, reserve)
         self._ended_size = 0
-        self._ended_size_before = 0  # the open transaction
+        self._uncounted = 0  # rows of `ended` up to this `n` are not in that yet
+        self._ended_before = (0, 0)  # both, before the open transaction
+        self._looked_to = 0  # up to this `n` the last Expire found nothing more to drop, and did not come to an end
 
     def describe(self) -> str:
         """See Store."""
@@ -124,6 +131,7 @@ class SqliteStore(Store):
                 )
             make_private(self.directory)
             self._check_log()
+            self._create()
             self._writer = self._open_writer()
             self._reader = self._connect()
             self._log = LogIndex(self._path)
@@ -155,6 +163,14 @@ class SqliteStore(Store):
                 self._path,
             )
 
+    def _create(self) -> None:
+        """Else SQLite would make it as readable as the umask says; its other files follow its mode.
+
+        Before the first connection and never beside one: POSIX takes all of a process's locks on a file when it closes
+        any descriptor of it. SQLite would not know; another program that opened the store and left it would then think
+        itself the last, and remove the log that jobs are still written to."""
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
     def _open_writer(self) -> sqlite3.Connection:
         """With the room that the ballast holds where it is needed: the server before may have died of a full disk."""
         try:
@@ -166,8 +182,6 @@ class SqliteStore(Store):
         return self._connect(self._prepare)
 
     def _connect(self, prepare: Callable[[sqlite3.Connection], None] | None = None) -> sqlite3.Connection:
-        # Created here, for SQLite would make it as readable as the umask says; its other files follow its mode.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         database = sqlite3.connect(
             self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=32
         )
@@ -190,11 +204,11 @@ class SqliteStore(Store):
                 raise StoreError(f"{self._path}: SQLite does not take {pragma} = {value}; it says {found}")
         database.execute("PRAGMA wal_autocheckpoint = 0")  # see _shorten_log
         database.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_MAX}")
+        # Where it is on, as in Debian's build, a job that ends writes zeros over all of its payload first.
+        database.execute("PRAGMA secure_delete = OFF")
         bring_up_to_date(database, self._path)
-        faults = [words for (words,) in database.execute("PRAGMA quick_check(3)")]
-        if faults != ["ok"]:
-            words = " ".join("; ".join(faults).replace("*** in database main ***", "").split())
-            raise damaged(self.directory, words)
+        if faults := quick_faults(database, self._path):
+            raise damaged(self.directory, faults)
         # After an error of the disk the log may hold what the file does not: copying it writes and syncs it again.
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         database.execute("BEGIN IMMEDIATE")
@@ -202,7 +216,9 @@ class SqliteStore(Store):
         database.execute("INSERT INTO owner VALUES (1, ?) ON CONFLICT DO UPDATE SET shard = shard + 1", (start + 1,))
         (self._shard,) = database.execute("SELECT shard FROM owner").fetchone()
         database.execute("COMMIT")
-        (self._ended_size,) = database.execute("SELECT ifnull(sum(size), 0) FROM ended").fetchone()
+        (self._uncounted,) = database.execute("SELECT ifnull(max(n), 0) FROM ended").fetchone()
+        self._ended_size = 0
+        self._count_ended(database)
 
     def load(self) -> Iterator[Save]:
         """See Store. A row whose checksum is wrong is put aside, with an error in the log, and not run."""
@@ -257,6 +273,10 @@ class SqliteStore(Store):
             except sqlite3.Error as again:
                 raise self._failed(again) from again
         self._open_changes = []
+        if self._log and not self._log.is_there():
+            raise StoreError(
+                f"somebody has removed {self._path}-wal or {self._path}-shm: what is written there is lost"
+            )
         self._shorten_log(database)
 
     def _shorten_log(self, database: sqlite3.Connection) -> None:
@@ -265,11 +285,18 @@ class SqliteStore(Store):
         assert self._log
         try:
             if self._log.pages() >= WAL_PAGES_MAX:
-                database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                _, pages, copied = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                self._warn_of_log(pages - copied)
         except sqlite3.Error as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise self._failed(error) from error
             self.pressed = True
+
+    def _warn_of_log(self, pages: int) -> None:
+        """pages: that could not be copied, for somebody reads the file as it was before they were written."""
+        if pages >= WAL_PAGES_WARNED and not self._log_is_long:
+            log.warning("%s-wal grows: something has been reading the store for long", self._path)
+        self._log_is_long = pages >= WAL_PAGES_WARNED
 
     def _put(self, changes: Iterable[Change]) -> None:
         database = self._opened()
@@ -292,18 +319,17 @@ class SqliteStore(Store):
                 expire = change
             else:
                 if isinstance(change, Finish):
+                    keeps_payload = change.outcome != DONE and self._room.has_ballast
                     if not self._room.has_ballast:
-                        change = change._replace(
-                            result=b"", log=b"", cut=change.cut or bool(change.result + change.log)
-                        )
+                        lost = change.outcome != DONE or bool(change.result + change.log)
+                        change = change._replace(result=b"", log=b"", cut=change.cut or lost)
                     size = change.size
-                    if change.outcome == DONE:
-                        self._ended_size += size
-                    else:
+                    if keeps_payload:
                         with_payload.append(change.id)
-                    ends.append(
-                        (*change[1:6], change.cut, size, checksum_of_end(change), change.log, change.result, change.id)
-                    )
+                    else:
+                        self._ended_size += size
+                    end = (*change[1:6], change.cut, size, checksum_of_end(change), change.log, change.result)
+                    ends.append((*end, change.id, keeps_payload))
                 gone.append((change.id,))
                 seen.add(change.id)
         self._execute(database, saves, ends, gone)
@@ -314,8 +340,8 @@ class SqliteStore(Store):
             self._expire(database, expire)
 
     def _begin(self, database: sqlite3.Connection) -> None:
+        self._ended_before = (self._ended_size, self._uncounted)  # first, for there may be no room even to begin
         database.execute("BEGIN IMMEDIATE")
-        self._ended_size_before = self._ended_size
         (shard,) = database.execute("SELECT shard FROM owner").fetchone()
         if shard != self._shard:
             database.execute("ROLLBACK")
@@ -339,19 +365,39 @@ class SqliteStore(Store):
             database.executemany(_FORGET, gone)
 
     def _expire(self, database: sqlite3.Connection, expire: Expire) -> None:
+        if self._uncounted:
+            self._count_ended(database)
+        start = 0 if self._ended_size > expire.size_max else self._looked_to
         rows = database.execute(
-            "SELECT n, ended, size FROM ended ORDER BY n LIMIT ?", (EXPIRED_AT_ONCE_MAX,)
+            "SELECT n, ended, size FROM ended WHERE n > ? ORDER BY n LIMIT ?", (start, EXPIRED_AT_ONCE_MAX)
         ).fetchall()
         gone = []
+        is_last = len(rows) < EXPIRED_AT_ONCE_MAX
         for n, ended, size in rows:
             if expire.drops(ended) or self._ended_size > expire.size_max:
                 gone.append((n,))
-                self._ended_size -= size
+                self._ended_size -= size if n > self._uncounted else 0
             elif expire.stops_at(ended):
+                is_last = True
                 break
         if gone:
             database.executemany("DELETE FROM ended WHERE n = ?", gone)
-        self.overdue = len(gone) == EXPIRED_AT_ONCE_MAX
+            if self._uncounted:  # the next row comes after the newest that is left, and is counted when it does
+                (newest,) = database.execute("SELECT ifnull(max(n), 0) FROM ended").fetchone()
+                self._uncounted = min(self._uncounted, newest)
+        self._looked_to = 0 if is_last else rows[-1][0]
+        self.overdue = not is_last or self._uncounted > 0
+
+    def _count_ended(self, database: sqlite3.Connection) -> None:
+        """Go on with adding up what was kept before this was opened, newest first: of millions of rows, all at once
+        would hold the start up."""
+        rows, oldest, size = database.execute(
+            """SELECT count(*), min(n), ifnull(sum(size), 0)
+            FROM (SELECT n, size FROM ended WHERE n <= ? ORDER BY n DESC LIMIT ?)""",
+            (self._uncounted, COUNTED_AT_ONCE_MAX),
+        ).fetchone()
+        self._ended_size += size
+        self._uncounted = oldest - 1 if rows == COUNTED_AT_ONCE_MAX else 0
 
     def adopt(self, jobs: Iterable[tuple[Save, Finish | None]], source: Source | None = None) -> int:
         """Take in jobs from elsewhere, ended ones with their end: all of them or none, durable when this returns.
@@ -400,7 +446,9 @@ class SqliteStore(Store):
     def low(self) -> str:
         """See Store."""
         self.pressed = False
-        return self._room.low()
+        why = self._room.low()
+        self.room = self._room.left
+        return why
 
     def _drop_ballast(self) -> None:
         self.pressed = True
@@ -416,7 +464,7 @@ class SqliteStore(Store):
             self._drop_ballast()
             if database.in_transaction:
                 database.execute("ROLLBACK")
-            self._ended_size = self._ended_size_before
+            self._ended_size, self._uncounted = self._ended_before
             self._put(changes)
         except OSError as again:
             raise StoreError(f"cannot write to {self.directory}: {again.strerror}") from again
@@ -440,7 +488,7 @@ class SqliteStore(Store):
 
     def keeps(self) -> bool:
         """See Store."""
-        return self._ended_size > 0
+        return self._ended_size > 0 or self._uncounted > 0
 
     def ended(self, id: int) -> Finish | None:
         """See Store."""

@@ -1,17 +1,21 @@
 """One run of the command: its own session, stdin fed and stdout and stderr read at the same time, always reaped.
 
 The run has ended when the command has exited and both its outputs are at their end. A process that the command left
-behind may keep them open: it is given a moment of silence (`LINGER_S`), then what is left of the process group is
-killed. The group is killed before the command is reaped, so its id cannot have gone to somebody else.
+behind may keep them open: it is listened to for as long as it writes, and for `--linger` of silence, then what is left
+of the process group is killed, and the job's stderr says so (decision 10). The group is killed before the command is
+reaped, so its id cannot have gone to somebody else.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
+import sys
+import termios
 import time
 from collections.abc import Callable
 
@@ -20,8 +24,8 @@ from farm.loop import READ, WRITE, Loop, Timer
 from farm.worker.guard import Guard
 
 READ_SIZE = 64 * 1024  # a pipe's capacity on Linux
-LINGER_S = 1.0  # of silence from what the command left behind, after it has exited itself
-LINGER_MAX_S = 5.0  # and no longer, however much that goes on writing
+LINGER_S = 10.0  # of silence from what the command left behind, after it has exited itself
+LINGER_TERMINATED_S = 1.0  # from what was told to end, for nobody may be kept waiting by who does not hear it
 KILL_GRACE_S = 5.0  # between SIGTERM and SIGKILL
 
 _PR_SET_PDEATHSIG = 1
@@ -48,6 +52,31 @@ def _die_with_worker() -> Callable[[], None] | None:
     return ask
 
 
+def _bytes_in(pipe: int) -> int:
+    """How much waits to be read."""
+    size = bytearray(4)
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(pipe, termios.FIONREAD, size)
+    return int.from_bytes(size, sys.byteorder)
+
+
+def _session_lives(session: int) -> bool:
+    """Whether a process of this session runs. Where the system does not say (it is not Linux), one may."""
+    try:
+        pids = [name for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return True
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                state, _, _, its_session = file.read().rpartition(b")")[2].split()[:4]
+        except (OSError, ValueError):  # it has ended meanwhile, or this is another system's /proc
+            continue
+        if int(its_session) == session and state not in (b"Z", b"X"):
+            return True
+    return not pids
+
+
 class Child:
     """A running command. `on_output` is called with what it writes, `on_end` once, at the very end."""
 
@@ -60,8 +89,10 @@ class Child:
         on_output: OnOutput,
         on_end: OnEnd,
         guard: Guard | None = None,
+        linger_s: float = LINGER_S,
     ) -> None:
         """Start it. Raises OSError when the command cannot be run."""
+        self.torn = False  # what was still writing was cut off: the output may lack its end
         self._loop = loop
         self._guard = guard
         self._on_output = on_output
@@ -70,7 +101,11 @@ class Child:
         self._ended = False
         self._paused = False
         self._linger: Timer | None = None
-        self._linger_until = 0.0
+        self._linger_s = linger_s
+        self._linger_until = 0.0  # at the latest, unless something of the command's own session lives then
+        self._heard_at = 0.0  # when what is left behind wrote something, or might have begun to
+        self._unread: dict[int, int] = {}  # bytes that lay in each pipe when the command exited: its own words
+        self._left_wrote = False  # what is left behind has written something
         self._kill: Timer | None = None
         self._process = subprocess.Popen(
             argv,
@@ -127,7 +162,7 @@ class Child:
             chunk = b""
         if chunk:
             if self._exited:
-                self._start_linger()
+                self._heard(fd, len(chunk))
             self._on_output(self._outputs[fd], chunk)
             return
         self._loop.watch(fd, 0, lambda events: None)
@@ -141,8 +176,7 @@ class Child:
             for fd in self._outputs:
                 self._loop.watch(fd, 0 if paused else READ, lambda events, fd=fd: self._read(fd))  # type: ignore[misc]
             if self._exited and not paused:
-                self._linger_until = time.monotonic() + LINGER_MAX_S  # it could not be read meanwhile
-                self._start_linger()
+                self._start_linger()  # it could not be read meanwhile
 
     # -- the end
 
@@ -150,19 +184,50 @@ class Child:
         """A child of this process has exited (SIGCHLD): was it this one?"""
         if not self._exited and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             self._exited = True
-            self._linger_until = time.monotonic() + (LINGER_S if self._kill else LINGER_MAX_S)
+            self._unread = {fd: _bytes_in(fd) for fd in self._outputs}
             self._close_stdin()
             self._start_linger()
             self._end_if_over()
 
+    def _heard(self, fd: int, size: int) -> None:
+        self._heard_at = time.monotonic()
+        self._unread[fd] -= size
+        self._left_wrote = self._left_wrote or self._unread[fd] < 0
+
     def _start_linger(self) -> None:
+        """Wait from now on."""
+        self._heard_at = time.monotonic()
+        self._linger_until = self._heard_at + (LINGER_TERMINATED_S if self._kill else self._linger_s)
+        self._set_linger()
+
+    def _set_linger(self) -> None:
+        """One timer, not one for each piece that is written: those would fill the loop's heap."""
         if self._linger:
             self._linger.cancel()
-        self._linger = self._loop.call_at(min(time.monotonic() + LINGER_S, self._linger_until), self._lingered)
+        self._linger = self._loop.call_at(min(self._heard_at + self._linger_s, self._linger_until), self._lingered)
 
     def _lingered(self) -> None:
-        if not self._paused and not self._ended:
+        if self._paused or self._ended:
+            return
+        now = time.monotonic()
+        if self._kill:
             self._end()
+        elif now >= self._heard_at + self._linger_s:
+            self._cut_off("ended what the command left running: it has been silent")
+        elif now >= self._linger_until and not _session_lives(self.pid):
+            self._cut_off("left what the command started in a session of its own: it has gone on writing")
+        else:
+            if now >= self._linger_until:
+                self._linger_until = now + self._linger_s
+            self._set_linger()
+
+    def _cut_off(self, words: str) -> None:
+        """Something keeps the outputs open, and is waited for no longer. Never without a word."""
+        self.torn = self._left_wrote
+        lacks = "; the output may lack its end" if self.torn else ""
+        words = f"farm: {words} for {self._linger_s:.15g}s, the output still open (--linger){lacks}\n"
+        self._on_output(True, words.encode())
+        self._end()
 
     def _end_if_over(self) -> None:
         if self._exited and not self._outputs:
@@ -174,10 +239,9 @@ class Child:
             return
         self.pause(False)  # what it still writes must not keep it from ending
         self._signal(signal.SIGTERM)
-        if self._exited:  # what it left behind may have left its group too, and be beyond any signal
-            self._linger_until = time.monotonic() + LINGER_S
-            self._start_linger()
         self._kill = self._loop.call_in(KILL_GRACE_S, lambda: self._signal(signal.SIGKILL))
+        if self._exited:  # what it left behind may have left its group too, and be beyond any signal
+            self._start_linger()
 
     def _signal(self, number: int) -> None:
         if not self._ended:

@@ -12,15 +12,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from farm.errors import NotGearman, PacketRefused, Unavailable
+from farm.errors import FarmError, NotGearman, PacketRefused, Unavailable
 from farm.loop import READ, WRITE, Loop, Timer
-from farm.net import Target, reason, resolve, tune
+from farm.net import Target, reason, tune
 from farm.protocol import extension, packets
 from farm.protocol.address import Address
 from farm.protocol.decoder import Decoder
 from farm.protocol.limits import PAYLOAD_HEADER_MAX
 from farm.protocol.names import shown, words_of
-from farm.protocol.packets import KINDS, RESPONSE, request, split
+from farm.protocol.packets import KINDS, RESPONSE, TEXT, request, split
+from farm.worker.lookup import Found, Lookups
 from farm.worker.pulse import Pulse
 from farm.worker.run import Assignment
 
@@ -50,11 +51,11 @@ WRITE_PIECES = 64
 class Link:
     """One connection of one slot."""
 
-    def __init__(self, address: Address, insecure: bool, slot: Slot, loop: Loop) -> None:
+    def __init__(self, address: Address, lookups: Lookups, slot: Slot, loop: Loop) -> None:
         self.address = address
         self.state = DOWN
         self.extension = False
-        self._insecure = insecure
+        self._lookups = lookups
         self._slot = slot
         self._loop = loop
         self._sock: socket.socket | None = None
@@ -76,12 +77,23 @@ class Link:
         self._set_timer(None)
         if self.state == CLOSED:
             return
-        if not self._targets:
-            try:
-                self._targets = resolve(self.address, self._insecure)
-            except Unavailable as failure:
-                self._failed(failure.message)
-                return
+        if self._targets:
+            self._connect()
+        else:
+            self._lookups.find(self.address, self._found)
+
+    def _found(self, found: Found) -> None:
+        if self.state == CLOSED:
+            return
+        if isinstance(found, Unavailable):
+            self._failed(found.message)
+        elif isinstance(found, FarmError):
+            self._slot.fail(found)
+        else:
+            self._targets = found
+            self._connect()
+
+    def _connect(self) -> None:
         family, where = self._targets.pop(0)
         try:
             sock = self._sock = socket.socket(family, socket.SOCK_STREAM)
@@ -112,7 +124,8 @@ class Link:
         self._decoder = Decoder(RESPONSE, payload_max=PAYLOAD_HEADER_MAX)
         self._loop.watch(self._sock.fileno(), READ, self._ready)
         self._set_timer(ANSWER_TIMEOUT_S, lambda: self._failed("it does not answer"))
-        self.send((request(packets.OPTION_REQ, extension.OPTION),))
+        # A line of text goes first: what is no Gearman server may wait for the end of a line before it says so.
+        self.send((b"version\n", request(packets.OPTION_REQ, extension.OPTION)))
         self._slot.introduce(self)
 
     def _failed(self, words: str) -> None:
@@ -216,7 +229,7 @@ class Link:
     def _handle(self, number: int, body: bytes) -> None:
         kind = KINDS.get(number)
         if kind is None:
-            self._not_gearman(f"it said {shown(body[:40])!r}")
+            self._no_packet(number, body)
             return
         if self.state == GREETING and number in (packets.OPTION_RES, packets.ERROR):
             self._greeted(number, split(kind, body))
@@ -240,6 +253,11 @@ class Link:
             self._farm_says(number, body)
         else:
             self._not_gearman(f"unexpected {kind.name}")
+
+    def _no_packet(self, number: int, body: bytes) -> None:
+        """The answer to the line that went first, a version, is the only text that a server sends."""
+        if number != TEXT or self.state != GREETING or not body.startswith(b"OK "):
+            self._not_gearman(f"it said {shown(body[:40])!r}")
 
     def _farm_says(self, number: int, body: bytes) -> None:
         """A packet of the extension."""

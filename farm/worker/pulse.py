@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from farm.protocol.extension import HEARTBEATS_MISSED
+from farm.protocol.limits import NUMBER_MAX
 
 if TYPE_CHECKING:
     from farm.loop import Loop, Timer
@@ -31,6 +32,8 @@ class Pulse:
 
     def follow(self, milliseconds: bytes) -> None:
         """The server's own heartbeat, with its time between two. Raises ValueError for what is no number."""
+        if len(milliseconds) > NUMBER_MAX:
+            raise ValueError
         interval_s = min(max(int(milliseconds) / 1000, INTERVAL_MIN_S), INTERVAL_MAX_S)
         if interval_s != self._interval_s:
             self.stop()

@@ -14,11 +14,12 @@ from farm.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_WORKER_FAILED
 from farm.loop import Loop, Timer
 from farm.protocol import extension, packets
 from farm.protocol.packets import REQUEST, request, with_data
-from farm.worker.child import Child
+from farm.worker.child import LINGER_S, Child
 from farm.worker.guard import Guard
 
 HOLD_S = 0.05  # a first piece of output waits so long for the command's end, unnoticeable to a person
 HOLD_MAX = 64 * 1024  # and no more of it than a pipe holds
+PIECE_MAX = 64 * 1024  # of a WORK_DATA: far below what any server refuses
 COLLECT_MAX = 256 * 1024 * 1024  # with `--collect`: held in memory until the command has ended
 
 
@@ -52,6 +53,7 @@ class Run:
         mark_begin: bool,
         collect: bool,
         guard: Guard | None = None,
+        linger_s: float = LINGER_S,
     ) -> None:
         self.job = job
         self.cancelled = False
@@ -66,7 +68,9 @@ class Run:
         self._silent = False
         self.child: Child | None = None
         try:
-            self.child = Child(argv, self._environment(), job.payload, loop, self._output, self._exited, guard)
+            self.child = Child(
+                argv, self._environment(), job.payload, loop, self._output, self._exited, guard, linger_s
+            )
         except OSError as error:
             failure = error  # reported from the loop, as an end always is
             loop.call_in(0, lambda: self._cannot_run(argv[0], failure))
@@ -103,8 +107,8 @@ class Run:
         if not self._streaming and not self._silent:
             self._streaming = True
             self._begin()
-            if self._held:
-                self._packet(packets.WORK_DATA, bytes(self._held))
+            for start in range(0, len(self._held), PIECE_MAX):
+                self._packet(packets.WORK_DATA, bytes(self._held[start : start + PIECE_MAX]))
             self._held.clear()
 
     def _begin(self) -> None:
@@ -130,7 +134,11 @@ class Run:
             self.child.terminate()
 
     def _exited(self, code: int) -> None:
-        self._report(code, extension.ORIGIN_JOB)
+        assert self.child
+        if self.child.torn and code == 0:  # the command itself is content, but its output is not known to be whole
+            self._report(EXIT_WORKER_FAILED, extension.ORIGIN_FARM)
+        else:
+            self._report(code, extension.ORIGIN_JOB)
 
     def _cannot_run(self, command: str, error: OSError) -> None:
         code, words = EXIT_WORKER_FAILED, (error.strerror or str(error)).lower()

@@ -35,7 +35,7 @@ class Slot:
         self._stopping = False
         self._aborted = False
         self._poll: Timer | None = None
-        self.links = [Link(address, worker.config.insecure, self, loop) for address in worker.config.servers]
+        self.links = [Link(address, worker.lookups, self, loop) for address in worker.config.servers]
 
     def start(self) -> None:
         """Connect to every server."""
@@ -83,7 +83,7 @@ class Slot:
         """ERROR: the server did not like something, such as the report on a job that it has given up."""
         code, text = args
         if code != b"JOB_NOT_FOUND":
-            self._worker.say(f"the server at {link.address} says: {words_of(text)} ({words_of(code)})")
+            self._worker.complain(f"the server at {link.address} says: {words_of(text)} ({words_of(code)})")
 
     def cancel(self, link: Link, handle: bytes) -> None:
         """The server says that nobody wants the job any more."""
@@ -136,6 +136,7 @@ class Slot:
             mark_begin=not link.extension,
             collect=config.collect,
             guard=self._worker.guard,
+            linger_s=config.linger_s,
         )
 
     def _ended(self, code: int) -> None:

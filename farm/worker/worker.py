@@ -15,6 +15,7 @@ from farm.errors import (
     EXIT_NOT_FOUND,
     EXIT_OK,
     EXIT_SIGNAL_BASE,
+    NO_SERVER_HINT,
     FarmError,
     Unavailable,
     UsageError,
@@ -23,7 +24,9 @@ from farm.loop import Loop
 from farm.net import resolve
 from farm.protocol.address import Address
 from farm.protocol.names import shown
+from farm.worker.child import LINGER_S
 from farm.worker.guard import Guard
+from farm.worker.lookup import Lookups
 from farm.worker.slot import Slot
 
 SLOTS_MAX = 1024
@@ -41,6 +44,7 @@ class WorkerConfig:
     slots: int = 1
     insecure: bool = False
     collect: bool = False
+    linger_s: float = LINGER_S  # how long what a command left behind may be silent
     verbose: bool = False
     quiet: bool = False
     name: str = ""
@@ -59,6 +63,7 @@ class Worker:
     def __init__(self, config: WorkerConfig, loop: Loop) -> None:
         self.config = config
         self._loop = loop
+        self.lookups = Lookups(loop, config.insecure)
         self._slots = [Slot(number + 1, self, loop) for number in range(config.slots)]
         self._stops = 0
         self._signal = 0
@@ -141,14 +146,20 @@ class Worker:
     def server_down(self, address: Address, words: str) -> None:
         """Said once until it is back, however often it is tried."""
         if self._up.get(address, True):
+            hint = "" if address in self._up else NO_SERVER_HINT
             self._up[address] = False
-            self.say(f"no server at {address}: {words}; trying again until there is one")
+            self.complain(f"no server at {address}: {words}; trying again until there is one", hint)
 
     def say(self, message: str) -> None:
         """One line on stderr, unless it was told to be quiet."""
         if not self.config.quiet:
-            with contextlib.suppress(OSError):  # nobody reads it, or its disk is full: the work goes on
-                os.write(2, f"farm: {message}\n".encode(errors="backslashreplace"))
+            self.complain(message)
+
+    def complain(self, message: str, hint: str = "") -> None:
+        """What somebody has to mend is said in any case."""
+        text = f"farm: {message}\n" + (f"hint: {hint}\n" if hint else "")
+        with contextlib.suppress(OSError):  # nobody reads it, or its disk is full: the work goes on
+            os.write(2, text.encode(errors="backslashreplace"))
 
     def trace(self, message: str) -> None:
         """One line on stderr if it was told to be verbose."""

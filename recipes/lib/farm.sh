@@ -6,6 +6,6 @@ find_farm() {
     [ -x "$farm" ] && return
     if farm=$(command -v farm); then return 0; fi
     echo "farm: error: no farm on the PATH, and none beside this recipe" >&2
-    echo "hint: run `pip install .` in a checkout of farm, or the recipe from there" >&2
+    echo 'hint: run pip install . in a checkout of farm, or the recipe from there' >&2
     return 69
 }

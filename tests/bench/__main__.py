@@ -27,7 +27,7 @@ def main() -> int:
         "sleep. durable: jobs that are on disk before they are acknowledged, beside gearmand's SQLite queue, and what "
         "keeping results costs. restart: how soon a killed server with a backlog serves again, and the memory of a "
         "million jobs beside gearmand's. All in turns, so that whatever else the machine does meets all alike. All of "
-        "it takes half an hour.",
+        "it takes half an hour. What is wanted and was not reached is said at the end, with exit status 1.",
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--load", action="append", default=[], metavar="NAME", help="only this load; may be repeated")
@@ -64,12 +64,16 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _end)
     command = " ".join(["bin/bench", *sys.argv[1:]])
+    missed = []
     for part in (part for part in PARTS if part in parts):
         title, text = _PARTS[part](options)
         print(text)
+        missed += [f"{part}: {row}" for row in results.missed(text)]
         if options.write:
             results.write(title, command, text)
-    return 0
+    for row in missed:
+        _say(f"farm: missed: {row}")
+    return 1 if missed else 0
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -27,6 +27,31 @@ def write(title: str, command: str, text: str, file: Path = FILE) -> None:
     file.write_text("\n\n## ".join([head, *sections]) + "\n")
 
 
+def missed(text: str) -> list[str]:
+    """The rows of the tables in which a figure is not what the column `wanted` behind it wants, in words."""
+    found = []
+    titles: list[str] = []
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        if "wanted" in cells:
+            titles = cells
+        for column, cell in enumerate(cells):
+            sign, _, limit = cell.partition(" ")
+            if sign not in ("≥", "≤") or titles[column : column + 1] != ["wanted"]:
+                continue
+            figure = next(reversed([other for other in cells[:column] if other.startswith("**")]))
+            have, want = _number(figure), _number(limit)
+            if (have < want) if sign == "≥" else (have > want):
+                what = next(title for title in reversed(titles[:column]) if title and title != "gearmand")
+                found.append(f"{cells[0]}: {what} {figure.split()[0].strip('*')}, wanted {cell}")
+    return found
+
+
+def _number(text: str) -> float:
+    """`**1.95** (1 to 2)` and `50%` alike."""
+    return float(text.split()[0].strip("*%").replace(",", ""))
+
+
 def _machine() -> str:
     """What of it matters to a result, and nothing that says whose it is."""
     words = [f"{os.cpu_count()} processors ({platform.machine()})", f"Python {platform.python_version()}"]

@@ -132,3 +132,38 @@ def test_a_signal_leaves_nothing_behind(tmp_path: Path, number: int) -> None:
                 os.kill(pid, signal.SIGKILL)
     assert not left
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_wanted_and_missed() -> None:
+    """Of the tables as they were written: in each the figure before `wanted`, or the last bold one."""
+    missed = results.missed(TABLES)
+    assert missed == [
+        "drain: ratio 1.16, wanted ≥ 1.5",
+        "pipe: ratio 0.85, wanted ≥ 1.5",
+        "pipe: ratio 0.81, wanted ≤ 0.6",
+        "2: ratio 20, wanted ≥ 50",
+        "late: ratio 2.10, wanted ≤ 2",
+        "given back: ratio 41%, wanted ≥ 50%",
+    ]
+    assert results.missed("no table") == []
+
+
+TABLES = """
+| load | | farm, jobs/s | gearmand | ratio | wanted | farm, us of CPU/job | gearmand | ratio | wanted |
+|---|---|---|---|---|---|---|---|---|---|
+| submit | 4 clients | 131.2k | 284.2k | **0.46** | ≥ 0.4 | 7.4 | 4.1 | **1.93** |  |
+| drain | 8 workers | 38.2k | 34.0k | **1.16** | ≥ 1.5 | 20.3 | 32.8 | **0.58** | ≤ 0.6 |
+| pipe | both | 27.7k | 31.2k | **0.85** | ≥ 1.5 | 26.3 | 35.5 | **0.81** | ≤ 0.6 |
+
+| clients | under way each | farm, jobs/s | gearmand | ratio | wanted | farm, ms, p50 / p99 | gearmand |
+|---|---|---|---|---|---|---|---|
+| 1 | 100 | 17.8k | 0.1k | **134** (20 to 248) | ≥ 50 | 4.0 / 24.0 | 345.3 / 1868.2 |
+| 2 | 100 | 17.8k | 0.1k | **20** (2 to 24) | ≥ 50 | 4.0 / 24.0 | 345.3 / 1868.2 |
+
+| | farm | gearmand | ratio | wanted |
+|---|---|---|---|---|
+| serving | **1.95** | | | ≤ 2 |
+| late | **2.10** | | | ≤ 2 |
+| bytes | 585 | 912 | **0.64** | ≤ 1 |
+| given back | **41%** | 2% | | ≥ 50% |
+"""

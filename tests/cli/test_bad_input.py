@@ -36,7 +36,11 @@ UNKNOWN_OPTION = res(p.ERROR, b"UNKNOWN_OPTION", b"Server does not recognize giv
         (["submit", "f", "--quiet=yes"], "option '--quiet' does not take a value", "--help"),
         (["submit", "f", "-p", "urgent"], "--priority cannot be 'urgent'", "one of: high, normal, low"),
         (["submit", "f", "-n", "-f", "x"], "--file and --no-input exclude each other", None),
-        (["work", "f", "convert", "-", "-resize", "50%"], "no such option: -r", "put -- before the command"),
+        (
+            ["work", "f", "convert", "-", "-resize", "50%"],
+            "'-resize' stands behind the beginning",
+            "put -- before the command",
+        ),
         (["status", "extra"], "extra argument", "farm status --help"),
         (["status", "--every", "now"], "--every is not a time: 'now'", "write 10s, 500ms, 5m or 2h"),
         (["submit", "f", "-n", "-u", "x" * 65], "the unique key is 65 bytes long (at most 64)", None),
@@ -86,13 +90,6 @@ def test_a_payload_that_cannot_be_read(rig: Rig, function: str, path: str, words
         assert done.error.startswith(f"cannot read {path}")
         assert words in done.error
     assert rig.counts(function) == (0, 0, 0)
-
-
-def test_a_name_that_would_break_the_line(rig: Rig, function: str) -> None:
-    """An error is one line, and steers no terminal, whatever the file's name is."""
-    done = rig.submit(function, "-f", "no\nhint: \x1b[2Jlies")
-    assert done.status == 66
-    assert done.error == r"cannot read no\nhint: \x1b[2Jlies: no such file or directory"
 
 
 def test_a_directory_as_stdin(rig: Rig, function: str) -> None:
@@ -234,6 +231,15 @@ def test_an_http_server(rig: Rig) -> None:
         done = rig.submit("f", "-s", address, stdin=b"x\n\r\n\r\n")
         assert done.status in (69, 76)
         assert address in done.error
+
+
+def test_work_for_an_http_server(rig: Rig) -> None:
+    """It is told from a Gearman server that is slow: trying again cannot mend it."""
+    with http_server() as address:
+        done = rig.run("work", "f", "-s", address, "--", "cat")
+    assert done.status == 76
+    assert done.error.startswith(f"the server at {address} does not speak Gearman: it said ")
+    assert done.hint == "check the address: is another program listening there?"
 
 
 @pytest.mark.parametrize(

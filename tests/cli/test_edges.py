@@ -20,7 +20,11 @@ NOISE = "setsid sh -c 'echo $$ > noise; while :; do echo noise; sleep 0.1; done'
 def noise(rig: Rig) -> Rig:
     """A worker whose commands leave such a process behind; it ends when nobody reads it."""
     rig.worker(
-        "noisy", "--cmd", f"{NOISE} wait_for_noise() {{ until [ -s noise ]; do :; done; }}; wait_for_noise; exit 5"
+        "noisy",
+        "--linger",
+        "1s",
+        "--cmd",
+        f"{NOISE} wait_for_noise() {{ until [ -s noise ]; do :; done; }}; wait_for_noise; exit 5",
     )
     return rig
 
@@ -29,10 +33,24 @@ def test_what_goes_on_writing_does_not_hold_the_job(noise: Rig) -> None:
     done = noise.submit("noisy")
     assert done.status == 5
     assert done.out.startswith(b"noise\n")
+    assert "for 1s, the output still open (--linger); the output may lack its end" in done.err
     noise.wait_counts("noisy", 0, 0, 1)
 
 
-def test_nor_a_cancelled_one(rig: Rig) -> None:
+def test_a_command_may_end_before_its_output(rig: Rig) -> None:
+    """As through a pipe: nothing is lost, and a success that may have lost something is none."""
+    rig.worker("late", "--linger", "2s", "--", "bash", "-s")
+    sorted_later = rig.submit("late", stdin=b"seq 1 5 > >(sleep 1.5; sort -rn)\n")
+    assert (sorted_later.status, sorted_later.out, sorted_later.err) == (0, b"5\n4\n3\n2\n1\n", "")
+    daemon = rig.submit("late", stdin=b"echo started; sleep 1000 &\n")
+    assert (daemon.status, daemon.out) == (0, b"started\n")
+    assert "farm: ended what the command left running: it has been silent for 2s" in daemon.err
+    torn = rig.submit("late", stdin=b"(sleep 0.2; echo half; sleep 1000) &\n")
+    assert (torn.status, torn.out) == (125, b"half\n")
+    assert "the output may lack its end" in torn.err
+
+
+def test_what_writes_does_not_hold_a_cancelled_job(rig: Rig) -> None:
     rig.worker("noisy", "--cmd", f"{NOISE} sleep 100")
     job = rig.start("submit", "-n", "noisy")
     rig.wait_file("noise")
@@ -41,7 +59,7 @@ def test_nor_a_cancelled_one(rig: Rig) -> None:
     rig.wait_counts("noisy", 0, 0, 1)
 
 
-def test_nor_a_worker_that_is_told_to_end(rig: Rig) -> None:
+def test_what_writes_does_not_hold_a_worker_that_is_told_to_end(rig: Rig) -> None:
     worker = rig.worker("noisy", "--cmd", f"{NOISE} sleep 100")
     rig.submit("-b", "-n", "noisy")
     rig.wait_file("noise")

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from farm.cli import gearmand, light
+from farm.cli.gearmand_options import GEARMAND
+from farm.cli.options import complete
 from farm.protocol import packets as p
 from tests.cli.rig import Rig, Running, alive, free_port
 from tests.interop.ends import need
@@ -54,6 +57,7 @@ TAKEN = [
     ("-f", "256"),
     ("--file-descriptors", "256"),
     ("-j", "3"),
+    ("-j", "256"),
     ("--job-retries=3",),
     ("-R",),
     ("--round-robin",),
@@ -129,9 +133,7 @@ def test_every_option_of_gearmand_is_known(lone_rig: Rig) -> None:
     assert theirs - ours == set()
 
 
-@pytest.mark.parametrize(
-    "options", [("-p", "65536"), ("-p", "x"), ("-j", "256"), ("--verbose", "LOUD"), ("--nonsense",)]
-)
+@pytest.mark.parametrize("options", [("-p", "65536"), ("-p", "x"), ("-j", "x"), ("--verbose", "LOUD"), ("--nonsense",)])
 def test_what_is_wrong(lone_rig: Rig, options: tuple[str, ...]) -> None:
     """A usage error."""
     assert lone_rig.run("gearmand", "-L", "127.0.0.1", "--check-args", *options).status == 64
@@ -151,6 +153,17 @@ def test_other_addresses_work_with_a_warning(lone_rig: Rig) -> None:
         done = lone_rig.run("gearmand", "--check-args", *options)
         assert done.status == 0
         assert "warning: listening on 0.0.0.0" in done.err
+
+
+@pytest.mark.parametrize(("options", "allowed"), [((), False), (("--remote-admin",), True)])
+def test_changes_come_from_this_machine(lone_rig: Rig, options: tuple[str, ...], allowed: bool) -> None:
+    """Unlike in gearmand, unless it is said; loopback's other names are this machine too."""
+    values = complete(GEARMAND, light.parse(["gearmand", "-L", "127.0.0.1", *options])[1], {})
+    assert gearmand._config(values).remote_admin == allowed
+    _, port = start(lone_rig, *options)
+    with Wire(("127.0.0.1", port)) as wire:
+        wire.raw(b"create function f\n")
+        assert wire.line() == b"OK\r\n"
 
 
 def test_the_port_of_the_environment(lone_rig: Rig) -> None:
@@ -179,6 +192,17 @@ def test_detached_with_a_pid_file_and_a_log(lone_rig: Rig) -> None:
     assert not pid_file.exists()
     assert "stopped" in log.read_text()
     assert "stopped" not in (lone_rig.home / "old").read_text()
+
+
+def test_detached_where_the_usual_log_cannot_be_written(lone_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on without one, and says so."""
+    said: list[str] = []
+    monkeypatch.setattr(gearmand, "say", lambda *words: said.append(words[0]))
+    monkeypatch.setattr(gearmand, "DEFAULT_LOG", str(lone_rig.home / "no/such/directory/log"))
+    assert gearmand._default_log() == "stderr"
+    assert "warning: no log" in said[0]
+    monkeypatch.setattr(gearmand, "DEFAULT_LOG", str(lone_rig.home / "log"))
+    assert gearmand._default_log() == str(lone_rig.home / "log")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -294,6 +318,24 @@ def test_a_config_file(lone_rig: Rig) -> None:
     assert lone_rig.run("gearmand", "--config-file", bad, "--check-args").status == 64
 
 
+def test_what_is_said_on_the_command_line_counts_though_it_is_the_default(lone_rig: Rig) -> None:
+    """-w 1, --verbose ERROR, -j 0 and the port, above a file that says otherwise; and the environment's port."""
+    port, other = free_port(), free_port()
+    words = f"--port {other} -w 0 -j 7 --verbose DEBUG"
+    path = lone_rig.write("gearmand.conf", words)
+    given = complete(
+        GEARMAND, light.parse(["gearmand", "-p", "4730", "-w", "1", "-j", "0", "--verbose", "ERROR"])[1], {}
+    )
+    values = gearmand._with_config_file(given | {"config_file": path})
+    names = ("port", "worker_wakeup", "job_retries", "verbose")
+    assert [values[name] for name in names] == ["4730", "1", "0", "ERROR"]
+    values = gearmand._with_config_file(complete(GEARMAND, {"config_file": path}, {}))
+    assert [values[name] for name in names] == [str(other), "0", "7", "DEBUG"]
+    running = lone_rig.start("gearmand", "-L", "127.0.0.1", "--config-file", path, env={"GEARMAND_PORT": str(port)})
+    wait_until(lambda: answers(port) or running.ended)
+    assert running.terminate().status == 0
+
+
 def test_a_user_that_is_not_there(lone_rig: Rig) -> None:
     """An error that names it."""
     done = lone_rig.run(*HERE, "-p", str(free_port()), "-u", "no-such-user", "-l", str(lone_rig.home / "log"))
@@ -307,3 +349,28 @@ def test_it_becomes_a_user(lone_rig: Rig) -> None:
     running, _ = start(lone_rig, "-u", "nobody")
     status = Path(f"/proc/{running.pid}/status")
     wait_until(lambda: "Uid:\t65534\t65534" in status.read_text(), what="it is nobody")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody")
+def test_the_log_of_a_user_is_reopened(lone_rig: Rig) -> None:
+    """It is that user's, for logrotate keeps the owner; where the user may not begin a new one the old one goes on."""
+    log = lone_rig.home / "log"
+    lone_rig.home.chmod(0o755)  # as /var/log is: the file may be written, and no other be made
+    running, port = start(lone_rig, "-u", "nobody", "-l", str(log))
+    wait_until(lambda: "store: " in log.read_text(), what="it logs")
+    wait_until(lambda: log.stat().st_uid == 65534, what="it is nobody's")
+    old = log.rename(lone_rig.home / "old")
+    running.signal(signal.SIGHUP)
+    wait_until(lambda: "cannot reopen the log" in old.read_text(), what="it says so in the old one")
+    assert answers(port)
+    assert running.terminate().status == 0
+    assert "stopped" in old.read_text()
+    assert not log.exists()
+
+
+def test_no_log_is_not_given_away(lone_rig: Rig) -> None:
+    """/dev/null stays root's."""
+    owner = Path("/dev/null").stat().st_uid
+    options = ("-u", "nobody") if os.geteuid() == 0 else ()
+    start(lone_rig, *options, "-l", "none")
+    assert Path("/dev/null").stat().st_uid == owner

@@ -122,3 +122,31 @@ def test_servers_that_know_no_heartbeats_or_strange_ones(lone_rig: Rig, beat: by
             done = worker.wait()
             assert done.status == 76
             assert "a strange heartbeat" in done.err
+
+
+SLOW_NAME = """
+import _socket, os, time
+from pathlib import Path
+real = _socket.getaddrinfo
+def slow(host, *rest, **named):
+    if host != b"slow.test":
+        return real(host, *rest, **named)
+    if os.path.exists("asked"):
+        Path("asked").write_text("twice")
+        time.sleep(300)
+    Path("asked").write_text("once")
+    raise _socket.gaierror(-3, "Temporary failure in name resolution")
+_socket.getaddrinfo = slow
+"""
+
+
+def test_a_name_server_that_does_not_answer_is_no_reason_to_seem_dead(lone_rig: Rig, server: ServerRunning) -> None:
+    lone_rig.write("sitecustomize.py", SLOW_NAME)
+    servers = ["-s", server.address, "-s", "slow.test:4730"]
+    worker = lone_rig.worker("f", *servers, "--cmd", "echo run >> runs; sleep 2; cat", env={"PYTHONPATH": "."})
+    lone_rig.wait_file("asked", "twice")
+    done = lone_rig.submit("f", stdin=b"payload")
+    assert (done.status, done.out) == (0, b"payload")
+    assert "no sign of life" not in server.err() + worker.err()
+    assert (lone_rig.home / "runs").read_text() == "run\n"
+    assert worker.terminate().status == 0

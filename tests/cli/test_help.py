@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+import typer
 
+from farm.cli import app
 from farm.cli.options import COMMON, GROUPS, Command, commands
+from farm.client.status import ServerStatus
 from tests.cli.rig import Rig
 
 COMMANDS = {command.name: command for command in commands()}
@@ -105,6 +108,25 @@ def test_function_names_are_completed(lone_rig: Rig, command: str) -> None:
     for name in ("resize", "report", "other"):
         lone_rig.worker(name, "--", "cat")
     assert complete(lone_rig, f"farm {command} re") == ["report", "resize"]
+    for line in (f"farm {command} -s {server.address} re", f"farm -s {server.address} {command} re"):
+        assert complete(lone_rig, line, FARM_SERVER="127.0.0.1:1") == ["report", "resize"]
+
+
+@pytest.mark.parametrize(("said", "insecure"), [("0", False), ("1", True), ("", False), ("perhaps", None)])
+def test_completion_reads_the_environment_as_the_commands_do(
+    monkeypatch: pytest.MonkeyPatch, said: str, insecure: bool | None
+) -> None:
+    """None: nobody is asked."""
+    asked: list[bool] = []
+    monkeypatch.setattr(
+        "farm.client.status.fetch", lambda address, insecure: asked.append(insecure) or ServerStatus("x")
+    )
+    monkeypatch.setenv("FARM_INSECURE", said)
+    root = typer.main.get_command(app.build())
+    with root.make_context("farm", ["submit"], resilient_parsing=True) as parent:
+        context = root.commands["submit"].make_context("submit", [], parent, resilient_parsing=True)  # type: ignore[attr-defined]
+        assert app._function_names(context, "") == []
+    assert asked == ([] if insecure is None else [insecure])
 
 
 def test_completion_without_a_server_is_silent(lone_rig: Rig) -> None:

@@ -55,6 +55,26 @@ def test_detached_its_exit_status_is_the_truth(lone_rig: Rig) -> None:
     assert len(lone_rig.processes()) == 1
 
 
+def test_detached_without_a_log_it_says_so(lone_rig: Rig) -> None:
+    done = lone_rig.run("server", "--detach", "--listen", "127.0.0.1:0", "--pid-file", "pid", "--log-level", "error")
+    assert done.status == 0
+    assert done.err == (
+        "farm: the server runs; its log goes nowhere from here on\nhint: keep it with --log-file FILE or --syslog\n"
+    )
+    done = lone_rig.run("server", "--detach", "--listen", "127.0.0.1:0", "--log-level", "error", "--log-file", "log")
+    assert (done.status, done.err) == (0, "")
+
+
+def test_an_address_named_twice_is_listened_on_once(lone_rig: Rig) -> None:
+    port, sock = free_port(), f"unix:{lone_rig.home}/sock"
+    lone_rig.env["FARM_SERVER"] = f"127.0.0.1:{port}"
+    server = lone_rig.server("--listen", f"127.0.0.1:{port},127.0.0.1:{port}", "--listen", f"{sock},{sock}")
+    assert server.addresses == [f"127.0.0.1:{port}", sock]
+    server.terminate()
+    server = lone_rig.server("--listen", "127.0.0.1:0,127.0.0.1:0")
+    assert len(set(server.addresses)) == 2  # the system chooses two ports
+
+
 def test_the_log_is_appended_to(lone_rig: Rig) -> None:
     lone_rig.write("log", "earlier\n")
     server = lone_rig.start("server", "--listen", "127.0.0.1:0", "--log-file", "log")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,9 @@ def checked(rig: Rig, *options: str, env: dict[str, str] | None = None) -> dict[
     assert done.status == 0, done.err
     head, *lines = done.out.decode().splitlines()
     assert head == "[server]"
-    rows = [line.partition("#") for line in lines]
-    return {left.partition(" = ")[0]: (left.partition(" = ")[2].strip(), source.strip()) for left, _, source in rows}
+    rows = [line.removeprefix("# ").rpartition("#") for line in lines]
+    halves = [(left.partition(" =")[0], left.partition(" =")[2].strip(), source.strip()) for left, _, source in rows]
+    return {name: (value, source) for name, value, source in halves}
 
 
 def test_flag_over_environment_over_file_over_default(lone_rig: Rig) -> None:
@@ -86,6 +88,54 @@ def test_check_prints_what_can_be_read_again(lone_rig: Rig) -> None:
     assert rows["exceptions"] == ("false", "default")
     assert {"store", "remote-admin", "log-format", "max-job-size", "stop-grace", "max-connections"} <= set(rows)
     assert done.err == ""
+
+
+STRANGE = ['with "quotes"', "back\\slash", "line\nend\ttab", "bell\x07 delete\x7f", "größe #1", "$HOME'"]
+
+
+@pytest.mark.parametrize("path", STRANGE)
+def test_what_check_prints_is_a_file_for_the_server(lone_rig: Rig, path: str) -> None:
+    """That says the same again: unset values are not in it, and strings are escaped."""
+    options = [
+        "--log-file",
+        path,
+        "--listen",
+        f"unix:{path}",
+        "--stall",
+        "1234567s",
+        "--keep-results",
+        "0",
+        "--exceptions",
+    ]
+    options += ["--max-memory", "3G", "--output-max", "123456789"]
+    first = lone_rig.run("server", "--check", *options)
+    assert first.status == 0, first.err
+    table = tomllib.loads(first.out.decode())["server"]
+    assert (table["log-file"], table["listen"], table["stall"]) == (path, [f"unix:{path}"], 1234567)
+    assert not {"max-connections", "pid-file"} & set(table)
+    (lone_rig.home / "again.toml").write_bytes(first.out)
+    second = lone_rig.run("server", "--check", "--config", "again.toml")
+    assert second.status == 0, second.err
+    assert tomllib.loads(second.out.decode())["server"] == table
+
+
+def test_a_path_that_toml_cannot_say_is_a_comment(lone_rig: Rig) -> None:
+    """Its bytes are no text."""
+    done = lone_rig.run("server", "--check", "--log-file", "caf\udce9")
+    assert done.status == 0, done.err
+    assert b'# log-file = "caf\\udce9"' in done.out
+    tomllib.loads(done.out.decode())
+
+
+def test_check_says_what_does_not_hold(lone_rig: Rig) -> None:
+    """More connections than there are descriptors, and limits of a store that there is not."""
+    script = "ulimit -n 128; exec farm server --check --max-connections 100000"
+    lines = {line.partition(" =")[0]: line for line in lone_rig.shell(script).out.decode().splitlines()}
+    assert "only 64, for 128 files may be open" in lines["max-connections"]
+    assert "not with the store memory" in lines["payload-memory"]
+    done = lone_rig.run("server", "--check", "--store", "here", "--max-connections", "8")
+    assert b"only" not in done.out
+    assert b"not with" not in done.out
 
 
 @pytest.mark.parametrize(

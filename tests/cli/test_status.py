@@ -80,6 +80,7 @@ LIMITS = {
     "results_kept_s": 7 * 86400,
     "results_kept_bytes_max": 2**28,
     "payload_memory_bytes_max": 0,  # the memory store has nowhere else to keep them
+    "memory_bytes_max": 2**31,
     "text_line_bytes_max": 4096,
     "function_name_bytes_max": 512,
     "unique_bytes_max": 64,
@@ -87,6 +88,7 @@ LIMITS = {
     "jobs_max": 10_000_000,
     "worker_losses_max": 0,
     "listings_at_once_bytes_max": 4 * 2**20,
+    "turn_s": 0.02,
     "output_high_bytes": 2**20,
     "output_low_bytes": 2**18,
     "output_stall_s": 10,
@@ -129,6 +131,7 @@ SET = {
     "max-line": ("text_line_bytes_max", "100", 100),
     "max-functions": ("functions_max", "3", 3),
     "max-jobs": ("jobs_max", "4", 4),
+    "max-memory": ("memory_bytes_max", "3G", 3 * 2**30),
     "output-high": ("output_high_bytes", "2M", 2**21),
     "output-low": ("output_low_bytes", "1K", 1024),
     "output-stall": ("output_stall_s", "1m", 60),
@@ -233,7 +236,7 @@ def test_another_program(lone_rig: Rig) -> None:
     assert "another program" in done.hint
 
 
-@pytest.mark.parametrize("row", [b"f\t1\t1", b"f\tx\t1\t1", b"no tabs"])
+@pytest.mark.parametrize("row", [b"f\t1\t1", b"f\tx\t1\t1", b"no tabs", b"f\t" + b"1" * 5000 + b"\t1\t1"])
 def test_a_strange_status_line(lone_rig: Rig, row: bytes) -> None:
     def talk(caller: Caller) -> None:
         caller.until(b"version\n")

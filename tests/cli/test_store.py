@@ -178,7 +178,7 @@ def test_damage_in_the_middle_of_the_log(lone_rig: Rig, tmp_path: Path) -> None:
     store.open()
     for n in range(1, 21):
         store.apply([job(n)])
-    killed.mkdir(0o700)
+    killed.mkdir(mode=0o700)
     for name in ("jobs.db", "jobs.db-wal", "lock"):
         (killed / name).write_bytes((path / name).read_bytes())
     store.close()
@@ -234,12 +234,13 @@ def test_what_is_not_this_farms_is_refused_and_not_touched(lone_rig: Rig, tmp_pa
     assert not (path / "lock").exists()
 
 
-def test_a_store_that_was_open_to_others_becomes_private(lone_rig: Rig, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "words"), [(0o777, "write to"), (0o770, "write to"), (0o755, "look into")])
+def test_a_store_that_was_open_to_others_becomes_private(mode: int, words: str, lone_rig: Rig, tmp_path: Path) -> None:
     path = filled(tmp_path / "s", job(1))
     (path / "jobs.db").chmod(0o666)
-    path.chmod(0o777)
+    path.chmod(mode)
     server = durable(lone_rig, path)
-    assert "others may write to the directory" in server.err()
+    assert f"others may {words} the directory" in server.err()
     assert {stat.S_IMODE((path / name).stat().st_mode) for name in os.listdir(path)} == {0o600}
 
 

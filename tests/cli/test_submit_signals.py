@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import socket
+import time
 
 import pytest
 
@@ -136,3 +138,38 @@ def test_impatience_shows_no_traceback(rig: Rig, group: str) -> None:
             submit.signal(signal.SIGINT)
         assert submit.wait().status == -signal.SIGINT
         rig.wait_counts(group, 0)
+
+
+STARTS = 100
+
+
+def test_ctrl_c_while_it_starts_is_never_a_traceback(rig: Rig) -> None:
+    """At whatever moment it comes, from the shell's first line to the wait for an answer: the process dies of it."""
+    with socket.create_server(("127.0.0.1", 0), backlog=STARTS) as silent:
+        argv = ["submit", "-b", "-n", "-q", "-s", f"127.0.0.1:{silent.getsockname()[1]}", "f"]
+        begin = time.monotonic()
+        first = rig.start(*argv)
+        silent.accept()[0].close()  # so long a start takes here
+        whole_s = time.monotonic() - begin
+        first.wait()
+        for number in range(STARTS):
+            early = rig.start(*argv)
+            time.sleep(whole_s * 1.2 * number / STARTS)
+            early.signal(signal.SIGINT)
+            done = early.wait()
+            assert (done.status, done.err) == (-signal.SIGINT, "")
+
+
+def test_ctrl_c_before_all_is_sent_has_submitted_nothing(rig: Rig) -> None:
+    """There is nothing to say about a job that the server has not got."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        payload = rig.home / "large"
+        with payload.open("wb") as file:
+            file.truncate(64 << 20)
+        upload = rig.start("submit", "-f", str(payload), "-s", f"127.0.0.1:{listener.getsockname()[1]}", "f")
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(1)
+            upload.signal(signal.SIGINT)
+            done = upload.wait()
+    assert (done.status, done.err) == (-signal.SIGINT, "")

@@ -23,7 +23,7 @@ def test_a_command_is_run_without_a_shell(rig: Rig, function: str) -> None:
 
 @pytest.mark.parametrize(
     "argv",
-    [["-q", "F", "--", "cat", "-"], ["F", "cat", "-"], ["F", "-q", "cat", "-"], ["--name=x", "F", "cat", "-", "-q"]],
+    [["-q", "F", "--", "cat", "-"], ["F", "cat", "-"], ["F", "-q", "cat", "-"], ["--name=x", "F", "-q", "cat", "-"]],
 )
 def test_options_stand_anywhere_before_the_command(rig: Rig, function: str, argv: list[str]) -> None:
     rig.start("work", *[word.replace("F", function) for word in argv])

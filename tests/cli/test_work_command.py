@@ -74,6 +74,7 @@ def test_a_command_line_that_sh_does_not_understand(rig: Rig, function: str) -> 
         (["--", ""], "no command was given"),
         (["--cmd", ""], "no command was given"),
         (["--cmd", "cat", "--", "cat"], "both --cmd and a command were given"),
+        (["grep", "-v", "x"], "'-v' stands behind the beginning of the command"),
         (["-j", "0", "--", "cat"], "-j"),
         (["-j", "4.5", "--", "cat"], "whole number above 0: '4.5'"),
         (["-j", "9999", "--", "cat"], "too many"),

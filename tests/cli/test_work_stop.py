@@ -114,10 +114,25 @@ def test_a_server_that_comes_later_is_found(rig: Rig, function: str) -> None:
     address = f"127.0.0.1:{free_port()}"
     worker = rig.start("work", function, "--server", address, "--", "cat")
     worker.wait_for("trying again until there is one")
-    assert worker.err() == f"farm: no server at {address}: connection refused; trying again until there is one\n"
+    assert worker.err() == (
+        f"farm: no server at {address}: connection refused; trying again until there is one\n"
+        "hint: start one with `farm server`, or name another with --server or FARM_SERVER\n"
+    )
     rig.server("--listen", address)
     worker.wait_for(f"working on '{function}' for {address}")
     assert rig.submit(function, "-s", address, stdin=b"in").out == b"in"
+
+
+def test_a_quiet_worker_still_says_what_somebody_has_to_mend(rig: Rig, function: str) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    worker = rig.start("work", "-q", function, "--server", address, "--cmd", "head -c 200000 /dev/zero")
+    worker.wait_for("no server at")
+    rig.server("--listen", address, "--max-job-size", "32K")
+    assert rig.submit("-n", function, "-s", address).status == 125
+    worker.wait_for("(ARGUMENT_TOO_LARGE)")
+    said = [line.partition(": ")[0] + ": " + line.partition(": ")[2][:10] for line in worker.err().splitlines()]
+    assert said[:3] == ["farm: no server ", "hint: start one ", "farm: the server"]
+    assert "working on" not in worker.err()
 
 
 def test_a_server_that_restarts_is_found_again(rig: Rig, function: str) -> None:

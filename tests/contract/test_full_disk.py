@@ -42,6 +42,23 @@ def test_a_job_can_end_but_what_it_wrote_is_not_kept(tmp_path: Path) -> None:
     store.close()
 
 
+def test_the_payload_of_one_that_failed_is_not_kept_either(tmp_path: Path) -> None:
+    """It would have to be written once more."""
+    store = SqliteStore(str(tmp_path / "store"), reserve=0)
+    store.open()
+    store.apply([Save(id, b"f", b"", 1, b"payload") for id in (1, 2)])
+    store.apply([Finish(1, "failed", 0.0, 1.0)])
+    end = Finish(2, "failed", 0.0, 1.0)
+    store.write([end])
+    store._with_ballast(full(), [end])
+    store.commit()
+    kept = {id: (payload, cut) for id, payload, cut in store._opened().execute("SELECT id, payload, cut FROM ended")}
+    assert kept == {1: (b"payload", 0), 2: (None, 1)}
+    size = sum(size for (size,) in store._opened().execute("SELECT size FROM ended"))
+    assert store._ended_size == size
+    store.close()
+
+
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE])
 def test_the_ballast_is_given_up_to_start(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SqliteStore(str(tmp_path), reserve=0)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import sqlite3
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from farm.broker.effects import Expire, Finish, Save
+from farm.broker.effects import Expire, Finish, Forget, Save
+from farm.store import check as checks
+from farm.store import sqlite as sqlite_store
+from farm.store.check import check
 from farm.store.contract import StoreError
+from farm.store.index import LogIndex
+from farm.store.place import reading
 from farm.store.sqlite import CACHE_SIZE, EXPIRED_AT_ONCE_MAX, WAL_PAGES_MAX, SqliteStore
+from tests.cli.rig import FARM
 
 LARGE = 64 << 20
 
@@ -95,3 +104,214 @@ def test_a_transaction_that_is_done_again_counts_once(store: SqliteStore) -> Non
     store.apply([Expire(2.0, 0, now=3.0)])
     assert store.ended(1) is None
     assert not store.keeps()
+
+
+def use_as_another_program(path: Path) -> None:
+    """Open the store's file to read and write, look at it, and leave: what any tool of SQLite's does."""
+    look = "import sqlite3, sys; d = sqlite3.connect(sys.argv[1]); d.execute('SELECT * FROM job').fetchall(); d.close()"
+    subprocess.run([sys.executable, "-c", look, path / "jobs.db"], check=True)
+
+
+def acknowledged_and_left(path: Path) -> tuple[set[int], set[int]]:
+    """Jobs saved around such a visit, and those that are there after a kill."""
+    store = SqliteStore(str(path), reserve=0)
+    store.open()
+    store.apply([Save(1, b"f", b"", 1, b"")])
+    use_as_another_program(path)
+    store.apply([Save(2, b"f", b"", 1, b"")])
+    copy = path.parent / "as a kill leaves it"
+    shutil.copytree(path, copy)
+    store.close()
+    after = SqliteStore(str(copy), reserve=0)
+    after.open()
+    left = {save.id for save in after.load()}
+    after.close()
+    return {1, 2}, left
+
+
+def test_another_program_may_open_the_store_and_leave(tmp_path: Path) -> None:
+    acknowledged, left = acknowledged_and_left(tmp_path / "store")
+    assert left == acknowledged
+
+
+def opens_the_file_beside_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutant: the process closes the file once more, and its locks are gone."""
+    connect = SqliteStore._connect
+
+    def broken(self: SqliteStore, *args: Any) -> sqlite3.Connection:
+        self._create()
+        return connect(self, *args)
+
+    monkeypatch.setattr(SqliteStore, "_connect", broken)
+
+
+def test_without_its_locks_what_it_acknowledged_would_be_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opens_the_file_beside_a_connection(monkeypatch)
+    monkeypatch.setattr(LogIndex, "is_there", lambda self: True)
+    acknowledged, left = acknowledged_and_left(tmp_path / "store")
+    assert left < acknowledged
+
+
+def test_nothing_is_acknowledged_once_the_log_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has removed it."""
+    opens_the_file_beside_a_connection(monkeypatch)
+    with pytest.raises(StoreError, match=r"removed .*jobs\.db-wal"):
+        acknowledged_and_left(tmp_path / "store")
+
+
+def test_a_look_at_the_store_from_the_same_process_leaves_its_locks(store: SqliteStore, tmp_path: Path) -> None:
+    check(str(tmp_path / "store"))
+    use_as_another_program(tmp_path / "store")
+    assert (tmp_path / "store" / "jobs.db-wal").exists()
+    store.apply([Save(1, b"f", b"", 1, b"")])
+
+
+def kept_and_ended(store: SqliteStore, ends: Sequence[float]) -> None:
+    """So many jobs, which ended then."""
+    store.apply([Save(id, b"f", b"", 1, b"") for id, _ in enumerate(ends, 1)])
+    store.apply([Finish(id, "done", 0.0, end) for id, end in enumerate(ends, 1)])
+
+
+def left(store: SqliteStore) -> set[int]:
+    """The jobs of which something is kept."""
+    return {id for (id,) in store._opened().execute("SELECT id FROM ended")}
+
+
+def expire(store: SqliteStore, change: Expire) -> None:
+    """As the server does: once more for as long as something is overdue."""
+    store.apply([change])
+    while store.overdue:
+        store.apply([change])
+
+
+@pytest.mark.parametrize("wrong", [EXPIRED_AT_ONCE_MAX - 1, EXPIRED_AT_ONCE_MAX, 2 * EXPIRED_AT_ONCE_MAX + 1])
+def test_however_many_ended_while_the_clock_was_wrong_hold_up_nothing(store: SqliteStore, wrong: int) -> None:
+    kept_and_ended(store, [150.0] * wrong + [1.0] * 10 + [99.0])
+    for _ in range(2):
+        expire(store, Expire(40.0, 1 << 30, now=100.0))
+        assert left(store) == {*range(1, wrong + 1), wrong + 11}
+    expire(store, Expire(40.0, 1000, now=100.0))
+    assert left(store) == {*range(wrong - 8, wrong + 1), wrong + 11}, "the oldest go first for want of room"
+
+
+def test_what_was_kept_before_is_added_up_little_by_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start does not wait for it, and the bound on it holds all the same."""
+    monkeypatch.setattr(sqlite_store, "COUNTED_AT_ONCE_MAX", 10)
+    store = SqliteStore(str(tmp_path / "store"), reserve=0)
+    store.open()
+    kept_and_ended(store, [1.0] * 95)
+    size = store._ended_size
+    store.close()
+    store.open()
+    assert store._ended_size < size / 5
+    assert store.keeps()
+    store.apply([Save(96, b"f", b"", 1, b""), Finish(96, "done", 0.0, 1.0)])
+    expire(store, Expire(0.0, size, now=3.0))
+    assert store._ended_size == size
+    assert left(store) == set(range(2, 97))
+    store.close()
+    store.open()
+    expire(store, Expire(0.0, size // 19, now=3.0))
+    assert left(store) == set(range(92, 97))
+    assert store._ended_size == size // 19
+    expire(store, Expire(2.0, size, now=3.0))
+    assert not left(store) and not store.keeps() and store._ended_size == 0
+    store.close()
+
+
+def test_what_ends_while_it_is_added_up_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though SQLite numbers it as the newest one that has just gone."""
+    monkeypatch.setattr(sqlite_store, "COUNTED_AT_ONCE_MAX", 10)
+    store = SqliteStore(str(tmp_path / "store"), reserve=0)
+    store.open()
+    kept_and_ended(store, [150.0] * 60 + [1e9] * 40)
+    store.close()
+    store.open()
+    store.apply([Expire(40.0, 1 << 30, now=100.0)])
+    assert left(store) == set(range(1, 61)), "what ended last has gone, and what ended before is not added up yet"
+    store.apply([Save(101, b"f", b"", 1, b""), Finish(101, "done", 0.0, 99.0)])
+    expire(store, Expire(40.0, 1 << 30, now=100.0))
+    ((size,),) = store._opened().execute("SELECT sum(size) FROM ended")
+    assert store._ended_size == size
+    store.close()
+
+
+@pytest.mark.parametrize("table", ["job", "ended"])
+def test_of_a_large_file_the_jobs_are_checked_at_the_start(
+    table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept of ended ones would hold it up; a row of it is checked when it is asked for."""
+    monkeypatch.setattr(checks, "CHECKED_AT_START_MAX", 0)
+    store = SqliteStore(str(tmp_path), reserve=0)
+    store.open()
+    store.apply([Save(id, b"f", b"", 1, b"p" * 100) for id in range(1, 201)])
+    store.apply([Finish(id, "done", 0.0, 1.0, result=b"r" * 100) for id in range(1, 101)])
+    (root,) = store._opened().execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+    store.close()
+    lose_a_row(tmp_path / "jobs.db", root)
+    if table == "job":
+        with pytest.raises(StoreError, match="is damaged"):
+            store.open()
+    else:
+        store.open()
+        store.close()
+    assert not check(str(tmp_path)).sound
+
+
+def lose_a_row(path: Path, root: int) -> None:
+    """The first page of a table has one row fewer. Nobody who only reads the rows notices."""
+    with path.open("r+b") as file:
+        file.seek((root - 1) * 4096)
+        inner = file.read(4096)
+        assert inner[0] == 5, "the table has one page only"
+        first_cell = int.from_bytes(inner[12:14], "big")
+        leaf = int.from_bytes(inner[first_cell : first_cell + 4], "big")
+        file.seek((leaf - 1) * 4096 + 3)
+        rows = int.from_bytes(file.read(2), "big")
+        file.seek((leaf - 1) * 4096 + 3)
+        file.write((rows - 1).to_bytes(2, "big"))
+
+
+def write_and_forget(store: SqliteStore, path: Path) -> int:
+    """Far more than the log may hold; returns its size afterwards."""
+    for number in range(10_000, 10_060):
+        store.apply([Save(number, b"f", b"", 1, bytes(200_000))])
+        store.apply([Forget(number)])
+    return (path / "jobs.db-wal").stat().st_size
+
+
+def test_an_export_that_nobody_reads_holds_up_no_log(store: SqliteStore, tmp_path: Path) -> None:
+    store.apply([Save(id, b"f", b"", 1, b"x" * 1000) for id in range(1, 3001)])
+    command = [FARM, "store", "export", str(tmp_path / "store")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as export:
+        assert export.stdout
+        first = export.stdout.readline()  # it has begun, and now it waits: a pipe holds a few of these lines
+        assert write_and_forget(store, tmp_path / "store") < 2 * WAL_PAGES_MAX * 4096
+        assert len([first, *export.stdout]) == 3000
+    assert export.returncode == 0
+
+
+def test_a_log_that_somebody_holds_up_is_said_once(
+    store: SqliteStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_store, "WAL_PAGES_WARNED", WAL_PAGES_MAX)
+    with reading(str(tmp_path / "store")) as database:
+        database.execute("BEGIN")
+        database.execute("SELECT count(*) FROM job").fetchone()
+        assert write_and_forget(store, tmp_path / "store") > 2 * WAL_PAGES_MAX * 4096
+        assert [record.getMessage() for record in caplog.records] == [
+            f"{tmp_path}/store/jobs.db-wal grows: something has been reading the store for long"
+        ]
+    write_and_forget(store, tmp_path / "store")
+    assert len(caplog.records) == 1
+
+
+def test_who_reads_an_export_may_leave(store: SqliteStore, tmp_path: Path) -> None:
+    """As head(1) does: nothing is said of it."""
+    store.apply([Save(id, b"f", b"", 1, b"x" * 1000) for id in range(1, 3001)])
+    command = [FARM, "store", "export", str(tmp_path / "store")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as export:
+        assert export.stdout and export.stderr
+        export.stdout.readline()
+        export.stdout.close()
+        assert export.stderr.read() == b""

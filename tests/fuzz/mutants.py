@@ -17,8 +17,8 @@ _question = Decoder._question
 CHANGES = admin._CHANGES
 
 
-def _question_any_length(decoder: Decoder, magic: bytes, number: int, length: int) -> int:
-    return _question(decoder, magic, number, 0)
+def _question_any_length(decoder: Decoder, chunk: bytes, position: int) -> int:
+    return _question(decoder, chunk[: position + 8] + bytes(4), position)
 
 
 def _keep_any_line(decoder: Decoder, line: bytes) -> None:

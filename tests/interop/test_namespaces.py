@@ -242,3 +242,73 @@ def test_admin_commands_that_change_something_come_from_this_machine(
             )
             got = ask(machines, "a", "127.0.0.1", port, [b"create function g\n", *CHANGES, b"drop function g\n"])
             assert got == b"OK\r\n" + DONE + b"OK\r\n"
+
+
+SSHD = """
+Port 2222
+ListenAddress {address}
+HostKey {home}/host
+AuthorizedKeysFile {home}/user.pub
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+"""
+
+
+def key(path: Path) -> None:
+    """A pair of keys of the test's own."""
+    argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)]
+    subprocess.run(argv, check=True, timeout=20)
+
+
+def test_through_an_ssh_tunnel_nobody_needs_insecure(machines: Machines, tmp_path: Path) -> None:
+    """The README's way to a second machine: the server listens on loopback only, and so does the tunnel's near end."""
+    need("sshd", "ssh", "ssh-keygen")
+    for name in ("host", "user"):
+        key(tmp_path / name)
+    os.makedirs("/run/sshd", exist_ok=True)  # where sshd wants to be shut in; its package makes it at every boot
+    (tmp_path / "sshd_config").write_text(SSHD.format(address=machines.address["a"], home=tmp_path))
+    daemon = ["/usr/sbin/sshd", "-D", "-e", "-f", str(tmp_path / "sshd_config")]
+    known = f"UserKnownHostsFile={tmp_path}/known"
+    tunnel = [
+        "ssh",
+        "-F",
+        "none",
+        "-v",
+        "-N",
+        "-p",
+        "2222",
+        "-i",
+        str(tmp_path / "user"),
+        "-L",
+        f"{PORT}:127.0.0.1:{PORT}",
+    ]
+    for option in ("BatchMode=yes", "ExitOnForwardFailure=yes", "StrictHostKeyChecking=accept-new", known):
+        tunnel += ["-o", option]
+    local = f"127.0.0.1:{PORT}"
+    with ends_in(tmp_path) as ends:
+        ends.start("server", machines.on("a", FARM_BIN, "server", "--listen", local)).says(b"listening on")
+        ends.start("sshd", machines.on("a", *daemon)).says(b"Server listening on")
+        ends.start("ssh", machines.on("b", *tunnel, f"root@{machines.address['a']}")).says(
+            b"Local forwarding listening"
+        )
+        work = [FARM_BIN, "work", "-s", local, "where", "--", "sh"]
+        ends.start("worker", machines.on("b", *work)).says(b"working on 'where'")
+        for which in ("a", "b"):
+            code, out, err = run(machines.on(which, FARM_BIN, "submit", "-s", local, "where"), SCRIPT)
+            assert (code, err) == (42, b"warning\n")
+            assert machines.address["b"].encode() in out
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_the_same_holds_behind_gearmand_s_command_line(machines: Machines, tmp_path: Path, allowed: bool) -> None:
+    """Which listens everywhere by default."""
+    host, port = machines.address["a"], PORT + 4 + allowed
+    argv = [FARM_BIN, "gearmand", "-p", str(port), "--verbose", "NOTICE", *(["--remote-admin"] if allowed else [])]
+    with ends_in(tmp_path) as ends:
+        ends.start("server", machines.on("a", *argv)).says(b"store: ")
+        wanted = DONE if allowed else DENIED * 4
+        assert ask(machines, "b", host, port, [*CHANGES, b"status\n"]) == wanted + b".\n"
+        assert ask(machines, "a", "127.0.0.1", port, CHANGES) == DONE

@@ -59,7 +59,8 @@ def median(numbers: list[float]) -> float:
 @pytest.mark.alone
 def test_50_pairs_go_on_when_the_descriptors_are_used_up(start: Start) -> None:
     """Accepting pauses; who is connected notices nothing, the log stays short, and newcomers are served soon after."""
-    server = start(nofile=128, connections_max=1000)
+    server = start(nofile=2000, connections_max=1000)
+    server.limit_descriptors(128)
     with crowd(server, 50) as workers, crowd(server, 50) as clients:
         for n, worker in enumerate(workers):
             worker.send(p.CAN_DO, b"f%d" % n)

@@ -89,7 +89,7 @@ def test_its_name_and_functions_are_shown(server: ServerProcess, name: str) -> N
         wait_working(server, name + "-2")
         with server.connect() as admin:
             (row,) = [line for line in admin.listing(b"workers") if b" the-resizer :" in line]
-        assert row.split(b" : ")[1].split() == [name.encode(), name.encode() + b"-2"]
+        assert row.split(b" : ")[1].split() == [name.encode() + b"-2", name.encode()]
 
 
 def test_a_fixed_number_of_jobs(server: ServerProcess, name: str) -> None:

@@ -144,8 +144,9 @@ def test_more_connections_than_descriptors(start: Start) -> None:
 
 
 def test_out_of_descriptors(start: Start) -> None:
-    """Where the limit on connections is set above what the system gives, accepting pauses and goes on later."""
-    server = start(nofile=40, connections_max=1000)
+    """Where the system gives fewer than it said at first, accepting pauses and goes on later."""
+    server = start(nofile=200)
+    server.limit_descriptors(40)
     with worker_and_client(server, b"f") as (worker, client):
         crowd = [server.connect() for _ in range(100)]
         wait_until(lambda: "cannot accept" in server.log())
@@ -156,6 +157,19 @@ def test_out_of_descriptors(start: Start) -> None:
             wire.expect_nothing()
         do_one_job(worker, client, b"f")
         assert len(server.log().splitlines()) < 15, server.log()
+
+
+def test_a_limit_on_connections_above_that_of_descriptors(start: Start) -> None:
+    """Is cut to what there is, and said: whoever comes too much is told, and does not hang."""
+    server = start(nofile=128, connections_max=100_000)
+    assert "--max-connections 100000: only 64, for 128 files may be open" in server.log()
+    with worker_and_client(server, b"f") as (worker, client):
+        crowd = [server.connect() for _ in range(200)]
+        crowd[-1].expect_error(b"TOO_MANY_CONNECTIONS")
+        do_one_job(worker, client, b"f")
+        assert "cannot accept" not in server.log()
+        for wire in crowd:
+            wire.close()
 
 
 def test_connections_that_come_and_go_leave_nothing(start: Start) -> None:

@@ -205,3 +205,36 @@ def test_max_job_size(start: Start) -> None:
         wire.expect_end()
     with worker_and_client(small, b"f") as (worker, client):
         do_one_job(worker, client, b"f", b"x" * 970)
+
+
+def test_a_result_that_is_too_large_fails_its_job(start: Start) -> None:
+    """A stock worker's too, whose several jobs are told apart by the handle at the packet's beginning."""
+    small = start(max_job_size=1000)
+    for lone, number in ((True, p.WORK_COMPLETE), (True, p.WORK_STATUS), (False, p.WORK_DATA)):
+        with worker_and_client(small, b"f") as (worker, client):
+            other = b"" if lone else client.submit(b"f")
+            handle = client.submit(b"f")
+            while worker.grab():
+                pass
+            worker.raw(claimed(number, 100_000) + (b"" if lone else handle + b"\0x"))
+            worker.expect_error(b"ARGUMENT_TOO_LARGE")
+            worker.expect_end()
+            sent, words = client.packet()
+            assert (sent, words.partition(b" ")[0]) == (p.WORK_WARNING, handle + b"\0farm:")
+            client.expect(p.WORK_WARNING, handle, b"farm: exit 125 farm\n")
+            client.expect(p.WORK_FAIL, handle)
+            with small.connect() as next_worker:
+                next_worker.send(p.CAN_DO, b"f")
+                assert next_worker.grab().partition(b"\0")[0] == other
+
+
+def test_who_holds_nothing_fails_nothing(start: Start) -> None:
+    small = start(max_job_size=1000)
+    with worker_and_client(small, b"f") as (worker, client):
+        handle = client.submit(b"f")
+        with small.connect() as stranger:
+            stranger.raw(claimed(p.WORK_COMPLETE, 100_000) + handle + b"\0x")
+            stranger.expect_error(b"ARGUMENT_TOO_LARGE")
+            stranger.expect_end()
+        client.expect_nothing()
+        assert worker.grab().startswith(handle)

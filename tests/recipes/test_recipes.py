@@ -63,6 +63,21 @@ def test_resize(rig: Rig, argv: tuple[str, ...], wanted: tuple[int, int]) -> Non
     assert (small.status, small.err, size_of(small.out)) == (0, "", wanted)
 
 
+def test_without_farm_a_recipe_says_what_to_do_and_runs_nothing(rig: Rig) -> None:
+    """A hint is text: what stands in it must not be run by the shell."""
+    for directory in ("alone/lib", "path"):
+        (rig.home / directory).mkdir(parents=True)
+    for name in ("imagemagick-resize.sh", "lib/farm.sh", "lib/imagemagick.sh"):
+        shutil.copy(RECIPES / name, rig.home / "alone" / name)
+    for name in ("sh", "dirname", "readlink"):
+        (rig.home / "path" / name).symlink_to(str(shutil.which(name)))
+    rig.write("path/pip", f"#!/bin/sh\necho run > {rig.home}/pip-was-run\n", 0o755)
+    done = rig.execute([str(rig.home / "alone/imagemagick-resize.sh")], b"", {"PATH": str(rig.home / "path")})
+    assert (done.status, done.error) == (69, "no farm on the PATH, and none beside this recipe")
+    assert done.hint == "run pip install . in a checkout of farm, or the recipe from there"
+    assert not (rig.home / "pip-was-run").exists()
+
+
 def test_thumbnail(rig: Rig) -> None:
     recipe_worker(rig, "imagemagick-thumbnail.sh", "thumbnail")
     small = rig.submit("thumbnail", stdin=PHOTO)

@@ -16,6 +16,7 @@ import pytest
 
 from farm.errors import EXIT_CANNOT_CREATE
 from farm.protocol import packets as p
+from farm.server.server import DISK_CHECK_S
 from farm.store.room import BALLAST_SIZE
 from tests.cli.rig import FARM, Rig, Running, connect
 from tests.interop.ends import lack, need
@@ -133,8 +134,8 @@ def submit_all(client: Wire, count: int) -> dict[bytes, bytes]:
     return dict(zip(handles, payloads, strict=True))
 
 
-def finish_all(server: Running, result: bytes = bytes(20_000)) -> dict[bytes, bytes]:
-    """Do every job there is, each end durable before the next begins; returns them."""
+def finish_all(server: Running, result: bytes = bytes(20_000), *, failed: bool = False) -> dict[bytes, bytes]:
+    """Do every job there is, each end durable before the next begins; returns them. failed: with no success."""
     done = {}
     with connected(server) as worker:
         worker.send(p.OPTION_REQ, b"farm-sync")
@@ -142,7 +143,7 @@ def finish_all(server: Running, result: bytes = bytes(20_000)) -> dict[bytes, by
         worker.send(p.CAN_DO, b"f")
         while body := worker.grab():
             handle, _, payload = body.split(b"\0", 2)
-            worker.send(p.WORK_COMPLETE, handle, result)
+            worker.send(*(p.WORK_FAIL, handle) if failed else (p.WORK_COMPLETE, handle, result))
             worker.send(p.ECHO_REQ, handle)
             worker.expect(p.ECHO_RES, handle)
             done[handle] = payload
@@ -190,23 +191,54 @@ def test_a_nearly_full_disk_is_enough_to_be_careful(disk: SmallDisk) -> None:
     assert "ballast" not in server.err()
 
 
-def test_when_even_the_ballast_is_too_little_the_server_stops(disk: SmallDisk) -> None:
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_job_with_a_payload_larger_than_the_ballast_can_end(disk: SmallDisk, failed: bool) -> None:
+    """In either way: nothing of it may be written again when it does."""
     server = disk.server()
-    with connected(server) as client, connected(server) as other:
+    with connected(server) as client:
+        assert submit(client, os.urandom(BALLAST_SIZE + RESERVE))
+    server.kill()
+    server = disk.server()  # its log begins at nothing
+    disk.fill()
+    assert len(finish_all(server, failed=failed)) == 1
+    with connected(server) as client:
+        assert not submit(client, b"no room")
+    server.kill()
+    assert not finish_all(disk.server()), "what had ended came back"
+
+
+def test_a_job_that_is_larger_than_what_is_left_is_refused(disk: SmallDisk) -> None:
+    """No one client stops the server for everybody."""
+    server = disk.server()
+    with connected(server) as client:
         acknowledged = submit_all(client, JOBS)
         disk.fill(leave=2 * RESERVE)
-        client.raw(req(p.SUBMIT_JOB_BG, b"f", b"", bytes(2 * RESERVE + BALLAST_SIZE)))
-        ended = server.wait()
-        client.expect_error(b"QUEUE_ERROR")
-        client.expect_end()
-        other.expect_end()
-    assert ended.status == EXIT_CANNOT_CREATE
-    assert "giving up the ballast" in ended.err
-    lines = ended.err.splitlines()
-    assert any("CRITICAL" in line and "disk is full" in line for line in lines), ended.err
-    assert lines[-1].startswith("farm: error: "), ended.err
-    disk.make_room()
-    assert finish_all(disk.server()) == acknowledged
+        time.sleep(DISK_CHECK_S)  # what somebody else takes between two looks is not known to the server
+        for size in (RESERVE, 2 * RESERVE + BALLAST_SIZE, DISK_SIZE):
+            assert not submit(client, os.urandom(size))
+        handle = submit(client, b"a small one")
+        assert handle
+        acknowledged[handle] = b"a small one"
+        disk.make_room()
+        payload = os.urandom(RESERVE)
+        wait_until(lambda: acknowledged.setdefault(submit(client, payload), payload), what="it fits")
+        acknowledged.pop(b"", None)
+    assert "ballast" not in server.err()
+    assert finish_all(server) == acknowledged
+
+
+def test_many_that_are_larger_together_than_what_is_left_are_refused(disk: SmallDisk) -> None:
+    """Though all of them come between two looks at the disk."""
+    server = disk.server()
+    payloads = [os.urandom(RESERVE) for _ in range(DISK_SIZE // RESERVE)]
+    with connected(server) as client:
+        for payload in payloads:
+            client.raw(req(p.SUBMIT_JOB_BG, b"f", b"", payload))
+        answers = [client.packet() for _ in payloads]
+    taken = [payload for payload, (number, _) in zip(payloads, answers, strict=True) if number == p.JOB_CREATED]
+    assert DISK_SIZE // 4 < len(taken) * RESERVE < DISK_SIZE - BALLAST_SIZE
+    assert "ballast" not in server.err()
+    assert list(finish_all(server).values()) == taken
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])

@@ -206,6 +206,8 @@ class Ledger:
         sleepers = [party for party in book.parties.values() if party.asleep]
         for function, jobs in waiting.items():
             able = [party for party in sleepers if function in party.abilities]
+            if book.rules.wake_all and not all(party.notified for party in able):
+                raise Wrong(f"a job of {function!r} waits, all sleepers are to be woken, and one sleeps on")
             coming = sum(party.notified and now - party.notified_at <= ON_ITS_WAY_S for party in able)
             if coming < jobs and not all(party.notified for party in able):
                 raise Wrong(f"{jobs} jobs of {function!r} wait, {coming} workers are on their way, and one sleeps on")

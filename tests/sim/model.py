@@ -75,6 +75,7 @@ SOMETIMES = (
     "function dropped",
     "function with a TAB created",
     "function not dropped",
+    "functions take turns",
     "given again to the worker that was too slow",
     "job failed for its lost workers",
     "job given before it is durable",

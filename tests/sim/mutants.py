@@ -101,6 +101,11 @@ def _can_do_silently(broker: Broker, peer: Peer, name: bytes, timeout_s: float, 
         function.sleepers[peer] = None
 
 
+def _wake_as_many_as_needed(broker: Broker, function: Function, now: float) -> None:
+    with patch.object(broker, "rules", broker.rules._replace(wake_all=False)):
+        _wake(broker, function, now)
+
+
 def _awake_for_nobody(broker: Broker, peer: Peer) -> None:
     _awake(broker, peer)
 
@@ -229,14 +234,14 @@ def _unwatch_background_too(broker: Broker, job: Job, peer: Peer, now: float) ->
 def _unwatch_and_stay_open(broker: Broker, job: Job, peer: Peer, now: float) -> bytes:
     outcome = _unwatch(broker, job, peer, now)
     if job.state == ABANDONED and job.key is not None:
-        job.function.coalescing[job.key] = job
+        broker._start_coalescing(job, job.key)
     return outcome
 
 
 def _restore_without_key(broker: Broker, saved: Any, now: float) -> None:
     _restore(broker, saved, now)
-    for function in broker.functions.values():
-        function.coalescing.clear()
+    for job in broker.jobs.values():
+        broker._stop_coalescing(job)
 
 
 # -- time
@@ -372,7 +377,7 @@ def _cancel_and_stay_open(broker: Broker, handle: bytes, now: float) -> bool:
     job = broker.jobs.get(handle)
     done = _cancel_by_admin(broker, handle, now)
     if job is not None and job.state == ABANDONED and job.key is not None:
-        job.function.coalescing.setdefault(job.key, job)
+        broker._start_coalescing(job, job.key)
         job.payload = job.payload or b""
     return done
 
@@ -541,6 +546,8 @@ MUTANTS = (
     ),
     Mutant("a function registered anew keeps its place", ((Broker, "can_do", _can_do_in_place),)),
     Mutant("the first registered function first", ((Broker, "_take_by_registration", _take_in_order),)),
+    Mutant("functions do not take turns", ((Peer, "rotate", lambda *_: None),)),
+    Mutant("a job wakes one sleeper where it is to wake all", ((Broker, "_wake", _wake_as_many_as_needed),)),
     Mutant("a job never fails for its lost workers", ((Broker, "_lose", _lose_patiently),)),
     *(Mutant(name, patches) for name, patches in KEEPING),
 )

@@ -265,7 +265,7 @@ def _can_do(book: Book, party: Party, number: int, body: bytes, outs: list[Out])
         book.saw("bad name refused")
         return error(party, b"INVALID_FUNCTION_NAME", close=True)
     book.functions[function] = None
-    if party.abilities.pop(function, None) is not None and book.rules.by_registration:
+    if book.rules.by_registration and party.abilities.pop(function, None) is not None:
         book.saw("registered anew")
     party.abilities[function] = max(int(timeout), 1000) / 1000 if timeout else 0.0
     return []
@@ -323,6 +323,16 @@ def _grab(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
     return [(party.id, answer, b"\0".join((*head, item.payload)))]
 
 
+def _takes_its_turn(book: Book, party: Party, item: Item, best: int) -> None:
+    """The functions of a worker take turns: the one that it was given a job of is the last one from now on."""
+    wanted = [name for name in party.abilities if book.queues.get((name, best))]
+    if item.priority == best and item.function != wanted[0]:
+        raise Wrong(f"{item.handle!r} was given though it is the turn of {wanted[0]!r}")
+    if len(wanted) > 1:
+        book.saw("functions take turns")
+    party.abilities[item.function] = party.abilities.pop(item.function)
+
+
 _ASSIGNS = (packets.JOB_ASSIGN, packets.JOB_ASSIGN_UNIQ, packets.JOB_ASSIGN_ALL)
 
 
@@ -343,6 +353,8 @@ def _given(book: Book, party: Party, handle: bytes, best: int) -> Item:
         if item.function != wanted[-1]:
             raise Wrong(f"{handle!r} was given before one of {wanted[-1]!r}, which was registered later")
         best = min(priority for priority in (0, 1, 2) if book.queues.get((item.function, priority)))
+    else:
+        _takes_its_turn(book, party, item, best)
     if item.priority != best:
         raise Wrong(f"{handle!r} of priority {item.priority} was given while one of {best} waits")
     if book.queue(item)[0] is not item:

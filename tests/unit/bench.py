@@ -12,6 +12,7 @@ from farm.broker.effects import Change, Effects
 from farm.broker.peer import Peer
 from farm.protocol import packets as p
 from farm.protocol.decoder import Decoder
+from farm.protocol.limits import TEXT_LINE_MAX
 from farm.protocol.packets import request, response
 
 NOOP = response(p.NOOP)
@@ -23,7 +24,8 @@ SLEEP = request(p.PRE_SLEEP)
 class Rig:
     """changes: what was to be stored, in order."""
 
-    def __init__(self, shard: int = 1, rules: Rules = DEFAULT) -> None:
+    def __init__(self, shard: int = 1, rules: Rules = DEFAULT, line_max: int = TEXT_LINE_MAX) -> None:
+        self.line_max = line_max
         self.broker = Broker(shard, rules)
         self.now = 100.0
         self.changes: list[Change] = []
@@ -77,7 +79,7 @@ class Wire:
         self.rig = rig
         self.peer = peer
         self.closed = False
-        self._decoder = Decoder()
+        self._decoder = Decoder(line_max=rig.line_max)
         self._inbox = b""
 
     def send(self, *packets: bytes) -> Wire:

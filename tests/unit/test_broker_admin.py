@@ -46,7 +46,7 @@ def test_a_function_stays_once_it_was_mentioned(rig: Rig) -> None:
 def test_workers_lists_every_connection(rig: Rig) -> None:
     rig.connect(request(p.SET_CLIENT_ID, b"me"), request(p.CAN_DO, b"f"), request(p.CAN_DO, b"g"))
     rig.connect()
-    assert ask(rig, b"workers\n") == b"11 10.0.0.1 me : f g\n12 10.0.0.2 - :\n13 10.0.0.3 - :\n.\n"
+    assert ask(rig, b"workers\n") == b"11 10.0.0.1 me : g f\n12 10.0.0.2 - :\n13 10.0.0.3 - :\n.\n"
 
 
 @pytest.mark.parametrize(

@@ -234,11 +234,14 @@ def fill(client: Wire, number: int = p.SUBMIT_JOB, most: int = 9) -> int:
         (b"-99 2 -1", 9, 2, 9),
         (b"0003", 3, 3, 3),
         (b"9" * 300, 9, 9, 9),
+        (b"9" * 5000, 9, 9, 9),  # more digits than `int` takes
+        (b"0" * 5000 + b"3", 3, 3, 3),
+        (b"-" + b"9" * 5000, 9, 9, 9),
     ],
 )
 def test_maxqueue_limits_each_priority(admin: Wire, words: bytes, high: int, normal: int, low: int) -> None:
     for number, most in ((p.SUBMIT_JOB_HIGH, high), (p.SUBMIT_JOB, normal), (p.SUBMIT_JOB_LOW_BG, low)):
-        rig = Rig()
+        rig = Rig(line_max=8 * 1024)
         admin, client = rig.connect(b"create function f\n"), rig.client()
         admin.received()
         assert admin.ask(b"maxqueue f " + words + b"\r\n") == OK

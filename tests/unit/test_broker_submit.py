@@ -260,3 +260,75 @@ def test_limits_are_for_what_is_new() -> None:
     assert [worker.grab() for _ in range(3)] == [b"H:7:1", b"H:7:2", b"H:7:3"]
     client.send(request(p.SUBMIT_JOB, b"g", b"", b""))
     assert client.received() == [error(b"QUEUE_ERROR", b"Too many functions")]
+
+
+def test_no_job_is_taken_that_does_not_fit_on_the_disk(rig: Rig) -> None:
+    """Each takes room for its payload twice, until the server looks again; one that somebody waits for takes none."""
+    client = rig.client()
+    rig.broker.room = 25
+    client.submit(b"f", b"0123456789", b"1", p.SUBMIT_JOB_BG)
+    client.submit(b"f", b"0123456789", b"2", p.SUBMIT_JOB)
+    refusal = error(b"QUEUE_ERROR", b"Disk nearly full: no room for a payload of 10 bytes")
+    for unique in (b"2", b"3"):
+        client.send(request(p.SUBMIT_JOB_BG, b"f", unique, b"0123456789"))
+        assert client.received() == [refusal]
+    client.submit(b"f", b"01", b"4", p.SUBMIT_JOB_BG)
+    assert [save.unique for save in rig.changes] == [b"1", b"4"]
+
+
+# -- memory
+
+NO_MEMORY = error(b"QUEUE_ERROR", b"Job queue is full: no memory for the payload")
+
+
+@pytest.mark.parametrize("number", [p.SUBMIT_JOB, p.SUBMIT_JOB_BG])
+def test_payloads_take_so_much_memory_and_no_more(number: int) -> None:
+    """Without a store. What has ended makes room, and what is joined needs none."""
+    rig = Rig(rules=Rules(memory_max=10))
+    client, worker = rig.client(), rig.worker(b"f")
+    client.submit(b"f", b"123456", b"u", number=number)
+    client.send(request(number, b"f", b"", b"12345"))
+    assert client.received() == [NO_MEMORY]
+    client.submit(b"f", b"12345", b"u", number=number)
+    client.submit(b"f", b"1234", number=number)
+    client.submit(b"f", number=number)
+    handle = worker.grab()
+    client.send(request(number, b"f", b"", b"1"))
+    assert client.received() == [NO_MEMORY]  # it may have to run again
+    worker.send(request(p.WORK_COMPLETE, handle, b""))
+    client.received()
+    client.submit(b"f", b"123456", number=number)
+    assert rig.broker.memory == 10
+
+
+def test_a_client_that_leaves_makes_room() -> None:
+    rig = Rig(rules=Rules(memory_max=10))
+    leaving, client = rig.client(), rig.client()
+    leaving.submit(b"f", b"1234567890")
+    client.send(request(p.SUBMIT_JOB, b"f", b"", b"1"))
+    assert client.received() == [NO_MEMORY]
+    leaving.leave()
+    client.submit(b"f", b"1234567890")
+
+
+def test_what_the_store_keeps_needs_no_memory() -> None:
+    """A background job is taken, and its payload stays there; also where it was a foreground job first."""
+    rig = Rig(rules=Rules(memory_max=10, payload_memory_max=8))
+    client = rig.client()
+    client.submit(b"f", b"123456", b"u")
+    client.submit(b"f", b"123456", number=p.SUBMIT_JOB_BG)
+    assert (rig.broker.memory, rig.broker.payload_memory) == (6, 0)
+    client.submit(b"f", b"1234", number=p.SUBMIT_JOB_BG)
+    assert (rig.broker.memory, rig.broker.payload_memory) == (10, 4)
+    client.send(request(p.SUBMIT_JOB, b"f", b"", b"1"))
+    assert client.received() == [NO_MEMORY]
+    client.submit(b"f", b"123456", b"u", number=p.SUBMIT_JOB_BG)
+    assert (rig.broker.memory, rig.broker.payload_memory) == (4, 4)
+
+
+def test_what_was_acknowledged_is_taken_again() -> None:
+    """Whatever the limit is by now."""
+    rig = Rig(rules=Rules(memory_max=1))
+    rig.broker.restore(Save(FIRST, b"f", b"", 1, b"payload"), rig.now)
+    rig.turn()
+    assert rig.worker(b"f").grab()

@@ -12,11 +12,12 @@ import pytest
 
 from farm.loop import Loop
 from farm.worker import child as child_module
-from farm.worker.child import Child
+from farm.worker.child import LINGER_S, Child
 from tests.cli.rig import alive, children
 from tests.support import PATIENCE_S, wait_until
 
 MIB = 1024 * 1024
+SILENT = b"farm: ended what the command left running: it has been silent for 0.1s, the output still open (--linger)\n"
 
 
 class Bench:
@@ -30,16 +31,17 @@ class Bench:
         self.child: Child | None = None
         self.loop.on_signal(signal.SIGCHLD, lambda: self.child.check_exit() if self.child else None)
 
-    def start(self, *argv: str, payload: bytes = b"", env: dict[str, str] | None = None) -> Child:
+    def start(
+        self, *argv: str, payload: bytes = b"", env: dict[str, str] | None = None, linger_s: float = LINGER_S
+    ) -> Child:
         """Start a command."""
-        self.child = Child(
-            list(argv), env or {"PATH": os.environ["PATH"]}, payload, self.loop, self._output, self.codes.append
-        )
+        env = env or {"PATH": os.environ["PATH"]}
+        self.child = Child(list(argv), env, payload, self.loop, self._output, self.codes.append, None, linger_s)
         return self.child
 
-    def shell(self, script: str, payload: bytes = b"") -> Child:
+    def shell(self, script: str, payload: bytes = b"", linger_s: float = LINGER_S) -> Child:
         """Start a shell script."""
-        return self.start("sh", "-c", script, payload=payload)
+        return self.start("sh", "-c", script, payload=payload, linger_s=linger_s)
 
     def _output(self, is_stderr: bool, chunk: bytes) -> None:
         if is_stderr:
@@ -144,26 +146,59 @@ def test_the_environment_is_the_given_one(bench: Bench) -> None:
 # -- what is left behind
 
 
-def test_what_holds_the_outputs_is_given_a_moment_and_killed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child_module, "LINGER_S", 0.1)
-    bench.shell("sleep 300 & echo $!; exit 3")
+def test_what_holds_the_outputs_is_given_a_moment_and_killed(bench: Bench) -> None:
+    """A daemon, say: what the command itself said and how it ended count, and a word tells what was done."""
+    child = bench.shell("sleep 300 & echo $!; exit 3", linger_s=0.1)
     assert bench.end() == 3
     wait_until(lambda: not alive(int(bench.out)), what="it is killed")
+    assert bench.err == SILENT
+    assert not child.torn
 
 
-def test_the_moment_is_one_of_silence(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever still says something is listened to."""
-    monkeypatch.setattr(child_module, "LINGER_S", 0.3)
-    bench.shell("(for i in 1 2 3 4 5; do sleep 0.15; echo $i; done) & exit 0")
+def test_the_moment_is_one_of_silence(bench: Bench) -> None:
+    """Whatever still says something is listened to, for longer than the moment."""
+    child = bench.shell("(for i in 1 2 3 4 5; do sleep 0.4; echo $i; done) & exit 0", linger_s=1.5)
     assert bench.end() == 0
-    assert bench.out == b"1\n2\n3\n4\n5\n"
+    assert (bench.out, bench.err, child.torn) == (b"1\n2\n3\n4\n5\n", b"", False)
 
 
-def test_nobody_is_waited_for_when_the_outputs_are_closed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child_module, "LINGER_S", 300)
-    bench.shell("sleep 300 >/dev/null 2>&1 & echo $!")
+def test_a_filter_that_takes_its_time_is_waited_for(bench: Bench) -> None:
+    """`seq 5 > >(sort -rn)`: the command has ended long before its output comes."""
+    bench.start("bash", "-c", "seq 1 5 > >(sleep 1.2; sort -rn)")
+    assert bench.end() == 0
+    assert (bench.out, bench.err) == (b"5\n4\n3\n2\n1\n", b"")
+
+
+def test_what_is_cut_off_after_it_wrote_is_torn(bench: Bench) -> None:
+    child = bench.shell("(sleep 0.05; echo half; sleep 300) & exit 0", linger_s=0.3)
+    assert bench.end() == 0
+    assert bench.out == b"half\n"
+    assert bench.err == SILENT.replace(b"0.1s", b"0.3s").replace(b")\n", b"); the output may lack its end\n")
+    assert child.torn
+
+
+@pytest.mark.parametrize("own", ["", "sleep 300 > /dev/null 2>&1 &"])
+def test_a_stranger_that_goes_on_writing(bench: Bench, tmp_path: Path, own: str) -> None:
+    """In a session of its own it is waited for no longer than the moment, but while the command's session lives."""
+    stranger = f"echo $$ > {tmp_path}/pid; while echo noise; do sleep 0.02; done"
+    child = bench.shell(f'setsid sh -c "{stranger}" & {own} until [ -s {tmp_path}/pid ]; do :; done', linger_s=0.3)
+    if own:
+        deadline = time.monotonic() + 1
+        bench.until(lambda: time.monotonic() > deadline)
+        assert not bench.codes
+        child.terminate()
+        bench.end()
+        return
+    assert bench.end() == 0
+    assert bench.err.startswith(b"farm: left what the command started in a session of its own")
+    assert child.torn
+
+
+def test_nobody_is_waited_for_when_the_outputs_are_closed(bench: Bench) -> None:
+    bench.shell("sleep 300 >/dev/null 2>&1 & echo $!", linger_s=300)
     assert bench.end() == 0
     wait_until(lambda: not alive(int(bench.out)), what="the rest of the group is killed all the same")
+    assert bench.err == b""
 
 
 # -- ending it
@@ -219,10 +254,9 @@ def test_a_paused_command_waits(bench: Bench) -> None:
     assert len(bench.out) == 5 * MIB
 
 
-def test_a_command_that_exits_while_paused_loses_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_exits_while_paused_loses_nothing(bench: Bench) -> None:
     """Its last output lies in the pipe; the moment of silence begins when it is read again."""
-    monkeypatch.setattr(child_module, "LINGER_S", 0.05)
-    child = bench.shell("echo last words; sleep 300 & exit 5")
+    child = bench.shell("echo last words; sleep 300 & exit 5", linger_s=0.05)
     child.pause(True)
     deadline = time.monotonic() + 0.3
     while time.monotonic() < deadline:
@@ -232,6 +266,7 @@ def test_a_command_that_exits_while_paused_loses_nothing(bench: Bench, monkeypat
     child.pause(False)
     assert bench.end() == 5
     assert bench.out == b"last words\n"
+    assert not child.torn  # those were the command's own
 
 
 def test_a_paused_command_can_be_ended(bench: Bench) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from farm.cli import app, light
 from farm.cli.options import COMMON, FLAG, Command, Option, commands, complete
-from farm.errors import FarmError
+from farm.errors import FarmError, UsageError
 
 COMMANDS = {command.name: command for command in commands()}
 
@@ -76,6 +76,8 @@ def by_light(argv: list[str]) -> Outcome | None:
         command, given = light.parse(argv)
     except light.Declined:
         return None
+    except UsageError as error:
+        return "wrong", error.message
     return completed(command, given)
 
 
@@ -132,6 +134,9 @@ EXAMPLES, SLOW_EXAMPLES = 800, 5000  # typer takes milliseconds for each
 @example(["work", "f", "--", "a", "--", "b"])
 @example(["work", "f", "--cmd", "x"])
 @example(["work", "f", "--cmd", ""])
+@example(["work", "f", "grep", "-v", "x"])
+@example(["work", "f", "grep", "--", "-v", "x"])
+@example(["work", "f", "-v", "grep", "-", "-v"])
 @example(["submit", "-bn", "f"])
 @example(["submit", "-bphigh", "f"])
 @example(["submit", "-sb", "f", "-b"])
@@ -197,6 +202,19 @@ submit f --no-such | submit f -f | -s | submit '' | work f -x | -- submit f | su
 @pytest.mark.parametrize("line", ["", *EXPLAINED.strip().replace("\n", " | ").split(" | ")])
 def test_what_needs_explaining_is_left_to_typer(line: str) -> None:
     assert by_light(shlex.split(line)) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["work f grep -v x", "work f sort - -s a", "work -q f ls --help", "-- work f grep -v x", "work f a --no-such"],
+)
+def test_an_option_behind_the_beginning_of_a_command_is_nobodys(by_typer: Typer, line: str) -> None:
+    """Taken as farm's, the command would run without it, and nobody would know."""
+    said = by_light(shlex.split(line))
+    answers = {by_typer(shlex.split(line)), *([said] if said else [])}
+    ((kind, words),) = answers
+    assert kind == "wrong"
+    assert "behind the beginning of the command: is it farm's option or the command's?" in words
 
 
 def test_an_option_before_the_command_holds_unless_said_again() -> None:

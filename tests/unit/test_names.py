@@ -87,3 +87,11 @@ def test_one_word_is_a_word_of_an_admin_line(name: bytes) -> None:
     assert not name or word.split() == [word]
     assert b"\0" not in word
     assert word == name or any(byte <= 0x20 or byte == 0x7F for byte in name)
+
+
+def test_one_word_escapes_nothing_else() -> None:
+    """Two functions whose names are no UTF-8 do not share a line because both have a TAB, too."""
+    assert one_word(b"\xff\t") == b"\xff\\t"
+    assert one_word(b"\xfe\t") == b"\xfe\\t"
+    assert one_word("gr\u00f6\u00dfe\t\u0085".encode()) == "gr\u00f6\u00dfe\\t\u0085".encode()
+    assert one_word(b"a\x7f\x00 b") == b"a\\x7f\\x00\\x20b"

@@ -63,6 +63,7 @@ class FakeChild:
         self.env, self.payload, self.terminated = env, payload, 0
         self.out = lambda data: output(False, data)
         self.err = lambda data: output(True, data)
+        self.torn = False
         self.exit = end
         FakeChild.last = self
 
@@ -136,9 +137,9 @@ def test_much_output_travels_at_once() -> None:
     bench.child.out(b"x" * HOLD_MAX)
     assert bench.sent == []
     bench.child.out(b"y")
-    assert bench.sent == [(p.WORK_DATA, b"x" * HOLD_MAX + b"y")]
+    assert bench.sent == [(p.WORK_DATA, b"x" * HOLD_MAX), (p.WORK_DATA, b"y")]
     bench.loop.pass_time()
-    assert len(bench.sent) == 1
+    assert len(bench.sent) == 2
 
 
 def test_stderr_never_waits() -> None:
@@ -157,6 +158,15 @@ def test_a_failure_brings_output_and_code_first() -> None:
     bench.child.exit(3)
     assert bench.sent == [(p.WORK_DATA, b"partial"), (p.WORK_WARNING, b"farm: exit 3\n"), (p.WORK_FAIL, b"")]
     assert bench.codes == [3]
+
+
+@pytest.mark.parametrize(("code", "trailer"), [(0, b"farm: exit 125 farm\n"), (3, b"farm: exit 3\n")])
+def test_output_that_may_lack_its_end_is_no_success(code: int, trailer: bytes) -> None:
+    bench = Bench()
+    bench.child.out(b"half")
+    bench.child.torn = True
+    bench.child.exit(code)
+    assert bench.sent == [(p.WORK_DATA, b"half"), (p.WORK_WARNING, trailer), (p.WORK_FAIL, b"")]
 
 
 def test_a_silent_failure_has_no_empty_data() -> None:

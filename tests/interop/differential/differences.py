@@ -1024,24 +1024,6 @@ DIFFERENCES = (
         },
     ),
     Difference(
-        "workers-order",
-        "`workers` names a worker's functions newest first",
-        "in the order of registration",
-        UNSPECIFIED,
-        "nothing says the order; `--order registration` still tries the newest first",
-        [
-            "w CAN_DO f",
-            "w CAN_DO g",
-            "a: workers",
-        ],
-        {
-            3: (
-                ["a: FD ADDRESS - : g f\\n", "a: FD ADDRESS - :\\n", "a: .\\n"],
-                ["a: FD ADDRESS - : f g\\n", "a: FD ADDRESS - :\\n", "a: .\\n"],
-            ),
-        },
-    ),
-    Difference(
         "joined-twice",
         "a connection that submits the same key twice gets every WORK packet twice",
         "once",
@@ -1317,6 +1299,14 @@ DIFFERENCES = (
 )
 
 AGREED: dict[str, list[str]] = {
+    "workers-order": [
+        "w CAN_DO f",
+        "w CAN_DO g",
+        "w CAN_DO h",
+        "w CANT_DO g",
+        "w CAN_DO g",
+        "a: workers",
+    ],
     "status-unique-dash": [
         "c SUBMIT_JOB f|-|x",
         "c SUBMIT_JOB f||x",

@@ -17,6 +17,35 @@ row here that no longer holds.
 
 `--order` and `--wakeup` have other defaults, and handles, versions and process ids are each server's own.
 """
+_TAIL = """
+## What no script can play
+
+Each has a test in [tests/cli/test_gearmand.py](../../tests/cli/test_gearmand.py).
+
+| | gearmand 1.1.20 | farm | why |
+|---|---|---|---|
+"""
+_UNPLAYED = (
+    (
+        "`-R`",
+        "functions take turns, and priority counts within each: `b0 a-high b1 a0 a1`",
+        "gearmand 2.0's rule, priority first: `a-high b0 a0 b1 a1`",
+        "2.0 has no other; a worker of two functions must not do LOW before HIGH",
+    ),
+    ("`-j` above 255", "taken, and kept in a byte", "the number", "it is what was said"),
+    (
+        "admin commands that change something",
+        "from everybody",
+        "from this machine; with `--remote-admin`, which is farm's own, from everybody",
+        "whoever reaches the port could empty the queues",
+    ),
+    (
+        "SIGUSR1",
+        "waits for jobs whose time has not come",
+        "does not; without `-q` they are lost, and the log counts them",
+        "that may take days",
+    ),
+)
 _TITLES = {GEARMAND: "gearmand is wrong", FARM: "farm is right", UNSPECIFIED: "Unspecified"}
 
 
@@ -30,4 +59,4 @@ def rendered() -> str:
             for row in DIFFERENCES
             if row.verdict == verdict
         ]
-    return "".join(parts)
+    return "".join(parts) + _TAIL + "".join(f"| {' | '.join(row)} |\n" for row in _UNPLAYED)
