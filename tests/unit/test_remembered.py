@@ -140,9 +140,9 @@ def test_a_place_where_nothing_can_be_written_is_no_error(tmp_path: Path) -> Non
 
 
 def test_where_it_is() -> None:
-    home, run, cache = {"HOME": "/home/me"}, {"XDG_RUNTIME_DIR": "/run/me"}, {"XDG_CACHE_HOME": "/cache"}
+    home, run, cache = {"HOME": "/me"}, {"XDG_RUNTIME_DIR": "/run/me"}, {"XDG_CACHE_HOME": "/cache"}
     assert path_of(home | run | cache) == "/run/me/farm/servers"
     assert path_of(home | cache) == "/cache/farm/servers"
-    assert path_of(home) == "/home/me/.cache/farm/servers"
-    assert path_of(home | {"XDG_RUNTIME_DIR": "here", "XDG_CACHE_HOME": "there"}) == "/home/me/.cache/farm/servers"
+    assert path_of(home) == "/me/.cache/farm/servers"
+    assert path_of(home | {"XDG_RUNTIME_DIR": "here", "XDG_CACHE_HOME": "there"}) == "/me/.cache/farm/servers"
     assert path_of({}) == path_of({"HOME": ""}) == ""
