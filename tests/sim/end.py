@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from farm.protocol import packets
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 
-class End:
+class End(ABC):
     """One program on the other side of the wire. `link` is None while it is not connected."""
 
     def __init__(self, world: World, name: str) -> None:
@@ -75,18 +76,18 @@ class End:
 
     # -- for clients and workers to fill in
 
+    @abstractmethod
     def begin(self) -> None:
         """A connection is open."""
-        raise NotImplementedError
 
+    @abstractmethod
     def receive(self, number: int, body: bytes) -> None:
         """A packet of the server."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lost(self) -> None:
         """The connection is gone."""
-        raise NotImplementedError
 
+    @abstractmethod
     def act(self) -> None:
         """Do something of its own accord, and plan to do so again."""
-        raise NotImplementedError
