@@ -44,14 +44,19 @@ EXIT_MEANINGS = {
 NO_SERVER_HINT = "start one with `farm server`, or name another with --server or FARM_SERVER"
 
 
+def one_line(text: str) -> str:
+    """Text with what would end the line or steer a terminal escaped: it may hold a file's name or another's words."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
 class FarmError(Exception):
-    """Something a person has to know. `hint` says what to do next; `status` is the process's exit status."""
+    """What a person has to know, in one line. `hint` says what to do next; `status` is the process's exit status."""
 
     status = EXIT_INTERNAL
 
     def __init__(self, message: str, hint: str = "", status: int | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = one_line(message)
+        super().__init__(self.message)
         self.hint = hint
         if status is not None:
             self.status = status

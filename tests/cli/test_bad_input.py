@@ -92,6 +92,13 @@ def test_a_payload_that_cannot_be_read(rig: Rig, function: str, path: str, words
     assert rig.counts(function) == (0, 0, 0)
 
 
+def test_a_name_that_would_break_the_line(rig: Rig, function: str) -> None:
+    """An error is one line, and steers no terminal, whatever the file's name is."""
+    done = rig.submit(function, "-f", "no\nhint: \x1b[2Jlies")
+    assert done.status == 66
+    assert done.error == r"cannot read no\nhint: \x1b[2Jlies: no such file or directory"
+
+
 def test_a_directory_as_stdin(rig: Rig, function: str) -> None:
     """Python alone would end with a dump. Commands that do not read it do not mind. (farm as pip installs it is started
     by Python itself, and cannot help it.)"""
