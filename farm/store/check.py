@@ -93,9 +93,10 @@ def check(directory: str, *, is_alone: bool = False) -> Report:
 
 def quick_faults(database: sqlite3.Connection, path: str) -> str:
     """What is wrong with the file's structure, as far as a start can wait for that: of a large file what is kept of
-    ended jobs is left out. Each row of that has a checksum, which is compared when somebody asks for it."""
+    ended jobs is left out, and whether indexes are right. Each row has a checksum, which is compared when somebody asks
+    for it; but of a row that its index does not find nobody would know."""
     (size,) = database.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()
-    queries = ["PRAGMA quick_check(3)"]
+    queries = ["PRAGMA integrity_check(3)"]
     if size > CHECKED_AT_START_MAX:
         log.info("%s: the results in it are not checked at the start; farm store check does", path)
         tables = database.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'ended'")

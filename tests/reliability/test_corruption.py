@@ -102,7 +102,7 @@ def submit(client: Wire, count: int) -> set[bytes]:
 
 
 def damage(files: dict[str, bytes], chance: random.Random) -> tuple[dict[str, bytes], bool]:
-    """The files with something wrong in one of them; and whether its end was cut off."""
+    """The files with something wrong in one of them; and whether its end was cut off, or might as well be."""
     name = chance.choice((DB, LOG))
     content = bytearray(files[name])
     kind = chance.random()
@@ -117,6 +117,8 @@ def damage(files: dict[str, bytes], chance: random.Random) -> tuple[dict[str, by
     elif kind < 0.85:
         page = chance.randrange(len(content) // PAGE) * PAGE
         content[page : page + PAGE] = bytes(PAGE)
+        # With no whole frame behind it, a wiped page of the log is like its end.
+        is_cut = is_cut or (name == LOG and page + PAGE + FRAME > len(content))
     else:
         size = chance.randrange(1, len(content))
         if name == LOG and (size - 32) % FRAME == 0:
