@@ -107,9 +107,13 @@ def _with_header(frames: Iterator[Frame], salts: Pair, rest: int) -> Finding:
             taken = good
     else:
         return Finding(unfinished=good > taken or rest > 0)
-    # Of an older use of the file nothing fits: the first salt is counted up at every new one, the second is drawn.
+    # Of an older use of the file nothing fits: the first salt is counted up at every new one, the second is drawn. So
+    # with both salts right a frame is of this use, and was written, even where it or the one before it was damaged.
     mine = frame.sound or _related(frame.salts, salts)
-    commits = sum(later.sound and later.commit > 0 and _related(later.salts, salts) for later in frames)
+    commits = sum(
+        later.commit > 0 and (later.salts == salts or (later.sound and _related(later.salts, salts)))
+        for later in frames
+    )
     commits += frame.sound and frame.commit > 0
     # Where the bad frame still says that it is the end of a transaction, the next one began after that was synced.
     ends_one = frame.salts == salts and frame.commit > 0 and not frame.sound

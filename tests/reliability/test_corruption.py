@@ -78,10 +78,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
 
 def but_last(directory: Path, files: dict[str, bytes]) -> frozenset[int]:
     """The jobs of a store whose log ends with its last transaction but one."""
-    ends = [at + FRAME for at in range(32, len(files[LOG]), FRAME) if files[LOG][at + 4 : at + 8] != bytes(4)]
-    directory.mkdir()
+    directory.mkdir(mode=0o700)
     (directory / DB).write_bytes(files[DB])
-    (directory / LOG).write_bytes(files[LOG][: ends[-2]])
+    (directory / LOG).write_bytes(files[LOG][: last_frames(files[LOG])[-2] + FRAME])
     store = SqliteStore(str(directory))
     store.open()
     found = frozenset(save.id for save in store.load())
@@ -102,7 +101,8 @@ def submit(client: Wire, count: int) -> set[bytes]:
 
 
 def damage(files: dict[str, bytes], chance: random.Random) -> tuple[dict[str, bytes], bool]:
-    """The files with something wrong in one of them; and whether its end was cut off, or might as well be."""
+    """The files with something wrong in one of them; and whether its end was cut off, or might as well have
+    been."""
     name = chance.choice((DB, LOG))
     content = bytearray(files[name])
     kind = chance.random()
@@ -117,14 +117,24 @@ def damage(files: dict[str, bytes], chance: random.Random) -> tuple[dict[str, by
     elif kind < 0.85:
         page = chance.randrange(len(content) // PAGE) * PAGE
         content[page : page + PAGE] = bytes(PAGE)
-        # With no whole frame behind it, a wiped page of the log is like its end.
-        is_cut = is_cut or (name == LOG and page + PAGE + FRAME > len(content))
+        # With one transaction behind it, what is wiped may be a part of that one, which a power cut tore.
+        is_cut = name == LOG and sum(at >= page + PAGE for at in last_frames(files[LOG])) < 2
     else:
         size = chance.randrange(1, len(content))
         if name == LOG and (size - 32) % FRAME == 0:
             size += 1
         del content[size:]
     return files | {name: bytes(content)}, is_cut
+
+
+def last_frames(log: bytes) -> list[int]:
+    """Where the last frame of each transaction begins; behind them the file has frames of earlier uses."""
+    salts = log[16:24]
+    return [
+        at
+        for at in range(32, len(log) - FRAME + 1, FRAME)
+        if log[at + 4 : at + 8] != bytes(4) and log[at + 8 : at + 16] == salts
+    ]
 
 
 class Heard(logging.Handler):

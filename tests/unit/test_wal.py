@@ -109,6 +109,24 @@ def test_one_transaction_behind_it_is_enough_where_it_was_the_end_of_one(tmp_pat
         assert found.unfinished != damage
 
 
+def test_damage_that_two_frames_share_hides_no_transaction(tmp_path: Path) -> None:
+    """One frame's page is damaged and the next one's header wiped, so neither that one nor the one behind it fits; but
+    that one is of this use of the file, and was begun only after the first was synced."""
+    store = SqliteStore(str(tmp_path / "running"))
+    store.open()
+    for number in range(8):
+        store.apply([Save(number + 1, b"f", b"", 1, b"")])
+    for name in ("jobs.db", "jobs.db-wal"):
+        (tmp_path / name).write_bytes((tmp_path / "running" / name).read_bytes())
+    store.close()
+    log = log_of(tmp_path / "jobs.db")
+    raw = log.read_bytes()
+    last = len(raw) - FRAME  # each of the last three frames is a transaction
+    assert all(raw[last - behind * FRAME + 4 : last - behind * FRAME + 8] != bytes(4) for behind in range(3))
+    change(log, last - FRAME - 100, bytes(124))
+    assert wal.inspect_beside(str(tmp_path / "jobs.db")).damage.endswith("and a transaction follows")
+
+
 def test_a_page_of_zeros_is_damage(database: Path) -> None:
     for page in range(3, 20):
         raw = log_of(database).read_bytes()
