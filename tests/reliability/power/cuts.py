@@ -51,12 +51,10 @@ class Cutter:
     def cut(self, image: dict[bytes, bytearray], book: Book) -> None:
         """One power cut."""
         self.count["cuts"] += 1
-        for path in self._directory.iterdir():
-            if path.name.startswith("jobs.db"):
-                path.unlink()
+        for path in self._directory.iterdir():  # all of it: a ballast of the cut before would belie an early one
+            path.unlink()
         for name, content in image.items():
-            if name.startswith(b"jobs.db"):
-                (self._directory / os.fsdecode(name)).write_bytes(content)
+            (self._directory / os.fsdecode(name)).write_bytes(content)
         store = SqliteStore(str(self._directory), reserve=0)
         try:
             store.open()
