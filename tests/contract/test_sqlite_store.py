@@ -258,6 +258,25 @@ def test_of_a_large_file_the_jobs_are_checked_at_the_start(
     assert not check(str(tmp_path)).sound
 
 
+def test_a_start_notices_what_an_index_does_not_find(tmp_path: Path) -> None:
+    """The row is whole, and would be taken for one that was never kept."""
+    store = SqliteStore(str(tmp_path), reserve=0)
+    store.open()
+    store.apply([Save(id, b"f", b"", 1, b"") for id in range(1000, 1010)])
+    store.apply([Finish(id, "done", 0.0, 1.0) for id in range(1000, 1010)])
+    index = "SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_ended_1'"
+    (root,) = store._opened().execute(index).fetchone()
+    store.close()
+    with (tmp_path / "jobs.db").open("r+b") as file:
+        file.seek((root - 1) * 4096)
+        page = file.read(4096)
+        entry = page.rindex((1009).to_bytes(2, "big"))
+        file.seek((root - 1) * 4096 + entry)
+        file.write((1019).to_bytes(2, "big"))  # still the last one
+    with pytest.raises(StoreError, match="is damaged"):
+        store.open()
+
+
 def lose_a_row(path: Path, root: int) -> None:
     """The first page of a table has one row fewer. Nobody who only reads the rows notices."""
     with path.open("r+b") as file:
