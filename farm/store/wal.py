@@ -21,11 +21,13 @@ from itertools import zip_longest
 from typing import BinaryIO, NamedTuple
 
 HEADER, FRAME_HEADER = 32, 24
+SALTS_END = 16  # in the header of a frame; its checksum follows
 DATABASE_HEADER = 100
 PAGE_SIZE = 4096  # SQLite's own choice, where the file does not say
 PAGE_SIZES = frozenset(1 << bits for bits in range(9, 17))
 MAGIC = 0x377F0682  # the last bit says that checksums take words in big-endian order
 FORMAT = 3007000
+SECTOR = 512  # bytes that a disk writes all or nothing of; larger ones begin where one of these does
 FRAMES_AT_ONCE = 1024  # 4 MB of a log are in memory at a time, however large it has grown
 SUMS_BEFORE_CARRY = 16  # additions that leave room in a lane of 64 bits: each makes the sums at most 2.7 times as large
 
@@ -46,12 +48,13 @@ class Finding(NamedTuple):
 
 class Frame(NamedTuple):
     """One frame. commit: how many pages the file has after this transaction, 0 where it goes on. sound: the checksum
-    follows from that of the frame before, whatever the salts are."""
+    follows from that of the frame before, whatever the salts are. whole: all of these are of the same write."""
 
     page: int
     commit: int
     salts: Pair
     sound: bool
+    whole: bool
 
 
 def inspect_beside(path: str) -> Finding:
@@ -108,15 +111,16 @@ def _with_header(frames: Iterator[Frame], salts: Pair, rest: int) -> Finding:
     else:
         return Finding(unfinished=good > taken or rest > 0)
     # Of an older use of the file nothing fits: the first salt is counted up at every new one, the second is drawn. So
-    # with both salts right a frame is of this use, and was written, even where it or the one before it was damaged.
+    # with both salts right a frame is of this use even where it, or the one before it, was damaged. But where they lie
+    # in a sector of their own, a power cut may have lost the one that says whether the frame ends a transaction.
     mine = frame.sound or _related(frame.salts, salts)
     commits = sum(
-        later.commit > 0 and (later.salts == salts or (later.sound and _related(later.salts, salts)))
+        later.commit > 0 and ((later.whole and later.salts == salts) or (later.sound and _related(later.salts, salts)))
         for later in frames
     )
     commits += frame.sound and frame.commit > 0
     # Where the bad frame still says that it is the end of a transaction, the next one began after that was synced.
-    ends_one = frame.salts == salts and frame.commit > 0 and not frame.sound
+    ends_one = frame.whole and frame.salts == salts and frame.commit > 0 and not frame.sound
     if commits >= (1 if ends_one else 2):
         follow = f"{commits} transactions follow" if commits > 1 else "a transaction follows"
         return Finding(f"its write-ahead log is bad at frame {good + 1}, and {follow}")
@@ -160,6 +164,7 @@ def _frames(
     """salts: of this use of the file. Where they are known, what is left of older uses is not summed up."""
     frame_size = FRAME_HEADER + page_size
     left = (size - HEADER) // frame_size
+    at = HEADER
     while left:
         chunk = log.read(min(left, FRAMES_AT_ONCE) * frame_size)
         count = len(chunk) // frame_size
@@ -174,7 +179,9 @@ def _frames(
             del before[last + 2 :]
         found = _frame_sums(chunk[: len(before) * frame_size], frame_size, before, big)
         for head, right in zip_longest(heads, found):
-            yield Frame(head[0], head[1], (head[2], head[3]), right == (head[4], head[5]))
+            whole = at % SECTOR <= SECTOR - SALTS_END
+            yield Frame(head[0], head[1], (head[2], head[3]), right == (head[4], head[5]), whole)
+            at += frame_size
 
 
 def _frame_sums(chunk: bytes, frame_size: int, before: list[Pair], big: bool) -> Iterator[Pair]:

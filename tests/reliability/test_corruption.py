@@ -117,14 +117,12 @@ def damage(files: dict[str, bytes], chance: random.Random) -> tuple[dict[str, by
     elif kind < 0.85:
         page = chance.randrange(len(content) // PAGE) * PAGE
         content[page : page + PAGE] = bytes(PAGE)
-        # With one transaction behind it, what is wiped may be a part of that one, which a power cut tore.
-        is_cut = name == LOG and sum(at >= page + PAGE for at in last_frames(files[LOG])) < 2
     else:
         size = chance.randrange(1, len(content))
         if name == LOG and (size - 32) % FRAME == 0:
             size += 1
         del content[size:]
-    return files | {name: bytes(content)}, is_cut
+    return files | {name: bytes(content)}, is_cut or (name == LOG and may_be_torn(files[LOG], bytes(content)))
 
 
 def last_frames(log: bytes) -> list[int]:
@@ -135,6 +133,15 @@ def last_frames(log: bytes) -> list[int]:
         for at in range(32, len(log) - FRAME + 1, FRAME)
         if log[at + 4 : at + 8] != bytes(4) and log[at + 8 : at + 16] == salts
     ]
+
+
+def may_be_torn(log: bytes, damaged: bytes) -> bool:
+    """Whether what is damaged and the transaction behind it may be a single one, which a power cut tore: nothing tells.
+    A header whose first 16 bytes lie in two sectors proves nothing, for one of them may be of an earlier use."""
+    ends = last_frames(log)
+    frames = range(32, ends[-1] + 1, FRAME)
+    last = max((at for at in frames if log[at : at + FRAME] != damaged[at : at + FRAME]), default=0)
+    return sum(at > last and at % 512 <= 512 - 16 for at in ends) < 2
 
 
 class Heard(logging.Handler):

@@ -188,6 +188,37 @@ def test_sectors_of_the_last_transaction_may_be_missing(database: Path) -> None:
         assert wal.inspect_beside(str(database)) == (UNFINISHED if gone else wal.Finding())
 
 
+@pytest.mark.parametrize("content", ["randomblob", "zeroblob"])  # zeros: the end of the page before may be the same
+def test_sectors_of_an_older_use_may_be_in_their_place(content: str, tmp_path: Path) -> None:
+    """A header in two sectors may be of both uses: what it says of an end is then the older one's."""
+    path = tmp_path / "jobs.db"
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA wal_autocheckpoint = 0")
+    database.execute("CREATE TABLE t (n, blob)")
+    database.execute(f"INSERT INTO t VALUES (0, {content}(600))")
+    for _ in range(120):
+        database.execute("UPDATE t SET n = n + 1")  # each is a transaction of one frame
+    database.execute("PRAGMA wal_checkpoint(RESTART)")
+    database.execute("UPDATE t SET n = n + 1")
+    old = log_of(path).read_bytes()
+    database.execute(f"INSERT INTO t VALUES (0, {content}(300000))")
+    new = log_of(path).read_bytes()
+    begin = next(at for at in range(32, len(new), FRAME) if new[at : at + FRAME] != old[at : at + FRAME])
+    end = max(at for at in range(32, len(new), FRAME) if new[at : at + FRAME] != old[at : at + FRAME])
+    assert (end - begin) // FRAME > 60
+    sectors = range(begin - begin % 512, end + FRAME, 512)
+    chance = random.Random(9)
+    for lost in [[at] for at in sectors] + [[at for at in sectors if chance.random() < 0.3] for _ in range(300)]:
+        raw = bytearray(new)
+        for at in lost:
+            raw[at : at + 512] = old[at : at + 512]
+        log_of(path).write_bytes(raw)
+        assert not wal.inspect_beside(str(path)).damage, lost
+    log_of(path).write_bytes(new)
+    database.close()
+
+
 def test_an_older_use_of_the_file_behind_the_end_is_nothing(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     database = sqlite3.connect(path, isolation_level=None)
