@@ -83,6 +83,8 @@ def own_terms(job: Job) -> Terms:
 
 def terms_of(job: Job) -> Terms:
     """What holds for it: its own terms, else its function's, else those of the worker that runs it."""
+    if job.course is None and job.function.settings is NOTHING and (job.worker is None or not job.worker.terms):
+        return NOTHING  # most jobs, and each asks twice
     terms = over(own_terms(job), job.function.settings)
     if job.worker is not None and job.worker.terms:
         terms = over(terms, job.worker.terms.get(job.function.name, NOTHING))

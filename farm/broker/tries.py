@@ -37,7 +37,8 @@ def begun(broker: Broker, job: Job, now: float) -> float:
     if broker.expiring:
         broker.expiring.drop(job)
     broker.young.append((now + COUNTED_AFTER_S, job.handle))  # a foreground job may become a background one
-    return min((limit for limit in (job.worker.can_do.get(job.function, 0.0), limit_s) if limit), default=0.0)
+    workers_s = job.worker.can_do.get(job.function, 0.0)
+    return min(workers_s, limit_s) if workers_s and limit_s else workers_s or limit_s
 
 
 def time_limit(job: Job) -> float:

@@ -35,6 +35,7 @@ class MemoryJournal:
     def __init__(self) -> None:
         self.jobs: dict[int, Save] = {}
         self.ended: dict[int, Finish] = {}  # in order of their end
+        self.timed: dict[int, None] = {}  # those of them that are kept for a time of their own
         self.was: dict[int, tuple[int, Save]] = {}  # of those: a number that grows, and the job
         self.ends = 0  # how many there ever were
         self.sizes: dict[int, int] = {}  # of those: bytes
@@ -55,6 +56,7 @@ class MemoryJournal:
     def drop(self, id: int) -> None:
         """What is kept of the end of a job."""
         del self.ended[id]
+        self.timed.pop(id, None)
         self.was.pop(id, None)
         self.ended_size -= self.sizes.pop(id, 0)
 
@@ -123,6 +125,8 @@ class MemoryStore(Store):
             journal.ends += 1
             journal.was[change.id] = journal.ends, save
             journal.ended[change.id] = change
+            if change.keep_s >= 0:
+                journal.timed[change.id] = None
             kept = len(save.terms) + (0 if change.outcome == DONE else len(save.payload))
             journal.grow(change.id, change.size + kept + sum(map(_size, journal.attempts.get(change.id, {}).values())))
 
@@ -171,16 +175,18 @@ class MemoryStore(Store):
     def _expire(self, change: Expire) -> None:
         """First what is too old, then what its own time is over of, then the oldest of what is too much."""
         journal = self._journal
-        for oldest in list(journal.ended.values()):
-            if oldest.keep_s >= 0:
+        old: list[int] = []
+        for end in journal.ended.values():
+            if end.keep_s >= 0:
                 continue
-            if change.drops(oldest.ended):
-                self._drop(oldest.id)
-            elif change.stops_at(oldest.ended):
+            if change.drops(end.ended):
+                old.append(end.id)
+            elif change.stops_at(end.ended):
                 break
-        for end in [end for end in journal.ended.values() if end.keep_s >= 0]:
-            if end.ended + end.keep_s < change.now:
-                self._drop(end.id)
+        timed = (journal.ended[id] for id in journal.timed)
+        old += [end.id for end in timed if end.ended + end.keep_s < change.now]
+        for id in old:
+            self._drop(id)
         while journal.ended and journal.ended_size > change.size_max:
             self._drop(next(iter(journal.ended)))
         journal.keys = {key: row for key, row in journal.keys.items() if row.until >= change.now}
