@@ -254,6 +254,7 @@ class Life(RuleBasedStateMachine):
         if joined and not replaces:
             return p.JOB_CREATED, joined
         if any(not self._lives(handle) and handle not in known.ended for handle in after):
+            known.functions.setdefault(function, (0, 0, 0))  # it was mentioned
             return p.ERROR, None
         others = known.count(function) - (joined is not None and not joined.worker)
         if 0 < known.functions.get(function, (0, 0, 0))[NORMAL] <= others:
