@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from farm.cli.job_options import SETTINGS, json_of
 from farm.cli.options import COMMON, COUNT, FLAG, FUNCTION, QUIET, Argument, Command, Option
+from farm.cli.submit_options import PRIORITY
 
 SCHEMA = "farm.cron/1"
 
@@ -33,14 +34,7 @@ _RUNNING = (
         default="none",
         choices=("none", "last", "all"),
     ),
-    Option(
-        "priority",
-        "--priority -p",
-        "Jobs of a higher priority run first.",
-        metavar="high|normal|low",
-        default="normal",
-        choices=("high", "normal", "low"),
-    ),
+    PRIORITY,
     *SETTINGS,
 )
 

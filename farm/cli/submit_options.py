@@ -8,6 +8,15 @@ from __future__ import annotations
 from farm.cli.options import COMMON, FUNCTION, QUIET, RETRIES, VERBOSE, Command, Option, Values
 from farm.cli.values import FLAG, SECONDS, SECONDS_OR_0
 
+PRIORITY = Option(
+    "priority",
+    "--priority -p",
+    "Jobs of a higher priority run first.",
+    metavar="high|normal|low",
+    default="normal",
+    choices=("high", "normal", "low"),
+)
+
 # What makes a job more than a function and a payload. farm/protocol/JOBS.md says what each means; a stock
 # server knows none of them (but --in and --at of a background job).
 TERMS = (
@@ -78,14 +87,7 @@ SUBMIT = Command(
             "Join the job with the same key if one is queued or running; auto: a key made of function and payload.",
             metavar="KEY|auto",
         ),
-        Option(
-            "priority",
-            "--priority -p",
-            "Jobs of a higher priority run first.",
-            metavar="high|normal|low",
-            default="normal",
-            choices=("high", "normal", "low"),
-        ),
+        PRIORITY,
         Option(
             "order",
             "--order",
