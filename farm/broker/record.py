@@ -12,14 +12,11 @@ from farm.broker.course import terms_of
 from farm.broker.effects import Attempt, Past
 from farm.broker.job import DELAYED, DONE, FAILED, PRIORITY_NAMES, RUNNING, WAITING, handle_of
 from farm.broker.terms import Terms, encode_after, parse
-from farm.protocol import packets
 from farm.protocol.names import shown, words_of
-from farm.protocol.packets import RESPONSE, with_data
 
 if TYPE_CHECKING:
     from farm.broker.broker import Broker
     from farm.broker.job import Job
-    from farm.broker.peer import Peer
 
 Json = dict[str, Any]
 DEAD = "dead"  # what people are shown for FAILED
@@ -199,26 +196,3 @@ def _text(log: bytes) -> str:
 
 def _or_none(value: float) -> float | None:
     return value if value >= 0 else None
-
-
-# -- output
-
-
-def answer_output(broker: Broker, peer: Peer, handle: bytes, result: bytes, log: bytes, job: Json) -> None:
-    """FARM_OUTPUT for each stream, and FARM_ANSWER."""
-    for stream, data in ((b"result", result), (b"log", log)):
-        broker.effects.send_pieces(peer.id, with_data(RESPONSE, packets.FARM_OUTPUT, (handle, stream), data))
-    broker.effects.send_pieces(peer.id, with_data(RESPONSE, packets.FARM_ANSWER, (b"output",), dumps({"job": job})))
-
-
-def beyond(pieces: list[bytes], have: int) -> bytes:
-    """All that comes after the first `have` bytes, found from the end: a reader mostly lacks the last piece only."""
-    size = sum(map(len, pieces))
-    lacking: list[bytes] = []
-    for piece in reversed(pieces):
-        if size <= have:
-            break
-        size -= len(piece)
-        lacking.append(piece)
-    joined = b"".join(reversed(lacking))
-    return joined[have - size :] if have > size else joined
