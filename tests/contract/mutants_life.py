@@ -87,7 +87,7 @@ class AttemptsAreFree(Mutant):
 
     def apply(self, changes: Sequence[Change]) -> None:
         super().apply(changes)
-        self.journal.ended_size = sum(end.size for end in self.journal.ended.values())
+        self.journal.ended_size = sum(Finish._make(end).size for _, _, end, _ in self.journal.ended.values())
 
 
 class RevivesAll(Mutant):
@@ -96,8 +96,9 @@ class RevivesAll(Mutant):
     def apply(self, changes: Sequence[Change]) -> None:
         for change in changes:
             if isinstance(change, Revive) and change.id in self.journal.ended:
-                end = self.journal.ended[change.id]
-                self.journal.ended[change.id] = end._replace(outcome="failed")
+                n, size, end, was = self.journal.ended[change.id]
+                failed = Finish._make(end)._replace(outcome="failed")
+                self.journal.ended[change.id] = n, size, tuple(failed), was
             super().apply([change])
 
 
