@@ -18,7 +18,7 @@ from farm.protocol import extension, packets
 from farm.protocol.extension import parse_exit_trailer
 from farm.protocol.limits import CLIENT_ID_MAX, JOIN_MAX, NUMBER_MAX, UNIQUE_MAX
 from farm.protocol.names import one_word
-from farm.protocol.packets import KINDS, RESPONSE, response, split, with_data
+from farm.protocol.packets import KINDS, RESPONSE, Kind, response, split, with_data
 
 Handler = Callable[[Broker, Peer, list[bytes], float], None]
 
@@ -336,12 +336,11 @@ _ENDS = (packets.WORK_COMPLETE, packets.WORK_FAIL, packets.WORK_EXCEPTION)
 
 def _relayed(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -> None:
     """A worker's packet about a job: passed on as it is to everybody who waits for the job."""
-    kind = KINDS[number]
     end = body.find(b"\0")
-    if end < 0 and len(kind.args) > 1:
-        split(kind, body)  # raises, for an argument is missing
-    handle = body[:end] if end >= 0 else body  # some workers end a lone handle with NUL
-    body += b"\0" * (end < 0 and kind.data)  # Perl's worker leaves it out where the data is empty; clients count on it
+    if end < 0:
+        handle, body = _lone_handle(KINDS[number], body)
+    else:
+        handle = body[:end]  # some workers end a lone handle with NUL
     job = broker.held(peer, handle)
     if job is None:
         _report_on_no_job(peer, number, handle)
@@ -354,17 +353,25 @@ def _relayed(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -
             return
         body = handle
     elif number == packets.WORK_STATUS:
-        _remember_progress(job, split(kind, body))
+        _remember_progress(job, split(KINDS[number], body))
     elif len(body) > len(handle) + 1:
         job.streamed = True
         if number == packets.WORK_WARNING:
             _remember_exit(job, body[len(handle) + 1 :])
     if job.watchers:
         broker.relay(job, _packet(number, body))
-    if job.background and broker.rules.result_max:
+    if job.background and len(body) > len(handle) + 1:
         _remember(broker, job, number, body[len(handle) + 1 :])
     if number == packets.WORK_COMPLETE or number == packets.WORK_FAIL:
         broker.finish(job, number == packets.WORK_COMPLETE, now)
+
+
+def _lone_handle(kind: Kind, body: bytes) -> tuple[bytes, bytes]:
+    """The handle, and the body as it should have been, where there is nothing but a handle."""
+    if len(kind.args) > 1:
+        split(kind, body)  # raises, for an argument is missing
+    # Perl's worker leaves the NUL out where the data is empty; clients count on it.
+    return body, body + b"\0" if kind.data else body
 
 
 def _report_on_no_job(peer: Peer, number: int, handle: bytes) -> None:
@@ -413,7 +420,7 @@ def _packet(number: int, body: bytes) -> tuple[bytes, ...]:
 def _exception(broker: Broker, peer: Peer, job: Job, body: bytes, now: float) -> None:
     """It ends the attempt. A client that did not ask for exceptions gets WORK_FAIL, with the bare handle: with
     gearmand's trailing NUL, libgearman's clients wait for ever."""
-    if job.background and broker.rules.result_max:
+    if job.background:
         _remember(broker, job, packets.WORK_EXCEPTION, body[len(job.handle) + 1 :])
     peer.ended = job.handle
     if broker.try_again(job, now):
@@ -425,7 +432,7 @@ def _exception(broker: Broker, peer: Peer, job: Job, body: bytes, now: float) ->
 
 
 def _remember(broker: Broker, job: Job, number: int, data: bytes) -> None:
-    if number == packets.WORK_STATUS:
+    if number == packets.WORK_STATUS or not broker.rules.result_max:
         return
     if job.report is None:
         job.report = Report(broker.rules.result_max)

@@ -10,7 +10,6 @@ from farm.broker.job import DONE, FAILED
 from farm.broker.terms import encode
 from farm.protocol import packets
 from farm.protocol.extension import parse_exit_trailer
-from farm.protocol.names import one_word
 
 if TYPE_CHECKING:
     from farm.broker.job import Job
@@ -72,7 +71,7 @@ def end(job: Job, outcome: str, result_max: int, now: float, wall_offset: float)
         outcome,
         job.started_at + wall_offset if job.started_at else 0.0,
         now + wall_offset,
-        one_word(job.worker_name),
+        job.worker_name,
         0 if outcome == DONE else _exit_code(job),
         b"".join(report.result) if report else b"",
         b"".join(report.log) if report else b"",
@@ -132,7 +131,7 @@ def attempt(job: Job, outcome: str, reason: bytes, now: float, wall_offset: floa
         now + wall_offset,
         outcome,
         reason,
-        one_word(job.worker_name),
+        job.worker_name,
         _exit_code(job),
         course.cpu_s if course else -1.0,
         course.peak if course else -1,

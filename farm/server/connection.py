@@ -44,6 +44,7 @@ class Connection:
         self.held = False  # not read from, because of some that it waits for
         # Packets that came and are still to be taken; until they are, nothing more is read.
         self.untaken: list[Packet] = []
+        self.watched = False  # the watchdog waits for something of it
         self.listed = 0  # bytes of listings that it has been answered since it was read from last
         # Readers that are too far behind what this one sends, each with the audiences that it is part of.
         self.waits_for: dict[Connection, tuple[Audience, ...]] = {}
@@ -76,6 +77,11 @@ class Connection:
         """Whether it is this server that does not read what the other side may have sent."""
         return self.held or bool(self.untaken)
 
+    @property
+    def settled(self) -> bool:
+        """Whether it has been sent all, is read from, and nobody waits for it: there is nothing to look after."""
+        return self._watching == READ and not (self._out or self.gone or self.closing or self.untaken or self.holds_up)
+
     def read(self) -> bytes | None:
         """What has come in: b"" when nothing has, None when the other side has closed or the connection broke."""
         try:
@@ -106,22 +112,24 @@ class Connection:
 
     def flush(self) -> None:
         """Hand the system as much as it takes. A broken connection drops what is left and is `gone`."""
-        sent = 0
-        while self._out:
+        sent, out = 0, self._out
+        while out:
             try:
-                if self.out_size <= JOIN_MAX:
-                    sent = self.sock.send(b"".join(self._out))
+                if len(out) == 1:
+                    sent = self.sock.send(out[0])
+                elif self.out_size <= JOIN_MAX:
+                    sent = self.sock.send(b"".join(out))
                 else:
-                    sent = self.sock.sendmsg(list(islice(self._out, WRITE_PIECES)))
+                    sent = self.sock.sendmsg(list(islice(out, WRITE_PIECES)))
             except (BlockingIOError, InterruptedError):
                 break
             except OSError:
-                self._out.clear()
+                out.clear()
                 self.out_size = 0
                 self.gone = True
                 break
             self._sent(sent)
-        if not self._out:
+        if not out:
             self.blocked_since = 0.0
         elif sent or not self.blocked_since:
             self.blocked_since = self._loop.now

@@ -42,6 +42,7 @@ class Pressure:
         self._connections = connections
         self._loop = loop
         self._late: set[Connection] = set()  # readers that are too far behind
+        self._unread: set[int] = set()  # peers' ids of those that have not read everything
         self._held: set[Connection] = set()
         self._timer: Timer | None = None  # while anybody is held, for those whom it is held for may read no more
 
@@ -78,15 +79,18 @@ class Pressure:
             return {id for id, _ in sends}
         found: set[int] = set()
         for id, packet in sends:
-            reader = self._connections.get(id)
             size = JOIN_MAX + 1 if isinstance(packet, int) else len(packet or b"")  # a payload that is still to be read
-            if reader is not None and (reader.out_size or size > JOIN_MAX):
+            if size > JOIN_MAX or id in self._unread:
                 found.add(id)
         return found
 
     def apply(self, reader: Connection) -> bool:
         """After bytes went out to `reader`, or did not: hold up those who feed it, or let them go on. False: it has to
         be dropped, because somebody feeds it who cannot be held up for it."""
+        if reader.out_size:
+            self._unread.add(reader.peer.id)
+        elif self._unread:
+            self._unread.discard(reader.peer.id)
         if reader.out_size > self._config.out_high:
             self._late.add(reader)
             for sender, found in reader.holds_up.items():
@@ -113,6 +117,7 @@ class Pressure:
         """It closes: it holds nobody up, and waits for nobody."""
         self.release(connection)
         self._late.discard(connection)
+        self._unread.discard(connection.peer.id)
         self._held.discard(connection)
         for reader in connection.waits_for:
             reader.holds_up.pop(connection, None)

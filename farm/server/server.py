@@ -48,6 +48,8 @@ FLOOD_OVER = 0.9  # of the limit on connections: only with fewer, the next flood
 DISK_CHECK_S = (
     1.0  # how often the room on the store's disk is looked at, while packets come in or jobs are refused for want of it
 )
+CLOCK_EVERY = 16  # packets of one connection between two looks at the clock: a packet takes some microseconds
+LISTING = frozenset((TEXT, FARM_ASK))  # the packets whose answers may be long, and take long
 EXPIRE_EVERY = 1000  # ended jobs, fewer than the store drops at once
 EXPIRE_EVERY_S = 60.0
 EXPIRE_AGAIN_S = 1.0  # for there may be more than the store drops at once
@@ -73,6 +75,7 @@ class Server:
         self._expired = 0  # the broker's `kept` when old results were last dropped
         self._expiring = False  # they were dropped a moment ago, and that may not have been all
         self._broker = Broker(store.open(), config.rules)
+        self._clocks_read_at = 0.0  # the turn in which they were
         self._read_clocks()
         heartbeat_ms = math.ceil(config.heartbeat_s * 1000)
         level = getLevelName(log.getEffectiveLevel())
@@ -247,18 +250,21 @@ class Server:
             return
         if not chunk or connection.closing:
             return
-        connection.heard_at = self._loop.now
+        now = connection.heard_at = self._loop.now
         connection.listed = 0
-        decoded = connection.decoder.feed(chunk)
-        self._watchdog.came(connection, bool(decoded))
-        self._take(connection, decoded, self._loop.now + TURN_S)
+        decoder = connection.decoder
+        decoded = decoder.feed(chunk)
+        if connection.watched or decoder.inside_packet:
+            self._watchdog.came(connection, bool(decoded))
+        self._take(connection, decoded, now + TURN_S)
 
     def _take(self, connection: Connection, packets: list[Packet], until: float) -> None:
         """The first of these packets, and the others while there is time; what is left comes in a later turn."""
-        self._read_clocks()
-        sends = self._broker.effects.sends
-        before = len(sends)
         broker, decoder, peer, now = self._broker, connection.decoder, connection.peer, self._loop.now
+        if now != self._clocks_read_at:
+            self._read_clocks()
+        sends = broker.effects.sends
+        before = len(sends)
         audiences = self._pressure.audiences_before(connection)
         if now >= self._look_at_disk_at:  # before anything is taken, for one job may be larger than what is left
             self._look_at_disk()
@@ -267,13 +273,13 @@ class Server:
             position += 1
             told = len(sends)
             receive(broker, peer, number, body, now)
-            if number in (TEXT, FARM_ASK):
+            if number in LISTING:
                 connection.listed += sum(len(piece) for _, piece in sends[told:] if isinstance(piece, bytes))
                 if connection.listed > LISTED_MAX:
                     too_much = PacketRefused(b"ARGUMENT_TOO_LARGE", b"More answers at once than can be held")
                     dispatch.refuse(broker, peer, too_much)
                     break
-            if time.monotonic() > until:
+            if (position % CLOCK_EVERY == 0 or number in LISTING) and time.monotonic() > until:
                 break
         if position < len(packets) and not peer.refused:
             self._put_off(connection, packets[position:])
@@ -401,7 +407,8 @@ class Server:
         touched, self._touched = self._touched, {}
         for connection in touched:
             connection.flush()
-            self._after_write(connection)
+            if not connection.settled:
+                self._after_write(connection)
 
     def _deliver(self, sends: Sequence[Send]) -> None:
         for id, packet in sends:
@@ -535,7 +542,9 @@ class Server:
     def _read_clocks(self) -> None:
         """Before a packet is taken too: while nobody came the wall clock may have been set. One clock right after the
         other, for a turn can be long, or the process be stopped within it; the wall clock first, so that a stop between
-        the two makes a delayed job late for this turn, and never early."""
+        the two makes a delayed job late for this turn, and never early. Once at the first packet of a turn and once at
+        its end."""
+        self._clocks_read_at = self._loop.now
         self._broker.wall_offset = time.time() - time.monotonic()
 
     def _schedule_tick(self) -> None:
@@ -543,11 +552,11 @@ class Server:
         deadline = self._loop.now if self._unfinished else self._broker.next_deadline()
         if (self._broker.delayed or self._broker.expiring or self._broker.crons.entries) and deadline is not None:
             deadline = min(deadline, self._loop.now + CLOCK_CHECK_S)
-        if self._due and (deadline is None or self._due.due != deadline):
+        if deadline is None or (self._due is not None and self._due.due <= deadline):
+            return  # a turn that comes too early sets the next: cheaper than a new timer for every turn
+        if self._due is not None:
             self._due.cancel()
-            self._due = None
-        if deadline is not None and not self._due:
-            self._due = self._loop.call_at(deadline, self._ticked)
+        self._due = self._loop.call_at(deadline, self._ticked)
 
     def _ticked(self) -> None:
         self._due = None  # the turn's end does what is due

@@ -36,18 +36,21 @@ class Watchdog:
     def connected(self, connection: Connection) -> None:
         """From now on it may be expected to say something."""
         self._mute[connection] = self._loop.now
+        connection.watched = True
         if self._config.first_packet_s and not self._mute_timer:
             self._mute_timer = self._loop.call_in(self._config.first_packet_s, self._end_mute)
 
     def came(self, connection: Connection, whole: bool) -> None:
         """Bytes came: if they end inside a packet, the rest must follow. whole: something was complete; a first packet
-        that is large and on its way counts as much."""
-        if self._mute and (whole or connection.decoder.buffered > SMALL_PACKET_MAX):
+        that is large and on its way counts as much. Need not be called for one that is not `watched` and not inside a
+        packet."""
+        if whole or connection.decoder.buffered > SMALL_PACKET_MAX:
             self._mute.pop(connection, None)
-        if self._stalling:
-            self._stalling.pop(connection, None)
+        self._stalling.pop(connection, None)
+        connection.watched = connection in self._mute
         if connection.decoder.inside_packet and not connection.closing:
             self._stalling[connection] = self._loop.now
+            connection.watched = True
             if not self._stall_timer:
                 self._stall_timer = self._loop.call_in(self._config.stall_s, self._end_stalls)
 
