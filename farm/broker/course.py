@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from farm.broker.peer import Peer  # at run time too: mypyc wants the classes of a NamedTuple's fields
 from farm.broker.terms import NOTHING, Terms, over
 
 if TYPE_CHECKING:
     from farm.broker.job import Job
-    from farm.broker.peer import Peer
 
 
 class Reader(NamedTuple):

@@ -10,6 +10,12 @@ def main() -> None:
     """Run the command line of this process; does not return."""
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # else it is ignored, which is meant
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    import sys
+
+    if sys.argv[1:2] in (["server"], ["gearmand"]):
+        from farm import compiled
+
+        compiled.use()
     from farm.cli import main as program
 
     program.main()

@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 
-from farm import __version__
+from farm import __version__, compiled
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_INTERNAL, EXIT_OK, FarmError, UsageError
 from farm.loop import Loop
 from farm.net import reason
@@ -72,6 +72,8 @@ def _serve(
         for address in server.listen():
             log.log(NOTICE, "farm %s listening on %s", __version__, address)
         log.log(NOTICE, "store: %s", store.describe())
+        if said := compiled.note():
+            log.log(NOTICE, "job path: %s", said)
         with _pid_file(pid_file):
             if user:
                 entry = _user(user)

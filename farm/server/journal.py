@@ -106,7 +106,7 @@ class Journal:
         self._ends = (_Ends(), _Ends(), _Ends())
         self._goal = 0  # the batch up to which that one goes; 0: none is under way
         self._failure: StoreError | None = None
-        self._thread: threading.Thread | None = None
+        self._committer: threading.Thread | None = None
         self._go = threading.Semaphore(0)
         self._ended = threading.Event()  # the commit under way has
         self._wake_read = self._wake_write = -1
@@ -197,7 +197,7 @@ class Journal:
     # -- the thread; the simulator has none, and its own way to do these three
 
     def _start_commit(self) -> None:
-        if self._thread is None:
+        if self._committer is None:
             self._start()
         self._ended.clear()
         self._go.release()
@@ -206,11 +206,11 @@ class Journal:
         self._ended.wait()
 
     def _end_thread(self) -> None:
-        if self._thread is None:
+        if self._committer is None:
             return
         self._go.release()
-        self._thread.join()
-        self._thread = None
+        self._committer.join()
+        self._committer = None
         self._loop.watch(self._wake_read, 0, self._woken)
         os.close(self._wake_read)
         os.close(self._wake_write)
@@ -220,8 +220,8 @@ class Journal:
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._loop.watch(self._wake_read, READ, self._woken)
-        self._thread = threading.Thread(target=self._commit, name="farm-commit", daemon=True)
-        self._thread.start()
+        self._committer = threading.Thread(target=self._commit, name="farm-commit", daemon=True)
+        self._committer.start()
 
     def _commit(self) -> None:
         while True:

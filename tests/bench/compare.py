@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tests.bench import load
 from tests.bench.load import Sample
-from tests.bench.servers import OURS, PEER, fresh
+from tests.bench.servers import INTERPRETED, OURS, PEER, fresh
 
 ROUNDS = 5
 WARM_UP = 2000  # jobs before anything is measured: a first turn of everything
@@ -37,22 +37,23 @@ LOADS = (
     Load("echo, 64 KiB", "8 clients, 8 workers", (load.echo(5_000, 8, 8, payload=65536),)),
 )
 
+NAMES = (OURS, PEER, INTERPRETED)
 Samples = dict[str, list[Sample]]
 
 
 def run(rounds: int, say: Callable[[str], None], names: list[str]) -> list[tuple[Load, Samples]]:
     """Measure; an empty `names` means every load."""
     wanted = [one for one in LOADS if not names or one.name in names]
-    found: list[tuple[Load, Samples]] = [(one, {OURS: [], PEER: []}) for one in wanted]
+    found: list[tuple[Load, Samples]] = [(one, {name: [] for name in NAMES}) for one in wanted]
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         program = load.build(directory)
         for number in range(rounds):
             for one, samples in found:
-                for server in (OURS, PEER):
+                for server in NAMES:
                     sample = _measure(program, directory, server, one)
                     samples[server].append(sample)
-                    words = f"round {number + 1}  {one.name:20} {server:8}"
+                    words = f"round {number + 1}  {one.name:20} {server:11}"
                     say(f"{words} {sample.rate:9.0f} /s {sample.cpu_us:7.1f} us/job")
     return found
 
@@ -63,9 +64,9 @@ def _measure(program: Path, directory: Path, name: str, one: Load) -> Sample:
         return [load.measure(program, server, step) for step in one.steps][-1]
 
 
-def ratio(samples: Samples, of: Callable[[Sample], float]) -> float:
+def ratio(samples: Samples, of: Callable[[Sample], float], name: str = OURS) -> float:
     """The median over the rounds of farm's part of gearmand's: each round's two met the same machine."""
-    return median(of(ours) / max(of(peer), 1e-9) for ours, peer in zip(samples[OURS], samples[PEER], strict=True))
+    return median(of(ours) / max(of(peer), 1e-9) for ours, peer in zip(samples[name], samples[PEER], strict=True))
 
 
 def table(found: list[tuple[Load, Samples]]) -> str:
@@ -75,18 +76,33 @@ def table(found: list[tuple[Load, Samples]]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one, samples in found:
-        rates = [f"{thousands(median(s.rate for s in samples[name]))}" for name in (OURS, PEER)]
-        costs = [f"{median(s.cpu_us for s in samples[name]):.1f}" for name in (OURS, PEER)]
-        rate, cost = ratio(samples, lambda s: s.rate), ratio(samples, lambda s: s.cpu_us)
+        rates = [thousands(median(map(_rate, samples[name]))) for name in (OURS, PEER)]
+        costs = [f"{median(map(_cost, samples[name])):.1f}" for name in (OURS, PEER)]
+        rate, cost = ratio(samples, _rate), ratio(samples, _cost)
         cells = [one.name, one.what, *rates, f"**{rate:.2f}**", wanted("≥", one.rate_min)]
         cells += [*costs, f"**{cost:.2f}**", wanted("≤", one.cpu_max)]
         lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "The same without `bin/compile`, when farm is interpreted:", ""]
+    lines += ["| load | farm, jobs/s | ratio | farm, us of CPU/job | ratio |", "|---|---|---|---|---|"]
+    for one, samples in found:
+        plain = samples[INTERPRETED]
+        rate, cost = (ratio(samples, of, INTERPRETED) for of in (_rate, _cost))
+        cells = [one.name, thousands(median(map(_rate, plain))), f"{rate:.2f}"]
+        lines.append(f"| {' | '.join([*cells, f'{median(map(_cost, plain)):.1f}', f'{cost:.2f}'])} |")
     lines += ["", "Latency in microseconds, p50 / p99 / p99.9, of the acknowledgement, in echo of the result:", ""]
     lines += ["| load | farm | gearmand |", "|---|---|---|"]
     for one, samples in found:
         if samples[OURS][0].latency_us:
             lines.append(f"| {one.name} | {_latency(samples[OURS])} | {_latency(samples[PEER])} |")
     return "\n".join(lines)
+
+
+def _rate(sample: Sample) -> float:
+    return sample.rate
+
+
+def _cost(sample: Sample) -> float:
+    return sample.cpu_us
 
 
 def wanted(sign: str, limit: float) -> str:

@@ -12,11 +12,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import farm.compiled
 from farm.protocol import packets as p
 from tests.cli.rig import FARM, Rig, connect
 from tests.support import free_port, wait_until
 
-OURS, PEER = "farm", "gearmand"
+OURS, PEER = "farm", "gearmand"  # farm as bin/compile makes it
+INTERPRETED = "interpreted"  # farm as it is without
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"  # where gearmand is on Debian
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 START_MAX_S = 120.0  # with a backlog of a million jobs, on a machine that does a lot else
@@ -49,7 +51,7 @@ class Server:
     def settle(self) -> None:
         """Wait until farm has made all that it was given durable, so that what it does later counts too. gearmand
         does everything before it answers."""
-        if self.name == OURS:
+        if self.name != PEER:
             with connect(f"127.0.0.1:{self.port}") as wire:
                 wire.send(p.OPTION_REQ, b"farm-sync")
                 wire.expect(p.OPTION_RES, b"farm-sync")
@@ -82,7 +84,9 @@ def running(name: str, place: Path, *options: str, durable: bool = False) -> Ite
     """A server of this name on a port of its own; killed afterwards. It keeps jobs in memory, or durably in this
     directory, with those that are there."""
     port = free_port()
-    if name == OURS:
+    env = {}
+    if name in (OURS, INTERPRETED):
+        env = {farm.compiled.INTERPRETED: "1"} if name == INTERPRETED else {}
         store = str(place / "store") if durable else "memory"
         argv = [FARM, "server", "--store", store, "--listen", f"127.0.0.1:{port}", *options]
     else:
@@ -92,7 +96,7 @@ def running(name: str, place: Path, *options: str, durable: bool = False) -> Ite
     rig = Rig(place)
     try:
         begin = time.monotonic()
-        server = rig.background(argv)
+        server = rig.background(argv, env)
         wait_until(lambda: _answers(port) or server.ended, START_MAX_S, what=f"{name} answers")
         assert not server.ended, server.err()
         yield Server(name, server.process, port, time.monotonic() - begin)
