@@ -43,6 +43,7 @@ class Connection:
         self._inbox: list[Packet] = []
         self._closed = False
         self.received = 0  # bytes
+        self.heard = 0.0  # when the last ones came: monotonic seconds
         self.notify: Callable[[str, str], None] | None = None
         sock.setblocking(False)
 
@@ -53,6 +54,13 @@ class Connection:
     def close(self) -> None:
         """Close the socket; a foreground job that only this connection waits for ends with it."""
         self._sock.close()
+
+    def break_off(self) -> None:
+        """Another thread may be waiting for an answer: it finds the connection closed."""
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it is closed already
 
     def send(self, *pieces: bytes) -> None:
         """Send everything, and take in what comes meanwhile. Stops early when the server has closed its side: what it
@@ -118,7 +126,7 @@ class Connection:
 
     def silent(self) -> Unavailable:
         """What to raise when no answer has come in time."""
-        return Unavailable(f"the server at {self.address} does not answer", "is it overloaded or stopped?")
+        return silent(self.address)
 
     def status_lines(self, timeout_s: float = ANSWER_TIMEOUT_S) -> list[bytes]:
         """The rows of the admin command `status`. Other packets that come meanwhile are kept for `receive`."""
@@ -173,6 +181,7 @@ class Connection:
             chunk = b""
         if chunk:
             self.received += len(chunk)
+            self.heard = time.monotonic()
             self._inbox += self._decoder.feed(chunk)
         else:
             self._closed = True
@@ -213,6 +222,11 @@ def connect(servers: ServerList, insecure: bool) -> Connection:
     if len(candidates) > 1:
         message = f"no server answers: {message}"
     raise Unavailable(message, NO_SERVER_HINT)
+
+
+def silent(address: object) -> Unavailable:
+    """A server that has taken the connection and says nothing."""
+    return Unavailable(f"the server at {address} does not answer", "is it overloaded or stopped?")
 
 
 class Silent(Unavailable):
