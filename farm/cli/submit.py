@@ -30,6 +30,8 @@ def run(values: Values) -> int:
     """Submit, and leave with the job's exit code."""
     function, unique, terms = _function(values), _unique(values), _terms(values)
     servers = Servers(values)
+    if terms and terms.after and len(servers) > 1:
+        servers = _servers_of_dependencies(terms, values)
     payload = _payload(values)
     wanted = Request(function, payload, unique, str(values["priority"]))
     if unique == AUTO:
@@ -111,6 +113,15 @@ def _terms(values: Values) -> Terms | None:
     from farm.cli.terms import Terms
 
     return Terms(values, time.time())
+
+
+def _servers_of_dependencies(terms: Terms, values: Values) -> Servers:
+    """Those that the job may be submitted to: the one that has the jobs that it is to wait for."""
+    from farm.cli.dependencies import home_of
+
+    address, after = home_of(terms.after, values)
+    terms.wait_for(after)
+    return Servers({**values, "server": [address]})
 
 
 def _unique(values: Values) -> bytes:

@@ -21,9 +21,9 @@ _WORDS = {"keep_results": "keep"}  # where the term is called otherwise than the
 
 class Terms:
     """What was typed, as a Request wants it. words: of FARM_SUBMIT; none when stock packets say it all. needs: the
-    options that only farm's server knows."""
+    options that only farm's server knows. after: the jobs to wait for, `ok:ID,any:ID`."""
 
-    __slots__ = ("_delay", "_due", "needs", "words")
+    __slots__ = ("_delay", "_due", "after", "needs", "words")
 
     def __init__(self, values: Values, now: float) -> None:
         """now: seconds since 1970. Raises UsageError."""
@@ -35,10 +35,16 @@ class Terms:
         self.words = _words(options, values)
         if values["if_exists"] != "attach":
             self.words.append(f"if-exists={values['if_exists']}")
-        if values["after"]:
-            self.words.append(f"after={_after(values['after'])}")
+        self.after = _after(values["after"]) if values["after"] else ""
+        if self.after:
+            self.words.append(f"after={self.after}")
         if self.words or not values["background"] or values["priority"] != "normal":
             self._move_time_to_words()
+
+    def wait_for(self, after: str) -> None:
+        """The same jobs as in `after`, said otherwise."""
+        self.words[self.words.index(f"after={self.after}")] = f"after={after}"
+        self.after = after
 
     def _move_time_to_words(self) -> None:
         """SUBMIT_JOB_EPOCH has room for nothing else."""
