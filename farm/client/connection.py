@@ -28,12 +28,24 @@ READ_SIZE = 256 * 1024
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # `typing` itself would cost a third of the start-up time
     from collections.abc import Callable
+    from typing import Protocol
+
+    class Holder(Protocol):
+        """Of what a signal handler raises."""
+
+        def hold(self) -> None:
+            """Raise nothing from now on."""
+
+        def let(self) -> None:
+            """Raise at once again, also what was held back."""
 
 
 class Connection:
     """One open connection. `address` is the server that answered.
 
-    notify(message, hint), where it is set, is told once when the server lets a person wait for an answer.
+    notify(message, hint), where it is set, is told once when the server lets a person wait for an answer. holder: where
+    it is set, interruptions come while this waits for the server, and not while what came is taken apart, where they
+    would lose it.
     """
 
     def __init__(self, sock: socket.socket, address: Address) -> None:
@@ -45,6 +57,7 @@ class Connection:
         self.received = 0  # bytes
         self.heard = 0.0  # when the last ones came: monotonic seconds
         self.notify: Callable[[str, str], None] | None = None
+        self.holder: Holder | None = None
         sock.setblocking(False)
 
     def fileno(self) -> int:
@@ -78,7 +91,7 @@ class Connection:
                 except OSError:
                     self._drain()
                     return
-                ready = poller.poll(ANSWER_TIMEOUT_S * 1000)
+                ready = self._poll(poller, ANSWER_TIMEOUT_S * 1000)
                 if not ready:
                     raise Unavailable(f"the server at {self.address} takes no data", "is it overloaded or stopped?")
                 if ready[0][1] & select.POLLIN:
@@ -104,7 +117,7 @@ class Connection:
             if self._closed:
                 raise Unavailable(f"the server at {self.address} closed the connection")
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready = poller.poll(None if left is None else left * 1000)
+            ready = self._poll(poller, None if left is None else left * 1000)
             if any(fd == watch for fd, _ in ready):
                 raise BrokenPipeError
             if ready:
@@ -171,6 +184,15 @@ class Connection:
                 "check the address: is another program listening there?",
             )
         return line[3:]
+
+    def _poll(self, poller: select.poll, timeout_ms: float | None) -> list[tuple[int, int]]:
+        if self.holder is None:
+            return poller.poll(timeout_ms)
+        self.holder.let()
+        try:
+            return poller.poll(timeout_ms)
+        finally:
+            self.holder.hold()
 
     def _take(self) -> None:
         try:

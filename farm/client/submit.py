@@ -130,6 +130,18 @@ class Foreground:
         """Submit, and wait for the end. Raises FarmError, BrokenPipeError when the reader of the output has left, and
         whatever a signal handler raises; in each case `cancel` says what becomes of the job. Raises Exists when nothing
         was submitted, for there was a job with the same key already."""
+        try:
+            return self._run()
+        finally:
+            self._let()
+
+    def _let(self) -> None:
+        """An interruption may come again at any moment. Until the handle is known it may not (Connection.holder): it
+        would lose the answer to the submission, and without the handle nothing can be cancelled."""
+        if self.connection.holder:
+            self.connection.holder.let()
+
+    def _run(self) -> int:
         options = request(packets.OPTION_REQ, extension.OPTION), request(packets.OPTION_REQ, b"exceptions")
         if self._wanted.terms:  # first the server's word that it knows them: `_option`
             self.connection.send(*options)
@@ -145,6 +157,8 @@ class Foreground:
                 looked = True
                 self._look_for_worker()
             for number, body in came:
+                if self.handle:
+                    self._let()
                 self._handle(number, body)
         return self._exit
 
@@ -160,6 +174,7 @@ class Foreground:
         """The server has gone: `run` submits the job again, through this connection. Raises TryAgain when output has
         come that cannot be taken back."""
         self._out.restart("its server was lost")
+        connection.holder = self.connection.holder
         self.connection = connection
         self.handle = self._last = b""
         self.lost = self._extension = self._running = self._begun = self._sent = False
