@@ -28,7 +28,11 @@ TERMS = (
         metavar="WHEN",
     ),
     Option(
-        "expires", "--expires", "Give it up when its first run has not begun within so long.", SECONDS, metavar="TIME"
+        "expires",
+        "--expires",
+        "Give it up when its first run has not begun within so long; longer than --in or --at.",
+        SECONDS,
+        metavar="TIME",
     ),
     Option(
         "queue_timeout", "--queue-timeout", "Give it up when no worker took it for so long.", SECONDS, metavar="TIME"

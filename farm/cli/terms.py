@@ -88,6 +88,18 @@ def _refuse_contradictions(values: Values) -> None:
     for name, flag in (("if_exists", "--if-exists"), ("unique_for", "--unique-for")):
         if values[name] not in (None, "attach") and not values["unique"]:
             raise UsageError(f"{flag} says something about a key, and there is none", "--unique KEY, or --unique auto")
+    if isinstance(values["delay"], float):
+        _refuse_to_expire_first("--in", values["delay"], values)
+
+
+def _refuse_to_expire_first(flag: str, waits_s: float, values: Values) -> None:
+    """It could never run, and nobody would hear of it before it has expired."""
+    expires_s = values["expires"]
+    if isinstance(expires_s, float) and expires_s <= waits_s:
+        raise UsageError(
+            f"--expires {_seconds(expires_s)}s gives the job up before {flag} lets it run",
+            "--expires counts from now on: make it longer than the wait",
+        )
 
 
 def _due(values: Values, now: float) -> float:
@@ -97,6 +109,7 @@ def _due(values: Values, now: float) -> float:
     from farm.cli.at import parse_at
 
     due = parse_at(str(values["at"]), now)
+    _refuse_to_expire_first("--at", due - now, values)
     if not values["quiet"]:
         say(f"the job is for {time.strftime('%a %Y-%m-%d %H:%M:%S %Z', time.localtime(due))}")
     return due
