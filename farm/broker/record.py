@@ -109,7 +109,7 @@ def _names(handle: bytes, function: bytes, unique: bytes, priority: int) -> Json
     return {
         "id": shown(handle),
         "function": shown(function),
-        "unique": shown(unique) or None,
+        "unique": unique.decode("utf-8", "surrogateescape") or None,  # the key itself: it is compared with
         "priority": PRIORITY_NAMES[priority],
     }
 
