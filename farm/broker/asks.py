@@ -314,18 +314,22 @@ def _output(broker: Broker, peer: Peer, request: Request, now: float) -> None:
     number = int(request.number("number", 0))
     have = {stream: int(request.number(stream, 0)) for stream in ("result", "log")}
     job = waiting.live(broker, handle)
-    if job is None:
-        past = _past(broker, handle)
-        end = broker.history.ended(past.id)
-        found = record.of_past(past)
-        streams = [end.result, end.log] if end else [b"", b""]
-    else:
+    if job is not None:
         found = record.of_job(broker, job, now)
-        streams = [b"".join(job.report.result), b"".join(job.report.log)] if job.report else [b"", b""]
-    if number == found["attempts"]:
-        streams = [stream[size:] for stream, size in zip(streams, have.values(), strict=True)]
-    elif job is not None and job.worker is None:
-        streams = [b"", b""]  # between two attempts: the earlier one's has been said, or does not count
+        have = have if number == found["attempts"] else dict.fromkeys(have, 0)
+        streams = [b"", b""]
+        if job.report and (job.worker is not None or number == found["attempts"]):
+            report = job.report
+            streams = [
+                beyond(report.result, report.result_size, have["result"]),
+                beyond(report.log, report.log_size, have["log"]),
+            ]  # and nothing between two attempts: the earlier one's has been said, or does not count
+    else:
+        past = _past(broker, handle)
+        found = record.of_past(past)
+        have = have if number == found["attempts"] else dict.fromkeys(have, 0)
+        end = broker.history.ended(past.id)
+        streams = [end.result[have["result"] :], end.log[have["log"] :]] if end else [b"", b""]
     if job is not None and request.truth("wait") and not any(streams):
         course = course_of(job)
         course.readers = [reader for reader in course.readers if reader.peer is not peer]  # one question is enough
@@ -336,6 +340,18 @@ def _output(broker: Broker, peer: Peer, request: Request, now: float) -> None:
         broker.effects.send_pieces(peer.id, with_data(RESPONSE, packets.FARM_OUTPUT, (handle, stream), data))
     data = record.dumps({"job": found})
     broker.effects.send_pieces(peer.id, with_data(RESPONSE, packets.FARM_ANSWER, (b"output",), data))
+
+
+def beyond(pieces: list[bytes], size: int, have: int) -> bytes:
+    """What there is beyond the first `have` bytes of so many. Only that is looked at: whoever follows a job asks after
+    each piece of what may be very much."""
+    new: list[bytes] = []
+    for piece in reversed(pieces):
+        if size <= have:
+            break
+        size -= len(piece)
+        new.append(piece[max(0, have - size) :])
+    return b"".join(reversed(new))
 
 
 def _wait(broker: Broker, peer: Peer, request: Request, now: float) -> None:

@@ -69,8 +69,8 @@ def of_job(broker: Broker, job: Job, now: float) -> Json:
         "losses": job.losses,
         **_terms(terms_of(job), job.queued_at + wall),
         "payload_bytes": job.payload_size,
-        "result_bytes": sum(map(len, report.result)) if report else 0,
-        "log_bytes": sum(map(len, report.log)) if report else 0,
+        "result_bytes": report.result_size if report else 0,
+        "log_bytes": report.log_size if report else 0,
         "cut": report.cut if report else False,
         "progress": [int(job.numerator), int(job.denominator)] if job.denominator != b"0" else None,
     }
