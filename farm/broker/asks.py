@@ -28,6 +28,7 @@ IDS_MAX = 1000  # jobs that one ask may name
 PAGE_MAX = 1000  # jobs that one answer lists
 SCANNED_MAX = 20_000  # live jobs that are looked at for one answer: the next page goes on behind them
 FOUND_MAX = 10  # handles that a beginning may mean
+SEQUENCE_DIGITS_MAX = 13  # of the last number of a handle
 CURSOR_DIGITS_MAX = 19  # of a job's id, or of what the store counts with; both are below 2**63
 
 _SEQUENCES = (1 << SEQUENCE_BITS) - 1
@@ -176,11 +177,25 @@ def _numbered(broker: Broker, digits: bytes) -> Iterator[bytes]:
     for handle in broker.jobs:
         if handle.endswith(ending):
             yield handle
-    if len(digits) < 12:
-        for shard in range(broker.shard, max(0, broker.shard - LIVES_LOOKED_AT), -1):
-            id = shard << SEQUENCE_BITS | int(digits)
-            if broker.history.about(id) is not None:
-                yield handle_of(id)
+    number = int(digits) if len(digits) <= SEQUENCE_DIGITS_MAX else 0
+    if not 0 < number <= _SEQUENCES:
+        return
+    for shard in _lives(broker):
+        id = shard << SEQUENCE_BITS | number
+        if broker.history.about(id) is not None:
+            yield handle_of(id)
+
+
+def _lives(broker: Broker) -> Iterator[int]:
+    """The shards of this life and of all others of which ended jobs are kept, the newest first. There may have been
+    thousands of lives, and most left nothing: those are not looked at."""
+    yield broker.shard
+    end = 1 << 63
+    while newest := broker.history.ended_ids(0, end - 1, 1):
+        shard = newest[0] >> SEQUENCE_BITS
+        if shard != broker.shard:
+            yield shard
+        end = shard << SEQUENCE_BITS
 
 
 def _beginning(broker: Broker, start: bytes) -> Iterator[bytes]:
@@ -191,9 +206,6 @@ def _beginning(broker: Broker, start: bytes) -> Iterator[bytes]:
     for first, last in _ranges(start):
         for id in broker.history.ended_ids(first, last, FOUND_MAX):
             yield handle_of(id)
-
-
-LIVES_LOOKED_AT = 20  # of this server, for an ended job of which only the last number is said
 
 
 def _ranges(whole: bytes) -> Iterator[tuple[int, int]]:

@@ -116,6 +116,22 @@ def test_handles_are_found_by_their_beginning_their_number_and_last(life: Life, 
     assert find(shard) == find("H") == [], "what has no colon is no beginning of a handle"
 
 
+def test_an_ended_job_of_any_earlier_life_is_found_by_its_number() -> None:
+    """Also of one that is many lives back; the lives between may have left nothing."""
+    life = Life()
+    handles = []
+    for number in range(60):
+        if number in (0, 5, 30, 59):
+            worker, client = life.worker(b"f"), life.farm_client()
+            handles.append(client.submit(b"f"))
+            completes(worker, worker.grab())
+        life = life.again()
+    found = life.farm_client().ask("find", text="1")["ids"]
+    assert found == [handle.decode() for handle in reversed(handles)]
+    assert life.farm_client().ask("find", text="2")["ids"] == []
+    assert life.farm_client().ask("find", text="0")["ids"] == []
+
+
 def test_a_listing_goes_page_by_page_live_jobs_first(life: Life, client: Asker) -> None:
     worker = life.worker(b"f")
     ended = [client.submit(b"f") for _ in range(5)]
