@@ -73,6 +73,20 @@ def test_a_timeline_for_people(lone_rig: Rig) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"attempts": 2, "failures": 1, "losses": 1}, ["2: 1 failed, 1 lost"]),
+        ({"attempts": 3, "failures": 0, "losses": 0}, ["3: 1 failed, 1 lost; since farm retry 0 failed, 0 lost"]),
+        ({"attempts": 1, "failures": 1, "losses": 0}, []),
+    ],
+)
+def test_how_its_attempts_ended(lone_rig: Rig, fields: dict[str, Any], words: list[str]) -> None:
+    with job_server(verbs(None, **fields)) as (address, _):
+        shown = lone_rig.run("show", "12", "-s", address).out.decode().splitlines()
+    assert [line.partition("attempts  ")[2] for line in shown if line.startswith("  attempts")] == words
+
+
 def test_the_same_at_a_terminal(lone_rig: Rig) -> None:
     with job_server(verbs(state="running", ended_at=None)) as (address, _):
         text = lone_rig.terminal("show", "last", "-s", address).read()
