@@ -10,7 +10,7 @@ from farm.cli.main import say
 from farm.cli.options import Values
 from farm.cli.servers import Servers
 from farm.cli.submit_options import terms_given
-from farm.client.answers import Exists
+from farm.client.answers import EXISTS_HINT, Exists
 from farm.client.payload import read_payload
 from farm.client.request import Request
 from farm.client.submit import submit_background
@@ -64,11 +64,16 @@ def _keep_quiet(message: str, hint: str) -> None:
 
 def _settle(found: Exists, values: Values) -> int:
     """There was a job with the same key already: what `--if-exists` says about it. One that is still to come to its end
-    was joined by the server, so `attach` gets here only when it has ended."""
+    was joined by the server, so `attach` gets here only when it has ended: its result is as good as if this had waited
+    for it."""
     what = f"job {found.handle} with this unique key exists already ({found.state})"
-    skip, background = values["if_exists"] == "skip", bool(values["background"])
-    if not skip and not (background and values["if_exists"] == "attach"):
-        raise TryAgain(what, "submit again when its key does not count any more, or with another one")
+    attach, background = values["if_exists"] == "attach", bool(values["background"])
+    if attach and not background:
+        from farm.cli.attach import give_kept
+
+        give_kept(found, what, values)
+    if not attach and values["if_exists"] != "skip":
+        raise TryAgain(what, EXISTS_HINT)
     if background:
         _print_handle(found.handle)
     if not values["quiet"]:

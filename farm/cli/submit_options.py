@@ -88,7 +88,7 @@ SUBMIT = Command(
         Option(
             "unique",
             "--unique -u",
-            "Join the job with the same key if one is queued or running; auto: a key made of function and payload.",
+            "Join the job with the same key if there is one (--if-exists); auto: a key made of function and payload.",
             metavar="KEY|auto",
         ),
         PRIORITY,

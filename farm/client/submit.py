@@ -143,7 +143,9 @@ class Foreground:
 
     def _run(self) -> int:
         options = request(packets.OPTION_REQ, extension.OPTION), request(packets.OPTION_REQ, b"exceptions")
-        if self._wanted.terms:  # first the server's word that it knows them: `_option`
+        # First the server's word that it is farm's: `_option`. Only that understands terms, and can say that a job has
+        # ended whose key still counts: Gearman's own packet does not ask for that.
+        if self._wanted.terms or self._wanted.has_key:
             self.connection.send(*options)
         else:
             self._submit(*options)
@@ -163,7 +165,7 @@ class Foreground:
         return self._exit
 
     def _submit(self, *before: bytes) -> None:
-        pieces = self._wanted.pieces(background=False)
+        pieces = self._wanted.pieces(background=False, farm=self._extension and self._wanted.has_key)
         # A part of it submits nothing. What the system takes at once counts from before that on: a signal may come
         # before this process knows that it was taken.
         self._sent = sum(map(len, pieces)) <= AT_ONCE_MAX
@@ -314,6 +316,8 @@ class Foreground:
         if args[0] == b"UNKNOWN_OPTION":  # a stock server's answer to the extension
             if self._wanted.terms and not self._sent:
                 raise stock_server(self.connection, self._wanted.needs)
+            if not self._sent:
+                self._submit()
         else:
             raise refusal(args, self.connection.address)
 
