@@ -221,6 +221,18 @@ def test_a_followed_job_whose_server_forgets_it(lone_rig: Rig) -> None:
     assert f"error: There is no job {ID}" in done.err
 
 
+def test_a_followed_job_whose_server_stays_away(lone_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(caller: Caller, request: Asked) -> bytes:
+        raise EOFError
+
+    monkeypatch.setattr(logs, "RECONNECT_MAX_S", 0.3)
+    monkeypatch.setattr(logs, "RECONNECT_PAUSE_S", 0.05)
+    with job_server(verbs({"output": leave, "job": leave})) as (address, asked):
+        with JobServers([parse_address(address)]) as servers, pytest.raises(Unavailable):
+            logs._follow(servers, servers.opened(address), ID)
+        assert [verb for verb, _ in asked].count("job") > 1
+
+
 def test_a_server_that_closes_every_connection_is_not_called_for_ever(
     lone_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,7 +120,7 @@ def _of_past(book: Book, handle: bytes) -> Json:
         "id": handle.decode(),
         "function": _shown(item.function),
         "state": shown_state(outcome),
-        "attempts": max(number, failures + losses),
+        "attempts": max(number, failures + losses, *(each[0] for each in attempts)),
         "failures": failures,
         "losses": losses,
         "exit_code": None if code < 0 else code,

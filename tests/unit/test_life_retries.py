@@ -164,6 +164,9 @@ def test_run_again_it_has_all_its_retries_and_its_attempts_are_counted_on(life: 
         assert counted() == expected
         life.wait(1)
     client.ask("retry", ids=[handle.decode()])
+    client.ask("cancel", ids=[handle.decode()])
+    assert counted() == [2, 0, 1]
+    client.ask("retry", ids=[handle.decode()])
     assert counted() == [2, 0, 1]
     for expected in ([3, 1, 1], [4, 2, 1]):
         worker.grab()
