@@ -152,7 +152,7 @@ def place(servers: JobServers, names: list[str], replace: bool) -> JobServer:
     then their jobs would run twice. Raises FarmError."""
     if not servers.several:
         return servers.opened(str(servers.addresses[0]))
-    listed = servers.talk_to_each(_list)
+    listed = servers.talk_to_each(_list, patient=True)  # one that is only slow may have them
     first = listed[0][0]
     having = {entry["name"]: server for server, entries in listed for entry in entries if entry["name"] in names}
     homes = {server.address: server for server in having.values()}
