@@ -5,14 +5,13 @@ checks the request, calls a rule or looks a job up, and answers in JSON.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from farm.broker import cron_asks, explain, functions, record, restart, waiting
+from farm.broker import cron_asks, explain, finding, functions, record, restart, waiting
 from farm.broker.course import Reader, course_of
 from farm.broker.effects import Past, Purge
-from farm.broker.job import DONE, ENDED, FAILED, QUEUED, SEQUENCE_BITS, handle_of, id_of
+from farm.broker.job import DONE, ENDED, FAILED, QUEUED, handle_of, id_of
 from farm.errors import PacketRefused
 from farm.protocol import extension, packets
 from farm.protocol.names import shown
@@ -27,10 +26,7 @@ Json = dict[str, Any]
 IDS_MAX = 1000  # jobs that one ask may name
 PAGE_MAX = 1000  # jobs that one answer lists
 SCANNED_MAX = 20_000  # live jobs that are looked at for one answer: the next page goes on behind them
-FOUND_MAX = 10  # handles that a beginning may mean
 CURSOR_DIGITS_MAX = 19  # of a job's id, or of what the store counts with; both are below 2**63
-
-_SEQUENCES = (1 << SEQUENCE_BITS) - 1
 
 
 def answer(broker: Broker, peer: Peer, verb: bytes, text: bytes, payload: bytes, now: float) -> None:
@@ -138,88 +134,7 @@ class Request:
 
 
 def _find(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
-    return {"ids": [shown(handle) for handle in find(broker, request.name("text"))]}
-
-
-def one_handle(broker: Broker, text: bytes) -> bytes:
-    """The only handle that this may mean; the text itself where it is a whole one, or may mean none or several. Raises
-    NotYet."""
-    handles = [] if id_of(text) else find(broker, text)
-    return handles[0] if len(handles) == 1 else text
-
-
-def find(broker: Broker, text: bytes) -> list[bytes]:
-    """The handles that may be meant: a whole one, its beginning, its last number, or `last`. `H:` may be left out
-    before a colon. A number alone is never a beginning, or a command about job 3 would be one about H:30ba3d:1."""
-    if text == b"last":
-        return _newest(broker)
-    if text.isdigit():
-        return list(dict.fromkeys(islice(_numbered(broker, text), FOUND_MAX)))
-    if b":" not in text:
-        return []
-    whole = text if text.startswith(b"H:") else b"H:" + text
-    if waiting.live(broker, whole) is not None or (id_of(whole) and broker.history.about(id_of(whole)) is not None):
-        return [whole]
-    return list(dict.fromkeys(islice(_beginning(broker, whole), FOUND_MAX)))
-
-
-def _newest(broker: Broker) -> list[bytes]:
-    """The background job that was submitted last. (A job that is run again is the last of `jobs`, and older.)"""
-    ids = [max((job.id for job in broker.jobs.values() if job.background), default=0)]
-    ids += broker.history.ended_ids(0, 1 << 62, 1)
-    return [handle_of(max(ids))] if max(ids) else []
-
-
-def _numbered(broker: Broker, digits: bytes) -> Iterator[bytes]:
-    """The jobs whose handle has this as its last number."""
-    ending = b":" + digits
-    for handle in broker.jobs:
-        if handle.endswith(ending):
-            yield handle
-    if len(digits) < 12:
-        for shard in range(broker.shard, max(0, broker.shard - LIVES_LOOKED_AT), -1):
-            id = shard << SEQUENCE_BITS | int(digits)
-            if broker.history.about(id) is not None:
-                yield handle_of(id)
-
-
-def _beginning(broker: Broker, start: bytes) -> Iterator[bytes]:
-    """The jobs whose handle begins so."""
-    for handle in broker.jobs:
-        if handle.startswith(start):
-            yield handle
-    for first, last in _ranges(start):
-        for id in broker.history.ended_ids(first, last, FOUND_MAX):
-            yield handle_of(id)
-
-
-LIVES_LOOKED_AT = 20  # of this server, for an ended job of which only the last number is said
-
-
-def _ranges(whole: bytes) -> Iterator[tuple[int, int]]:
-    """The ids of the handles that begin so: handles are numbers in digits, so a beginning is a few ranges."""
-    _, _, rest = whole.partition(b":")
-    shard_text, colon, digits = rest.partition(b":")
-    try:
-        if not colon:
-            shard = int(shard_text, 16)
-            for places in range(7):
-                low = shard << 4 * places
-                if low >> 23:
-                    return
-                yield low << SEQUENCE_BITS, (low + (1 << 4 * places) << SEQUENCE_BITS) - 1
-            return
-        shard, start = int(shard_text, 16) << SEQUENCE_BITS, int(digits or b"0")
-    except ValueError:
-        return
-    if not digits:
-        yield shard, shard | _SEQUENCES
-        return
-    for places in range(12):
-        low = start * 10**places
-        if low > _SEQUENCES:
-            return
-        yield shard | low, shard | min(low + 10**places - 1, _SEQUENCES)
+    return {"ids": [shown(handle) for handle in finding.find(broker, request.name("text"))]}
 
 
 def _jobs(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
@@ -295,8 +210,10 @@ def _job(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
         return {"job": found}
     past = _past(broker, handle)
     found = record.of_past(past)
-    end = broker.history.ended(past.id)
-    found["attempts_list"] = record.attempts_of_past(past, broker.history.attempts(past.id), end.log if end else b"")
+    end, kept = broker.history.ended(past.id), broker.history.attempts(past.id)
+    found["attempts_list"] = record.attempts_of_past(past, kept, end.log if end else b"")
+    # One that was run again and ended while it waited: its own record has forgotten the attempts before.
+    found["attempts"] = max(found["attempts"], *(attempt.number for attempt in kept), 0)
     return {"job": found}
 
 
@@ -314,18 +231,22 @@ def _output(broker: Broker, peer: Peer, request: Request, now: float) -> None:
     number = int(request.number("number", 0))
     have = {stream: int(request.number(stream, 0)) for stream in ("result", "log")}
     job = waiting.live(broker, handle)
-    if job is None:
-        past = _past(broker, handle)
-        end = broker.history.ended(past.id)
-        found = record.of_past(past)
-        streams = [end.result, end.log] if end else [b"", b""]
-    else:
+    if job is not None:
         found = record.of_job(broker, job, now)
-        streams = [b"".join(job.report.result), b"".join(job.report.log)] if job.report else [b"", b""]
-    if number == found["attempts"]:
-        streams = [stream[size:] for stream, size in zip(streams, have.values(), strict=True)]
-    elif job is not None and job.worker is None:
-        streams = [b"", b""]  # between two attempts: the earlier one's has been said, or does not count
+        have = have if number == found["attempts"] else dict.fromkeys(have, 0)
+        streams = [b"", b""]
+        if job.report and (job.worker is not None or number == found["attempts"]):
+            report = job.report
+            streams = [
+                beyond(report.result, report.result_size, have["result"]),
+                beyond(report.log, report.log_size, have["log"]),
+            ]  # and nothing between two attempts: the earlier one's has been said, or does not count
+    else:
+        past = _past(broker, handle)
+        found = record.of_past(past)
+        have = have if number == found["attempts"] else dict.fromkeys(have, 0)
+        end = broker.history.ended(past.id)
+        streams = [end.result[have["result"] :], end.log[have["log"] :]] if end else [b"", b""]
     if job is not None and request.truth("wait") and not any(streams):
         course = course_of(job)
         course.readers = [reader for reader in course.readers if reader.peer is not peer]  # one question is enough
@@ -336,6 +257,18 @@ def _output(broker: Broker, peer: Peer, request: Request, now: float) -> None:
         broker.effects.send_pieces(peer.id, with_data(RESPONSE, packets.FARM_OUTPUT, (handle, stream), data))
     data = record.dumps({"job": found})
     broker.effects.send_pieces(peer.id, with_data(RESPONSE, packets.FARM_ANSWER, (b"output",), data))
+
+
+def beyond(pieces: list[bytes], size: int, have: int) -> bytes:
+    """What there is beyond the first `have` bytes of so many. Only that is looked at: whoever follows a job asks after
+    each piece of what may be very much."""
+    new: list[bytes] = []
+    for piece in reversed(pieces):
+        if size <= have:
+            break
+        size -= len(piece)
+        new.append(piece[max(0, have - size) :])
+    return b"".join(reversed(new))
 
 
 def _wait(broker: Broker, peer: Peer, request: Request, now: float) -> None:

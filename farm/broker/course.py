@@ -27,7 +27,8 @@ class Course:
     exit_code, exit_is_farms: what the running attempt's worker said. cpu_s, peak: what its command used, -1: unknown.
     reason: why it is in its state. after: id -> condition of the jobs that it waits for. waiters: peers that want to
     know of its end. readers: peers that want to know of more output. key_until: wall-clock seconds until which the key
-    of a foreground job is to count once it has ended. counted: the journal knows that the running attempt has begun.
+    of a foreground job is to count once it has ended. retries: by which its last failure was not its end, whoever said
+    so; None: there was none in this life of the server. counted: the journal knows that the running attempt has begun.
     ended: its end was told and stored, though its worker still runs it.
     """
 
@@ -45,6 +46,7 @@ class Course:
         "peak",
         "readers",
         "reason",
+        "retries",
         "since",
         "terms",
         "waiters",
@@ -61,6 +63,7 @@ class Course:
         self.cpu_s = -1.0
         self.peak = -1
         self.reason = b""
+        self.retries: int | None = None
         self.after: dict[int, bytes] = {}
         self.waiters: list[Peer] = []
         self.readers: list[Reader] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from farm.broker import admin, asks, cron_asks, giving_up, record, waiting
+from farm.broker import admin, asks, cron_asks, finding, giving_up, record, waiting
 from farm.broker.broker import Broker
 from farm.broker.course import course_of
 from farm.broker.function import Function
@@ -109,7 +109,7 @@ def _submit_with_terms(broker: Broker, peer: Peer, args: list[bytes], now: float
     if wanted.terms.after:
         if sum(not id_of(text) for _, text in wanted.terms.after) > SHORT_MAX:
             raise PacketRefused(b"INVALID_REQUEST", b"after names too many jobs by a part of their handle", close=False)
-        after = tuple((condition, asks.one_handle(broker, text)) for condition, text in wanted.terms.after)
+        after = tuple((condition, finding.one_handle(broker, text)) for condition, text in wanted.terms.after)
         wanted = wanted._replace(terms=wanted.terms._replace(after=after))
     if unique and unique != b"-" and not _may_submit(broker, peer, broker.function(name), unique, wanted, now):
         return

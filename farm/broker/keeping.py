@@ -20,14 +20,16 @@ ATTEMPT_LOG_MAX = 16 * 1024  # bytes of its stderr that are kept of an attempt t
 
 
 class Report:
-    """What a running background job has said so far, up to `size_max` bytes of it. cut: that is not all."""
+    """What a running background job has said so far, up to `size_max` bytes of it: in pieces, and their sizes. cut:
+    that is not all."""
 
-    __slots__ = ("cut", "log", "result", "size", "size_max")
+    __slots__ = ("cut", "log", "log_size", "result", "result_size", "size_max")
 
     def __init__(self, size_max: int, cut: bool = False) -> None:
         self.result: list[bytes] = []
         self.log: list[bytes] = []
-        self.size = 0
+        self.result_size = 0
+        self.log_size = 0
         self.size_max = size_max
         self.cut = cut
 
@@ -37,12 +39,16 @@ class Report:
             return
         if number == packets.WORK_WARNING and parse_exit_trailer(data):
             return
-        room = self.size_max - self.size
+        room = self.size_max - self.result_size - self.log_size
         if len(data) > room:
             self.cut = True
             data = data[:room]
-        self.size += len(data)
-        (self.result if number in (packets.WORK_DATA, packets.WORK_COMPLETE) else self.log).append(data)
+        if number in (packets.WORK_DATA, packets.WORK_COMPLETE):
+            self.result.append(data)
+            self.result_size += len(data)
+        else:
+            self.log.append(data)
+            self.log_size += len(data)
 
 
 def row(job: Job, wall_offset: float) -> Save:

@@ -67,10 +67,11 @@ def of_job(broker: Broker, job: Job, now: float) -> Json:
         "attempts": job.attempts,
         "failures": course.failures if course else 0,
         "losses": job.losses,
+        "retries": _retries(job),
         **_terms(terms_of(job), job.queued_at + wall),
         "payload_bytes": job.payload_size,
-        "result_bytes": sum(map(len, report.result)) if report else 0,
-        "log_bytes": sum(map(len, report.log)) if report else 0,
+        "result_bytes": report.result_size if report else 0,
+        "log_bytes": report.log_size if report else 0,
         "cut": report.cut if report else False,
         "progress": [int(job.numerator), int(job.denominator)] if job.denominator != b"0" else None,
     }
@@ -78,7 +79,7 @@ def of_job(broker: Broker, job: Job, now: float) -> Json:
 
 def of_past(past: Past) -> Json:
     """A job that has ended."""
-    ran = past.number > 0
+    ran, terms = past.number > 0, parse(past.terms)
     return {
         **_names(handle_of(past.id), past.function, past.unique, past.priority),
         "background": True,
@@ -96,7 +97,8 @@ def of_past(past: Past) -> Json:
         "attempts": max(past.number, past.failures + past.losses),
         "failures": past.failures,
         "losses": past.losses,
-        **_terms(parse(past.terms), past.created),
+        "retries": terms.retries,
+        **_terms(terms, past.created),
         "payload_bytes": _or_none(past.payload_size),
         "result_bytes": past.result_size,
         "log_bytes": past.log_size,
@@ -109,7 +111,7 @@ def _names(handle: bytes, function: bytes, unique: bytes, priority: int) -> Json
     return {
         "id": shown(handle),
         "function": shown(function),
-        "unique": shown(unique) or None,
+        "unique": unique.decode("utf-8", "surrogateescape") or None,  # the key itself: it is compared with
         "priority": PRIORITY_NAMES[priority],
     }
 
@@ -119,12 +121,19 @@ def _terms(terms: Terms, created: float) -> Json:
     if expires is None and terms.expires_s is not None:
         expires = created + terms.expires_s
     return {
-        "retries": terms.retries or 0,
         "timeout_s": terms.timeout_s,
         "expires_at": expires,
         "after": shown(encode_after(terms.after)) or None,
         "keep_s": terms.keep_s,
     }
+
+
+def _retries(job: Job) -> int | None:
+    """None: it is for the worker to say that will take it."""
+    said = terms_of(job).retries
+    if said is not None or job.worker is not None:
+        return said or 0
+    return job.course.retries if job.course else None
 
 
 def _reason(broker: Broker, job: Job) -> str | None:
@@ -133,7 +142,8 @@ def _reason(broker: Broker, job: Job) -> str | None:
     if job.course and job.course.reason:
         return words_of(job.course.reason)
     if job.state == DELAYED and job.course and job.course.failures:  # since before a restart
-        return f"retry {job.course.failures} of {terms_of(job).retries or 0}"
+        retries = _retries(job)
+        return f"retry {job.course.failures}" + ("" if retries is None else f" of {retries}")
     if job.state == DELAYED:
         return "until its time"
     return "its function is paused" if job.function.paused and job.state != RUNNING else None

@@ -121,7 +121,8 @@ def again(broker: Broker, job: Job, failure: Failure, now: float) -> bool:
     broker._release(job)
     course.failures = failures
     job.move("retry")
-    of = b"%d of %d" % (failures, terms.retries or 0)
+    course.retries = terms.retries or 0
+    of = b"%d of %d" % (failures, course.retries)
     course.reason = b"%s, retry %s" % (failure.reason, of)
     restart_output(broker, job, b"%s; retry %s in %.1f s" % (failure.reason, of, pause_s))
     job.due = now + broker.wall_offset + pause_s

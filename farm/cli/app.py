@@ -170,7 +170,7 @@ def _version(wanted: bool) -> None:
 
 def _function_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """For Tab: the functions that the server knows which the command would go to."""
-    from farm.client.status import fetch
+    from farm.client.status import fetch_all
     from farm.protocol.address import parse_addresses
 
     command = find(ctx.info_name or "")
@@ -182,7 +182,7 @@ def _function_names(ctx: typer.Context, incomplete: str) -> list[str]:
         values = complete(command, merge(typed[0], typed[-1]), dict(os.environ))
         named = values["server"]
         addresses = parse_addresses([str(text) for text in named] if isinstance(named, list) else [])
-        servers = [fetch(address, insecure=bool(values["insecure"])) for address in addresses]
+        servers = fetch_all(addresses, bool(values["insecure"]))
     except FarmError:
         return []
     names = {row.name for server in servers for row in server.functions}

@@ -18,10 +18,10 @@ ID_LINE_MAX = 256  # of a line of stdin that is an ID
 Meant = list[tuple[JobServer, str]]  # jobs, and where they are
 
 
-def servers_of(values: Values) -> JobServers:
-    """Those of --server."""
+def servers_of(values: Values, deadline: float | None = None) -> JobServers:
+    """Those of --server. deadline: as for JobServers."""
     notify = None if values.get("quiet") else say
-    return JobServers(parse_addresses(words(values["server"])), bool(values["insecure"]), notify)
+    return JobServers(parse_addresses(words(values["server"])), bool(values["insecure"]), notify, deadline)
 
 
 def words(value: object) -> list[str]:
@@ -44,24 +44,24 @@ def states_of(values: Values, default: tuple[str, ...] = ()) -> list[str]:
 
 
 def meant(servers: JobServers, texts: list[str]) -> Meant:
-    """The jobs that these IDs mean, each once. Raises FarmError when one means none, or several."""
-    found = [servers.find(text) for text in _with_stdin(texts)]
-    if not found:
-        raise _nothing_named()
-    return list(dict.fromkeys(found))
+    """The jobs that these IDs mean, each once. Raises FarmError when one means none, or several. None at all: `-` was
+    said, and there are none on stdin."""
+    wanted = _with_stdin(texts)
+    servers.look_up(wanted)
+    return list(dict.fromkeys(map(servers.find, wanted)))
 
 
 def meant_or_unknown(servers: JobServers, texts: list[str]) -> tuple[Meant, dict[str, JobNotFound]]:
     """The same, but one that is not found does not keep the others from being; each with why."""
     found: Meant = []
     unknown: dict[str, JobNotFound] = {}
-    for text in _with_stdin(texts):
+    wanted = _with_stdin(texts)
+    servers.look_up(wanted)
+    for text in wanted:
         try:
             found.append(servers.find(text))
         except JobNotFound as error:
             unknown[text] = error
-    if not found and not unknown:
-        raise _nothing_named()
     return list(dict.fromkeys(found)), unknown
 
 
@@ -81,16 +81,12 @@ def say_who_failed(servers: JobServers) -> None:
         say_error(failure)
 
 
-def _nothing_named() -> UsageError:
-    return UsageError("no job was named", "an ID is a handle, a beginning of one, a number or last: see farm jobs")
-
-
-def _with_stdin(texts: list[str]) -> Iterator[str]:
-    for text in texts:
-        if text == "-":
-            yield from _lines()
-        else:
-            yield text
+def _with_stdin(texts: list[str]) -> list[str]:
+    """The words, with those of stdin in the place of `-`. Where stdin has none there are none, and nothing is to be
+    done, as with xargs -r."""
+    if not texts:
+        raise UsageError("no job was named", "an ID is a handle, a beginning of one, a number or last: see farm jobs")
+    return [word for text in texts for word in (_lines() if text == "-" else (text,))]
 
 
 def _lines() -> Iterator[str]:

@@ -17,7 +17,7 @@ from farm.client.ask import JobServer
 from farm.client.job_servers import JobServers
 from farm.client.payload import read_payload
 from farm.client.records import CRON_FIELDS, CRON_RUN_FIELDS, Record, record, records
-from farm.errors import EXIT_OK, CronNotFound, NotGearman, Unavailable, UsageError
+from farm.errors import EXIT_OK, CronNotFound, NotGearman, UsageError
 from farm.protocol.names import function_name_fault, shown
 from farm.tui.values import iso, local, text
 
@@ -150,13 +150,11 @@ def running(values: Values) -> dict[str, Any]:
 def place(servers: JobServers, names: list[str], replace: bool) -> JobServer:
     """The server that is to have entries of these names: the first that answers, and no other one may have them, for
     then their jobs would run twice. Raises FarmError."""
-    first: JobServer | None = None
-    having: dict[str, JobServer] = {}
-    for server in servers.each():
-        first = first or server
-        if servers.several:
-            having.update({entry["name"]: server for entry in _list(server) if entry["name"] in names})
-    assert first is not None  # or `each` has raised
+    if not servers.several:
+        return servers.opened(str(servers.addresses[0]))
+    listed = servers.talk_to_each(_list, patient=True)  # one that is only slow may have them
+    first = listed[0][0]
+    having = {entry["name"]: server for server, entries in listed for entry in entries if entry["name"] in names}
     homes = {server.address: server for server in having.values()}
     if not homes or homes.keys() == {first.address}:
         return first
@@ -187,15 +185,8 @@ def _file(values: Values) -> str | None:
 
 def entries(servers: JobServers) -> Iterator[Row]:
     """Those of all servers that answer. Raises the first failure when none does."""
-    for server in servers.each():
-        try:
-            found = _list(server)
-        except Unavailable as failure:
-            servers.failed(server, failure)
-            continue
+    for server, found in servers.talk_to_each(_list):
         yield from ((server, entry) for entry in found)
-    if len(servers.failures) == len(servers.addresses):
-        raise next(iter(servers.failures.values()))
 
 
 def _list(server: JobServer) -> list[Record]:

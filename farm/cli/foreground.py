@@ -37,11 +37,16 @@ class Interrupted(KeyboardInterrupt):
 
 class Signals:
     """The first signal raises Interrupted, and the job is given up. While the server's word on that is awaited, a
-    second one detaches: it ends this process at once. (The server notices that too.)"""
+    second one detaches: it ends this process at once. (The server notices that too.)
+
+    One that comes while it is held back is raised as soon as it is let (farm.client.connection.Holder); a second one
+    does not wait for that either."""
 
     def __init__(self) -> None:
         self._caught: list[int] = []
         self._over = False
+        self._holding = False
+        self._held = 0  # the signal that came meanwhile
 
     def catch(self, *numbers: int) -> None:
         """From now on."""
@@ -60,13 +65,27 @@ class Signals:
         self._over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
 
+    def hold(self) -> None:
+        """Raise nothing from now on."""
+        self._holding = True
+
+    def let(self) -> None:
+        """Raise at once again, also what was held back."""
+        self._holding = False
+        if self._held:
+            number, self._held = self._held, 0
+            raise Interrupted(number)
+
     def _interrupt(self, number: int, frame: object) -> None:
         if number == signal.SIGALRM and self._over:
             return
         self.stop_timer()
         for each in self._caught:
             signal.signal(each, signal.SIG_DFL)
-        raise Interrupted(number)
+        if self._holding:
+            self._held = number
+        else:
+            raise Interrupted(number)
 
 
 def run(wanted: Request, values: Values, servers: Servers, notify: Callable[[str, str], None]) -> int:
@@ -78,6 +97,7 @@ def run(wanted: Request, values: Values, servers: Servers, notify: Callable[[str
         if isinstance(limit_s, float):
             signals.set_timer(limit_s)
         connection = servers.connect_for(wanted.function, bool(values["no_wait"]))
+        connection.holder = signals
         job = Foreground(connection, wanted, notify, verbose=bool(values["verbose"]))
         signals.catch(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         status = _run(job, servers, RETRY_LOST_MAX if values["retry_lost"] else 0, notify)

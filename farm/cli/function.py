@@ -11,10 +11,10 @@ from farm.cli.job_options import SETTINGS
 from farm.cli.options import Values
 from farm.cli.printing import print_json, print_rows, servers_as_json, to_terminal, writing
 from farm.client import where
-from farm.client.ask import JobServer
+from farm.client.ask import Answer, JobServer
 from farm.client.job_servers import JobServers
 from farm.client.records import FUNCTION_FIELDS, Record, records
-from farm.errors import EXIT_OK, FunctionNotFound, Unavailable, UsageError
+from farm.errors import EXIT_OK, FunctionNotFound, UsageError
 from farm.protocol.names import function_name_fault
 from farm.tui.values import span, text
 
@@ -64,31 +64,30 @@ def run_set(values: Values) -> int:
 def change_everywhere(values: Values, verb: str, asked: dict[str, Any]) -> int:
     """Change a function at all servers. One that does not answer is a failure, once the others have been told."""
     with servers_of(values) as servers:
-        rows = list(_ask_all(servers, verb, {"function": _name(values), **asked}))
+        rows = list(_ask_all(servers, verb, {"function": _name(values), **asked}, patient=True))
         _show(servers, rows, values)
         for failure in servers.failures.values():
             raise failure
     return EXIT_OK
 
 
-def _ask_all(servers: JobServers, verb: str, asked: dict[str, Any]) -> Iterator[Row]:
-    unknown: FunctionNotFound | None = None
-    found_any = False
-    for server in servers.each():
+def _ask_all(servers: JobServers, verb: str, asked: dict[str, Any], patient: bool = False) -> Iterator[Row]:
+    """patient: where it changes anything, a server that is only slow is not to be said to have failed."""
+
+    def ask(server: JobServer) -> Answer | FunctionNotFound:
         try:
-            answer = server.ask(verb, asked)
-        except Unavailable as failure:
-            servers.failed(server, failure)
-            continue
-        except FunctionNotFound as failure:  # another one may have heard of it
-            unknown = failure
-            continue
-        found_any = True
-        found = answer.get("functions") if verb == "functions" else [answer.get("function")]
-        for function in records(found, FUNCTION_FIELDS, server.address):
-            yield server, function
-    if not found_any:
-        raise unknown or next(iter(servers.failures.values()))
+            return server.ask(verb, asked)
+        except FunctionNotFound as unknown:  # another one may have heard of it
+            return unknown
+
+    answers = servers.talk_to_each(ask, patient=patient)
+    unknown = [answer for _, answer in answers if isinstance(answer, FunctionNotFound)]
+    if len(unknown) == len(answers):
+        raise unknown[0]
+    for server, answer in answers:
+        if isinstance(answer, dict):
+            found = answer.get("functions") if verb == "functions" else [answer.get("function")]
+            yield from ((server, function) for function in records(found, FUNCTION_FIELDS, server.address))
 
 
 def _name(values: Values) -> str:

@@ -17,9 +17,11 @@ from farm.cli.options import Values
 from farm.cli.past import past
 from farm.cli.printing import as_json, print_rows, servers_as_json, to_terminal, writing
 from farm.client import where
-from farm.client.ask import JobServer
+from farm.client.ask import Answer, JobServer
+from farm.client.connection import ANSWER_TIMEOUT_S
 from farm.client.job_servers import JobServers
 from farm.client.records import Record, job_records
+from farm.client.side_by_side import SILENT_S
 from farm.errors import EXIT_OK, Unavailable, UsageError
 
 SCHEMA = "farm.jobs/1"
@@ -43,7 +45,7 @@ def select(servers: JobServers, values: Values, states: tuple[str, ...] = ()) ->
     order = _order(str(values["sort"]), now) if values.get("sort") is not None else None
     limit = values["limit"] if not values.get("all", True) else None
     wanted = isinstance(limit, int) and not test and not order
-    asked: dict[str, Any] = {"limit": min(limit, PAGE) if wanted and isinstance(limit, int) else PAGE}
+    asked: Answer = {"limit": min(limit, PAGE) if wanted and isinstance(limit, int) else PAGE}
     if state_names := states_of(values, states):
         asked["states"] = state_names
     if values.get("function") is not None:
@@ -72,11 +74,11 @@ def list_jobs(servers: JobServers, rows: Iterator[Row], values: Values) -> None:
     say_who_failed(servers)
 
 
-def _newest_first(servers: JobServers, asked: dict[str, Any]) -> Iterator[Row]:
-    each = [_pages(servers, server, asked) for server in servers.each()]
+def _newest_first(servers: JobServers, asked: Answer) -> Iterator[Row]:
+    each = [_pages(servers, server, asked, first) for server, first in servers.ask_each("jobs", asked)]
     yield from heapq.merge(*each, key=lambda row: _rank(row[1]))
     if len(servers.failures) == len(servers.addresses):  # it went away half-way
-        raise next(iter(servers.failures.values()))
+        raise servers.failure
 
 
 def _rank(job: Record) -> tuple[bool, float]:
@@ -85,20 +87,22 @@ def _rank(job: Record) -> tuple[bool, float]:
     return ended is not None, -(job["created_at"] if ended is None else ended)
 
 
-def _pages(servers: JobServers, server: JobServer, asked: dict[str, Any]) -> Iterator[Row]:
+def _pages(servers: JobServers, server: JobServer, asked: Answer, answer: Answer) -> Iterator[Row]:
+    """answer: the first page."""
+    patience_s = SILENT_S if servers.several else ANSWER_TIMEOUT_S
     before: object = None
     while True:
-        try:
-            answer = server.ask("jobs", asked if before is None else {**asked, "before": before})
-        except Unavailable as failure:
-            servers.failed(server, failure)
-            return
         for job in job_records(answer.get("jobs"), server.address):
             yield server, job
         more = answer.get("more")
         if more is None or more == before:
             return
         before = more
+        try:
+            answer = server.ask("jobs", {**asked, "before": before}, patience_s=patience_s)
+        except Unavailable as failure:
+            servers.failed(server, failure)
+            return
 
 
 def _order(text: str, now: float) -> Callable[[Iterable[Row], int | None], Iterator[Row]]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import time
+
 from farm.cli.asking import servers_of
+from farm.cli.foreground import RECONNECT_MAX_S, RECONNECT_PAUSE_S
 from farm.cli.main import SIGPIPE, Leave, say
 from farm.cli.options import Values
 from farm.cli.show import ask
 from farm.client.ask import LOG, RESULT, JobServer
 from farm.client.job_output import JobOutput
+from farm.client.job_servers import JobServers
 from farm.client.outcome import ended_already
 from farm.client.output import STDERR, Output
 from farm.client.records import ENDED_STATES, Record
-from farm.errors import EXIT_OK, EXIT_SIGNAL_BASE, FarmError, JobNotFound, UsageError
+from farm.errors import EXIT_OK, EXIT_SIGNAL_BASE, FarmError, JobNotFound, Unavailable, UsageError
 from farm.protocol.extension import ORIGIN_JOB
 from farm.tui.values import text
+
+# In a row, with nothing written meanwhile: a server that closes each connection at once is not called for ever.
+LOSSES_MAX = 100
 
 
 def run_logs(values: Values) -> int:
@@ -25,7 +32,7 @@ def run_logs(values: Values) -> int:
         server, id = servers.find(str(values["id"]))
         try:
             if values["follow"]:
-                _follow(server, id)
+                _follow(servers, server, id)
             elif isinstance(number, int):
                 _print_attempt(server, id, number)
             else:
@@ -55,15 +62,24 @@ def _print_attempt(server: JobServer, id: str, number: int) -> None:
     Output().write(log.encode("utf-8", "surrogateescape"))
 
 
-def _follow(server: JobServer, id: str) -> None:
-    """Each stream to its own; a new attempt is said, for what it writes comes behind what the last one wrote."""
+def _follow(servers: JobServers, server: JobServer, id: str) -> None:
+    """Each stream to its own; a new attempt is said, for what it writes comes behind what the last one wrote. A server
+    that goes away is waited for, and it goes on where it was."""
     output, out = JobOutput(server, id), Output()
     watch = out.fd if out.to_pipe else -1
     streams = {RESULT: out, LOG: _Stderr(STDERR)}
+    losses = 0
     while True:
-        before = output.number
-        job, pieces = output.more(wait=True, watch=watch)
-        if before and output.number != before:
+        try:
+            job, pieces = output.more(wait=True, watch=watch)
+        except Unavailable as lost:
+            losses += 1
+            if losses > LOSSES_MAX:
+                raise
+            server = _await(servers, server.address, output, lost)
+            continue
+        losses = 0
+        if output.anew:
             say(f"attempt {output.number} of job {id} begins")
         for stream, data in pieces:
             if stream in streams:
@@ -74,6 +90,25 @@ def _follow(server: JobServer, id: str) -> None:
     if job["state"] not in ("done", "dead") and job["reason"]:
         say(f"job {id} is {text(job['state'])}: {text(job['reason'])}")
     raise Leave(ended_already(server, id).exit, ORIGIN_JOB)
+
+
+def _await(servers: JobServers, address: str, output: JobOutput, lost: Unavailable) -> JobServer:
+    """Until the server is back. Raises Unavailable when it is not in time, and JobNotFound where it does not know the
+    job any more."""
+    say(f"{lost.message}; waiting for it to come back")
+    deadline = time.monotonic() + RECONNECT_MAX_S
+    while True:
+        servers.lost(address)
+        time.sleep(RECONNECT_PAUSE_S)
+        try:
+            server = servers.opened(address)
+            output.resume(server)
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            say(f"the server at {address} is back")
+            return server
 
 
 class _Stderr(Output):

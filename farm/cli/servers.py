@@ -27,6 +27,9 @@ class Servers:
         self._notify = None if values["quiet"] else say
         self._remembered.recall()
 
+    def __len__(self) -> int:
+        return len(self._list)
+
     def connect(self) -> Connection:
         """A connection to the next one that answers. Raises Unavailable or NotPermitted."""
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from farm.cli.main import cannot_write, say
 from farm.cli.options import Values
-from farm.client.status import ServerStatus, fetch
+from farm.client.status import ServerStatus, fetch_all
 from farm.errors import EXIT_OK
 from farm.protocol.address import Address, parse_addresses
 
@@ -41,7 +41,7 @@ def run(values: Values) -> int:
 
 
 def _once(addresses: list[Address], insecure: bool, as_json: bool) -> None:
-    servers = [fetch(address, insecure, say) for address in addresses]
+    servers = fetch_all(addresses, insecure, say)
     if all(server.failure for server in servers) and servers[0].failure:
         raise servers[0].failure
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -105,7 +105,7 @@ def _live(addresses: list[Address], insecure: bool, every_s: float) -> int:
     from farm.tui.status import view
 
     def draw(height: int) -> RenderableType:
-        return view([fetch(address, insecure) for address in addresses], height, "q quits")
+        return view(fetch_all(addresses, insecure), height, "q quits")
 
     show_live(draw, every_s, Console(highlight=False))
     return EXIT_OK

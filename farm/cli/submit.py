@@ -10,7 +10,7 @@ from farm.cli.main import say
 from farm.cli.options import Values
 from farm.cli.servers import Servers
 from farm.cli.submit_options import terms_given
-from farm.client.answers import Exists
+from farm.client.answers import EXISTS_HINT, Exists
 from farm.client.payload import read_payload
 from farm.client.request import Request
 from farm.client.submit import submit_background
@@ -30,6 +30,8 @@ def run(values: Values) -> int:
     """Submit, and leave with the job's exit code."""
     function, unique, terms = _function(values), _unique(values), _terms(values)
     servers = Servers(values)
+    if terms and terms.after and len(servers) > 1:
+        servers = _servers_of_dependencies(terms, values)
     payload = _payload(values)
     wanted = Request(function, payload, unique, str(values["priority"]))
     if unique == AUTO:
@@ -62,11 +64,16 @@ def _keep_quiet(message: str, hint: str) -> None:
 
 def _settle(found: Exists, values: Values) -> int:
     """There was a job with the same key already: what `--if-exists` says about it. One that is still to come to its end
-    was joined by the server, so `attach` gets here only when it has ended."""
+    was joined by the server, so `attach` gets here only when it has ended: its result is as good as if this had waited
+    for it."""
     what = f"job {found.handle} with this unique key exists already ({found.state})"
-    skip, background = values["if_exists"] == "skip", bool(values["background"])
-    if not skip and not (background and values["if_exists"] == "attach"):
-        raise TryAgain(what, "submit again when its key does not count any more, or with another one")
+    attach, background = values["if_exists"] == "attach", bool(values["background"])
+    if attach and not background:
+        from farm.cli.attach import give_kept
+
+        give_kept(found, what, values)
+    if not attach and values["if_exists"] != "skip":
+        raise TryAgain(what, EXISTS_HINT)
     if background:
         _print_handle(found.handle)
     if not values["quiet"]:
@@ -111,6 +118,15 @@ def _terms(values: Values) -> Terms | None:
     from farm.cli.terms import Terms
 
     return Terms(values, time.time())
+
+
+def _servers_of_dependencies(terms: Terms, values: Values) -> Servers:
+    """Those that the job may be submitted to: the one that has the jobs that it is to wait for."""
+    from farm.cli.dependencies import home_of
+
+    address, after = home_of(terms.after, values)
+    terms.wait_for(after)
+    return Servers({**values, "server": [address]})
 
 
 def _unique(values: Values) -> bytes:

@@ -28,7 +28,11 @@ TERMS = (
         metavar="WHEN",
     ),
     Option(
-        "expires", "--expires", "Give it up when its first run has not begun within so long.", SECONDS, metavar="TIME"
+        "expires",
+        "--expires",
+        "Give it up when its first run has not begun within so long; longer than --in or --at.",
+        SECONDS,
+        metavar="TIME",
     ),
     Option(
         "queue_timeout", "--queue-timeout", "Give it up when no worker took it for so long.", SECONDS, metavar="TIME"
@@ -84,7 +88,7 @@ SUBMIT = Command(
         Option(
             "unique",
             "--unique -u",
-            "Join the job with the same key if one is queued or running; auto: a key made of function and payload.",
+            "Join the job with the same key if there is one (--if-exists); auto: a key made of function and payload.",
             metavar="KEY|auto",
         ),
         PRIORITY,

@@ -21,9 +21,9 @@ _WORDS = {"keep_results": "keep"}  # where the term is called otherwise than the
 
 class Terms:
     """What was typed, as a Request wants it. words: of FARM_SUBMIT; none when stock packets say it all. needs: the
-    options that only farm's server knows."""
+    options that only farm's server knows. after: the jobs to wait for, `ok:ID,any:ID`."""
 
-    __slots__ = ("_delay", "_due", "needs", "words")
+    __slots__ = ("_delay", "_due", "after", "needs", "words")
 
     def __init__(self, values: Values, now: float) -> None:
         """now: seconds since 1970. Raises UsageError."""
@@ -35,10 +35,16 @@ class Terms:
         self.words = _words(options, values)
         if values["if_exists"] != "attach":
             self.words.append(f"if-exists={values['if_exists']}")
-        if values["after"]:
-            self.words.append(f"after={_after(values['after'])}")
+        self.after = _after(values["after"]) if values["after"] else ""
+        if self.after:
+            self.words.append(f"after={self.after}")
         if self.words or not values["background"] or values["priority"] != "normal":
             self._move_time_to_words()
+
+    def wait_for(self, after: str) -> None:
+        """The same jobs as in `after`, said otherwise."""
+        self.words[self.words.index(f"after={self.after}")] = f"after={after}"
+        self.after = after
 
     def _move_time_to_words(self) -> None:
         """SUBMIT_JOB_EPOCH has room for nothing else."""
@@ -82,6 +88,18 @@ def _refuse_contradictions(values: Values) -> None:
     for name, flag in (("if_exists", "--if-exists"), ("unique_for", "--unique-for")):
         if values[name] not in (None, "attach") and not values["unique"]:
             raise UsageError(f"{flag} says something about a key, and there is none", "--unique KEY, or --unique auto")
+    if isinstance(values["delay"], float):
+        _refuse_to_expire_first("--in", values["delay"], values)
+
+
+def _refuse_to_expire_first(flag: str, waits_s: float, values: Values) -> None:
+    """It could never run, and nobody would hear of it before it has expired."""
+    expires_s = values["expires"]
+    if isinstance(expires_s, float) and expires_s <= waits_s:
+        raise UsageError(
+            f"--expires {_seconds(expires_s)}s gives the job up before {flag} lets it run",
+            "--expires counts from now on: make it longer than the wait",
+        )
 
 
 def _due(values: Values, now: float) -> float:
@@ -91,6 +109,7 @@ def _due(values: Values, now: float) -> float:
     from farm.cli.at import parse_at
 
     due = parse_at(str(values["at"]), now)
+    _refuse_to_expire_first("--at", due - now, values)
     if not values["quiet"]:
         say(f"the job is for {time.strftime('%a %Y-%m-%d %H:%M:%S %Z', time.localtime(due))}")
     return due

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 
-from farm.cli.asking import meant, servers_of, words
+from farm.cli.asking import Meant, meant, servers_of, words
 from farm.cli.main import Leave, say
 from farm.cli.options import Values
 from farm.cli.printing import print_json_line
+from farm.client.job_servers import JobServers
 from farm.client.outcome import End
 from farm.client.waiting import UNKNOWN, Waiter
-from farm.errors import EXIT_TIMEOUT, FarmError
+from farm.errors import EXIT_OK, EXIT_TIMEOUT, FarmError, Unavailable
 from farm.protocol.extension import ORIGIN_FARM, ORIGIN_JOB
 from farm.tui.values import span, text
 
@@ -21,8 +22,11 @@ def run_wait(values: Values) -> int:
     """Wait, and leave with the jobs' exit code."""
     timeout_s = values["timeout"]
     deadline = time.monotonic() + timeout_s if isinstance(timeout_s, float) else None
-    with servers_of(values) as servers:
-        waiter = Waiter(servers, meant(servers, words(values["ids"])), say)
+    with servers_of(values, deadline) as servers:
+        jobs = _meant(servers, values)
+        if not jobs:
+            return EXIT_OK
+        waiter = Waiter(servers, jobs, say)
         if values["verbose"]:
             say(f"waiting for {waiter.left} jobs" if waiter.left > 1 else "waiting for the job")
         ends: list[End] = []
@@ -36,6 +40,18 @@ def run_wait(values: Values) -> int:
     first = values["any"] or values["exit"] == "first"
     decisive = ends[0] if first else max(ends, key=lambda end: end.exit)
     raise Leave(decisive.exit, ORIGIN_FARM if decisive.state == UNKNOWN else ORIGIN_JOB)
+
+
+def _meant(servers: JobServers, values: Values) -> Meant:
+    """The time counts for this too."""
+    try:
+        return meant(servers, words(values["ids"]))
+    except Unavailable as failure:
+        if servers.deadline is None or time.monotonic() < servers.deadline:
+            raise
+        timeout_s = values["timeout"]
+        assert isinstance(timeout_s, float)
+        raise FarmError(f"{failure.message} within {span(timeout_s)} (--timeout)", failure.hint, EXIT_TIMEOUT) from None
 
 
 def _too_long(waiter: Waiter, timeout_s: object) -> FarmError:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # `typing` itself would cost a third of the start-up time
     from collections.abc import Callable
     from typing import NoReturn
 
+    from farm.protocol.address import Address
+
 
 def answers(connection: Connection, notify: Callable[[str, str], None]) -> list[Packet]:
     """What the server answers, and a word to a person if that takes long. Raises Unavailable when it does not."""
@@ -37,18 +39,23 @@ def answers(connection: Connection, notify: Callable[[str, str], None]) -> list[
     return came
 
 
-class Exists(Exception):
-    """FARM_EXISTS: nothing was submitted, for this job has the same unique key. state: as it was a moment ago."""
+EXISTS_HINT = "submit again when its key does not count any more, or with another one"
 
-    def __init__(self, handle: str, state: str) -> None:
+
+class Exists(Exception):
+    """FARM_EXISTS: nothing was submitted, for this job of the server at `address` has the same unique key. state: as it
+    was a moment ago."""
+
+    def __init__(self, handle: str, state: str, address: Address) -> None:
         super().__init__(handle, state)
         self.handle = handle
         self.state = state
+        self.address = address
 
 
 def exists(args: list[bytes], connection: Connection) -> Exists:
     """From the packet's arguments. Raises NotGearman for what is no handle."""
-    return Exists(handle_text(args[0], connection), shown(args[1]))
+    return Exists(handle_text(args[0], connection), shown(args[1]), connection.address)
 
 
 def stock_server(connection: Connection, needs: list[str]) -> FarmError:

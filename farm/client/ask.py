@@ -51,7 +51,8 @@ class StockServer(Unavailable):
 class JobServer:
     """One server. Raises StockServer, Unavailable, NotGearman or NotPermitted when there is none that could be asked.
 
-    address: as text. timeout_s: for the connection. notify: as for Connection.
+    address: as text. timeout_s: for the connection. notify: as for Connection. opened: is told of the connection as
+    soon as there is one.
     """
 
     def __init__(
@@ -60,10 +61,13 @@ class JobServer:
         insecure: bool = False,
         timeout_s: float = CONNECT_TIMEOUT_S,
         notify: Callable[[str, str], None] | None = None,
+        opened: Callable[[Connection], None] | None = None,
     ) -> None:
         self.address = str(address)
-        self._connection: Connection = open_connection(address, insecure, timeout_s)
-        self._connection.notify = notify
+        self.connection = open_connection(address, insecure, timeout_s)
+        self.connection.notify = notify
+        if opened:
+            opened(self.connection)
         self._ended: list[tuple[str, Answer]] = []
         self._silence = Silence(time.monotonic())
         try:
@@ -80,11 +84,11 @@ class JobServer:
 
     def fileno(self) -> int:
         """The socket's descriptor, readable when `take_ended` may have something."""
-        return self._connection.fileno()
+        return self.connection.fileno()
 
     def close(self) -> None:
         """Close the connection. Nothing that was asked for is taken back."""
-        self._connection.close()
+        self.connection.close()
 
     def ask(
         self,
@@ -95,18 +99,19 @@ class JobServer:
         take: Taker | None = None,
         for_ever: bool = False,
         watch: int = -1,
+        patience_s: float = ANSWER_TIMEOUT_S,
     ) -> Answer:
         """The answer to a question. take: gets what comes of a job's output before it.
 
-        for_ever: it may take as long as the job; otherwise ANSWER_TIMEOUT_S without a byte is too long.
+        for_ever: it may take as long as the job; otherwise `patience_s` without a byte is too long.
         watch: as for Connection.receive. Raises UsageError, JobNotFound, NotPermitted or TryAgain when the server
         refuses, Unavailable when it goes away or does not answer, NotGearman when it breaks the rules.
         """
         words = json.dumps(asked or {}).encode()
-        self._connection.send(*with_data(REQUEST, packets.FARM_ASK, (verb.encode(), words), payload))
+        self.connection.send(*with_data(REQUEST, packets.FARM_ASK, (verb.encode(), words), payload))
         answer: Answer | None = None
         while answer is None:
-            for number, args in self._receive(for_ever, watch):
+            for number, args in self._receive(for_ever, watch, patience_s):
                 if number == packets.FARM_ANSWER and args[0] == verb.encode():
                     answer = self._object(args[1])
                 elif number == packets.FARM_OUTPUT and take:
@@ -118,7 +123,7 @@ class JobServer:
     def take_ended(self) -> list[tuple[str, Answer]]:
         """The jobs whose end, asked for with the verb `wait`, has been told meanwhile: id and FARM_ENDED's object. Does
         not wait. Raises Unavailable when the server has gone, or has shown no life for SILENCE_MAX_S."""
-        for number, args in self._split(self._connection.receive(0)):
+        for number, args in self._split(self.connection.receive(0)):
             self._other(number, args)
         self._look()
         ended, self._ended = self._ended, []
@@ -140,7 +145,7 @@ class JobServer:
 
     def _ask_for_the_extension(self) -> None:
         """A line of text goes first: what is no Gearman server may wait for the end of a line before it says so."""
-        self._connection.send(b"version\n", request(packets.OPTION_REQ, extension.OPTION))
+        self.connection.send(b"version\n", request(packets.OPTION_REQ, extension.OPTION))
         while True:
             for number, args in self._receive():
                 if number == packets.OPTION_RES:
@@ -150,27 +155,29 @@ class JobServer:
                 if number != TEXT or not args[0].startswith(b"OK "):
                     self._other(number, args)
 
-    def _receive(self, for_ever: bool = False, watch: int = -1) -> list[tuple[int, list[bytes]]]:
+    def _receive(
+        self, for_ever: bool = False, watch: int = -1, patience_s: float = ANSWER_TIMEOUT_S
+    ) -> list[tuple[int, list[bytes]]]:
         """Whole packets, taken apart; at least one, or it raises Unavailable."""
         if not for_ever:
-            came = self._connection.answer(ANSWER_TIMEOUT_S, watch)
+            came = self.connection.answer(patience_s, watch)
             if not came:
-                raise self._connection.silent()
+                raise self.connection.silent()
             return self._split(came)
         self._silence.fresh(time.monotonic())
         while True:
-            came = self._connection.receive(max(0.0, self._silence.due - time.monotonic()), watch)
+            came = self.connection.receive(max(0.0, self._silence.due - time.monotonic()), watch)
             if came:
                 return self._split(came)
             self._look()
 
     def _look(self) -> None:
         """Is it still there? Ask when nothing has come for a while."""
-        found = self._silence.look(time.monotonic(), self._connection.received)
+        found = self._silence.look(time.monotonic(), self.connection.received)
         if found == DEAD:
             raise Unavailable(f"the server at {self.address} has given no sign of life for {SILENCE_MAX_S:g} s")
         if found == ASK:
-            self._connection.send(request(packets.ECHO_REQ, b""))
+            self.connection.send(request(packets.ECHO_REQ, b""))
 
     def _split(self, came: list[tuple[int, bytes]]) -> list[tuple[int, list[bytes]]]:
         try:

@@ -28,12 +28,24 @@ READ_SIZE = 256 * 1024
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # `typing` itself would cost a third of the start-up time
     from collections.abc import Callable
+    from typing import Protocol
+
+    class Holder(Protocol):
+        """Of what a signal handler raises."""
+
+        def hold(self) -> None:
+            """Raise nothing from now on."""
+
+        def let(self) -> None:
+            """Raise at once again, also what was held back."""
 
 
 class Connection:
     """One open connection. `address` is the server that answered.
 
-    notify(message, hint), where it is set, is told once when the server lets a person wait for an answer.
+    notify(message, hint), where it is set, is told once when the server lets a person wait for an answer. holder: where
+    it is set, interruptions come while this waits for the server, and not while what came is taken apart, where they
+    would lose it.
     """
 
     def __init__(self, sock: socket.socket, address: Address) -> None:
@@ -43,7 +55,9 @@ class Connection:
         self._inbox: list[Packet] = []
         self._closed = False
         self.received = 0  # bytes
+        self.heard = 0.0  # when the last ones came: monotonic seconds
         self.notify: Callable[[str, str], None] | None = None
+        self.holder: Holder | None = None
         sock.setblocking(False)
 
     def fileno(self) -> int:
@@ -53,6 +67,13 @@ class Connection:
     def close(self) -> None:
         """Close the socket; a foreground job that only this connection waits for ends with it."""
         self._sock.close()
+
+    def break_off(self) -> None:
+        """Another thread may be waiting for an answer: it finds the connection closed."""
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it is closed already
 
     def send(self, *pieces: bytes) -> None:
         """Send everything, and take in what comes meanwhile. Stops early when the server has closed its side: what it
@@ -70,7 +91,7 @@ class Connection:
                 except OSError:
                     self._drain()
                     return
-                ready = poller.poll(ANSWER_TIMEOUT_S * 1000)
+                ready = self._poll(poller, ANSWER_TIMEOUT_S * 1000)
                 if not ready:
                     raise Unavailable(f"the server at {self.address} takes no data", "is it overloaded or stopped?")
                 if ready[0][1] & select.POLLIN:
@@ -96,7 +117,7 @@ class Connection:
             if self._closed:
                 raise Unavailable(f"the server at {self.address} closed the connection")
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready = poller.poll(None if left is None else left * 1000)
+            ready = self._poll(poller, None if left is None else left * 1000)
             if any(fd == watch for fd, _ in ready):
                 raise BrokenPipeError
             if ready:
@@ -118,7 +139,7 @@ class Connection:
 
     def silent(self) -> Unavailable:
         """What to raise when no answer has come in time."""
-        return Unavailable(f"the server at {self.address} does not answer", "is it overloaded or stopped?")
+        return silent(self.address)
 
     def status_lines(self, timeout_s: float = ANSWER_TIMEOUT_S) -> list[bytes]:
         """The rows of the admin command `status`. Other packets that come meanwhile are kept for `receive`."""
@@ -164,6 +185,15 @@ class Connection:
             )
         return line[3:]
 
+    def _poll(self, poller: select.poll, timeout_ms: float | None) -> list[tuple[int, int]]:
+        if self.holder is None:
+            return poller.poll(timeout_ms)
+        self.holder.let()
+        try:
+            return poller.poll(timeout_ms)
+        finally:
+            self.holder.hold()
+
     def _take(self) -> None:
         try:
             chunk = self._sock.recv(READ_SIZE)
@@ -173,6 +203,7 @@ class Connection:
             chunk = b""
         if chunk:
             self.received += len(chunk)
+            self.heard = time.monotonic()
             self._inbox += self._decoder.feed(chunk)
         else:
             self._closed = True
@@ -213,6 +244,11 @@ def connect(servers: ServerList, insecure: bool) -> Connection:
     if len(candidates) > 1:
         message = f"no server answers: {message}"
     raise Unavailable(message, NO_SERVER_HINT)
+
+
+def silent(address: object) -> Unavailable:
+    """A server that has taken the connection and says nothing."""
+    return Unavailable(f"the server at {address} does not answer", "is it overloaded or stopped?")
 
 
 class Silent(Unavailable):

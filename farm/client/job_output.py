@@ -7,12 +7,19 @@ from farm.client.records import Record, job_record
 
 Pieces = list[tuple[str, bytes]]  # stream (RESULT, LOG), bytes
 
+# Two beginnings of an attempt so near to each other are one: the server's clock may be set a little meanwhile, and no
+# server starts again in so short a time.
+SAME_S = 0.1
+
 
 class JobOutput:
-    """The output of one job at a server, taken in turns. number: the attempt that it is of, 0: none has begun."""
+    """The output of one job at a server, taken in turns. number: the attempt that it is of, 0: none has begun. anew:
+    what came last is of another attempt than what had come before."""
 
     def __init__(self, server: JobServer, id: str) -> None:
         self.number = 0
+        self.anew = False
+        self._last: Record | None = None  # the job, when there was output
         self._server = server
         self._id = id
         self._have = {RESULT: 0, LOG: 0}
@@ -33,7 +40,26 @@ class JobOutput:
         if job["attempts"] != self.number:
             self.number = int(job["attempts"])
             self._have = {RESULT: 0, LOG: 0}
+        self.anew = self._last is not None and bool(pieces) and not self._is_same(job)
+        if pieces:
+            self._last = job
         for stream, data in pieces:
             if stream in self._have:
                 self._have[stream] += len(data)
         return job, pieces
+
+    def resume(self, server: JobServer) -> None:
+        """Go on at a new connection. A server that was started again may have forgotten how many attempts there were,
+        so that the next one has the number of the last one: all of its output is wanted. Raises as JobServer.ask."""
+        self._server = server
+        job = job_record(server.ask("job", {"id": self._id}).get("job"), server.address)
+        if not self._is_same(job):
+            self.number = 0
+            self._have = {RESULT: 0, LOG: 0}
+
+    def _is_same(self, job: Record) -> bool:
+        """Whether its newest attempt is the one of which there was output."""
+        last = self._last
+        if last is None or last["attempts"] != job["attempts"] or None in (last["started_at"], job["started_at"]):
+            return False
+        return bool(abs(job["started_at"] - last["started_at"]) < SAME_S)

@@ -46,18 +46,25 @@ class Request:
         self.needs = needs or []
         self.epoch = epoch
 
-    def pieces(self, background: bool) -> tuple[bytes, ...]:
-        """The packet. Raises UsageError when its header could not say how long it is."""
-        number, args = self._head(background)
+    @property
+    def has_key(self) -> bool:
+        """Whether another job may have the same key. (`-` makes one of the payload, which counts no longer than its
+        job.)"""
+        return self.unique not in (b"", b"-")
+
+    def pieces(self, background: bool, farm: bool = False) -> tuple[bytes, ...]:
+        """The packet. farm: in farm's own way also where a stock packet would say it all. Raises UsageError when its
+        header could not say how long it is."""
+        number, args = self._head(background, farm or bool(self.terms))
         size = len(self.payload)
         if size + sum(map(len, args)) + len(args) > PAYLOAD_HEADER_MAX:
             raise UsageError(f"the payload is {size} bytes long, more than a packet can hold", "at most 4 GiB")
         return with_data(REQUEST, number, args, self.payload)
 
-    def _head(self, background: bool) -> tuple[int, tuple[bytes, ...]]:
+    def _head(self, background: bool, farm: bool) -> tuple[int, tuple[bytes, ...]]:
         """The packet's number and its arguments."""
         names = (self.function, self.unique)
-        if self.terms:
+        if farm:
             words = ["background=1"] if background else []
             words += [f"priority={self.priority}"] if self.priority != NORMAL else []
             return packets.FARM_SUBMIT, (*names, " ".join([*words, *self.terms]).encode("utf-8", "surrogateescape"))

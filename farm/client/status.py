@@ -4,10 +4,12 @@ server's limits."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from farm.client.connection import Connection, open_connection
+from farm.client.connection import Connection, open_connection, silent
+from farm.client.side_by_side import Talk, side_by_side
 from farm.errors import FarmError, NotGearman
 from farm.protocol.address import Address
 from farm.protocol.limits import NUMBER_MAX
@@ -38,12 +40,27 @@ class ServerStatus:
     failure: FarmError | None = None
 
 
-def fetch(address: Address, insecure: bool, notify: Callable[[str, str], None] | None = None) -> ServerStatus:
-    """Ask one server. Never raises FarmError: a server that does not answer is part of the picture. notify: as for
-    Connection."""
+def fetch_all(
+    addresses: Sequence[Address], insecure: bool, notify: Callable[[str, str], None] | None = None
+) -> list[ServerStatus]:
+    """Ask them, side by side. Never raises FarmError: a server that does not answer is part of the picture. notify: as
+    for Connection."""
+    came = side_by_side(
+        [partial(_fetch, address, insecure, notify) for address in addresses], lambda status: not status.failure
+    )
+    return [
+        status or ServerStatus(str(address), failure=silent(address))
+        for address, status in zip(addresses, came, strict=True)
+    ]
+
+
+def _fetch(
+    address: Address, insecure: bool, notify: Callable[[str, str], None] | None, talk: Talk[ServerStatus]
+) -> ServerStatus:
     try:
         connection = open_connection(address, insecure)
         connection.notify = notify
+        talk.on(connection)
         try:
             return _ask(connection)
         finally:

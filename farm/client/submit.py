@@ -130,8 +130,22 @@ class Foreground:
         """Submit, and wait for the end. Raises FarmError, BrokenPipeError when the reader of the output has left, and
         whatever a signal handler raises; in each case `cancel` says what becomes of the job. Raises Exists when nothing
         was submitted, for there was a job with the same key already."""
+        try:
+            return self._run()
+        finally:
+            self._let()
+
+    def _let(self) -> None:
+        """An interruption may come again at any moment. Until the handle is known it may not (Connection.holder): it
+        would lose the answer to the submission, and without the handle nothing can be cancelled."""
+        if self.connection.holder:
+            self.connection.holder.let()
+
+    def _run(self) -> int:
         options = request(packets.OPTION_REQ, extension.OPTION), request(packets.OPTION_REQ, b"exceptions")
-        if self._wanted.terms:  # first the server's word that it knows them: `_option`
+        # First the server's word that it is farm's: `_option`. Only that understands terms, and can say that a job has
+        # ended whose key still counts: Gearman's own packet does not ask for that.
+        if self._wanted.terms or self._wanted.has_key:
             self.connection.send(*options)
         else:
             self._submit(*options)
@@ -145,11 +159,13 @@ class Foreground:
                 looked = True
                 self._look_for_worker()
             for number, body in came:
+                if self.handle:
+                    self._let()
                 self._handle(number, body)
         return self._exit
 
     def _submit(self, *before: bytes) -> None:
-        pieces = self._wanted.pieces(background=False)
+        pieces = self._wanted.pieces(background=False, farm=self._extension and self._wanted.has_key)
         # A part of it submits nothing. What the system takes at once counts from before that on: a signal may come
         # before this process knows that it was taken.
         self._sent = sum(map(len, pieces)) <= AT_ONCE_MAX
@@ -160,6 +176,7 @@ class Foreground:
         """The server has gone: `run` submits the job again, through this connection. Raises TryAgain when output has
         come that cannot be taken back."""
         self._out.restart("its server was lost")
+        connection.holder = self.connection.holder
         self.connection = connection
         self.handle = self._last = b""
         self.lost = self._extension = self._running = self._begun = self._sent = False
@@ -299,6 +316,8 @@ class Foreground:
         if args[0] == b"UNKNOWN_OPTION":  # a stock server's answer to the extension
             if self._wanted.terms and not self._sent:
                 raise stock_server(self.connection, self._wanted.needs)
+            if not self._sent:
+                self._submit()
         else:
             raise refusal(args, self.connection.address)
 

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 
 from farm.client.ask import JobServer, StockServer
-from farm.client.connection import chance
+from farm.client.connection import chance, silent
 from farm.client.job_servers import JobServers
 from farm.client.outcome import End, end_of, wait_for
+from farm.client.side_by_side import Talk, side_by_side
 from farm.errors import EXIT_NO_INPUT, Unavailable
 
 PAUSE_MIN_S = 0.2
@@ -30,6 +31,7 @@ class Waiter:
         for server, id in jobs:
             place = self._places.setdefault(server.address, _Place(servers, server.address, notify))
             place.ids[id] = None
+        self._several = len(self._places) > 1
 
     @property
     def left(self) -> int:
@@ -41,7 +43,7 @@ class Waiter:
         Raises FarmError when a server does not know what is asked, or does not speak as it should."""
         while self.left:
             places = [place for place in self._places.values() if place.ids]
-            if ends := [end for place in places for end in place.look()]:
+            if ends := [end for place in places for end in place.look(deadline, self._several)]:
                 return ends
             now = time.monotonic()
             if deadline is not None and now >= deadline:
@@ -79,12 +81,13 @@ class _Place:
         """When `look` wants to be called though nothing came."""
         return self.server.next_look if self.server else self._next_try
 
-    def look(self) -> list[End]:
-        """What has ended. Connects, and asks, where need be."""
+    def look(self, deadline: float | None, others: bool) -> list[End]:
+        """What has ended. Connects, and asks, where need be, until the deadline at the latest. others: there are other
+        servers, which may have something to say meanwhile."""
         ends: list[End] = []
         try:
             if not self.server and time.monotonic() >= self._next_try:
-                ends += self._ask()
+                ends += self._ask(deadline, others)
             if self.server:
                 ends += [end_of(self._address, id, fields) for id, fields in self.server.take_ended()]
         except StockServer:
@@ -96,11 +99,12 @@ class _Place:
             del self.ids[end.id]
         return ends
 
-    def _ask(self) -> list[End]:
+    def _ask(self, deadline: float | None, others: bool) -> list[End]:
         """Returns those that the server knows no more: that is an end too."""
-        server = self._servers.opened(self._address)
-        unknown = wait_for(server, list(self.ids))
-        self.server = server
+        (asked,) = side_by_side([self._talk], lambda _: True, others=others, deadline=deadline)
+        if asked is None:
+            raise silent(self._address)
+        self.server, unknown = asked
         self._pause_s = PAUSE_MIN_S
         if self._away:
             self._notify(f"the server at {self._address} is back")
@@ -109,6 +113,10 @@ class _Place:
             End(self._address, id, UNKNOWN, "its server does not know it any more", None, EXIT_NO_INPUT)
             for id in unknown
         ]
+
+    def _talk(self, talk: Talk[tuple[JobServer, list[str]]]) -> tuple[JobServer, list[str]]:
+        server = self._servers.opened(self._address, talk.on)
+        return server, wait_for(server, list(self.ids))
 
     def _lose(self, failure: Unavailable) -> None:
         if not self._away:

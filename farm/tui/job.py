@@ -19,7 +19,7 @@ def job_view(job: Job, attempts: list[Job], now: float, server: str = "") -> Tex
     if job["reason"]:
         view.append(f": {text(job['reason'])}")
     view.append("\n")
-    for name, words in _facts(job, server):
+    for name, words in _facts(job, attempts, server):
         view.append(f"  {name:<10}", style="dim").append(f"{words}\n")
     view.append("\n")
     for moment, words, style in timeline(job, attempts, now):
@@ -28,7 +28,7 @@ def job_view(job: Job, attempts: list[Job], now: float, server: str = "") -> Tex
     return view
 
 
-def _facts(job: Job, server: str) -> Iterator[tuple[str, str]]:
+def _facts(job: Job, attempts: list[Job], server: str) -> Iterator[tuple[str, str]]:
     if server:
         yield "server", server
     if job["unique"]:
@@ -40,10 +40,23 @@ def _facts(job: Job, server: str) -> Iterator[tuple[str, str]]:
     yield "output", kept + (", of which only a part was kept" if job["cut"] else "")
     if terms := ", ".join(_terms(job)):
         yield "terms", terms
+    if tries := _tries(job, attempts):
+        yield "attempts", tries
     if job["ahead"] is not None:
         yield "ahead", f"{job['ahead']:g} jobs"
     if job["progress"]:
         yield "progress", "/".join(text(part) for part in job["progress"])
+
+
+def _tries(job: Job, attempts: list[Job]) -> str:
+    """Where there was more than one; farm retry gives a job all its retries again, and that is said."""
+    outcomes = [attempt["outcome"] for attempt in attempts]
+    failed, lost = sum(outcome in ("failed", "timeout") for outcome in outcomes), outcomes.count("lost")
+    if not failed + lost or job["attempts"] < 2:
+        return ""
+    failures, losses = int(job["failures"] or 0), int(job["losses"] or 0)
+    anew = f"; since farm retry {failures} failed, {losses} lost" if failed > failures or lost > losses else ""
+    return f"{job['attempts']:g}: {failed} failed, {lost} lost{anew}"
 
 
 def _terms(job: Job) -> Iterator[str]:

@@ -119,7 +119,7 @@ def test_completion_reads_the_environment_as_the_commands_do(
     """None: nobody is asked."""
     asked: list[bool] = []
     monkeypatch.setattr(
-        "farm.client.status.fetch", lambda address, insecure: asked.append(insecure) or ServerStatus("x")
+        "farm.client.status.fetch_all", lambda addresses, insecure: asked.append(insecure) or [ServerStatus("x")]
     )
     monkeypatch.setenv("FARM_INSECURE", said)
     root = typer.main.get_command(app.build())

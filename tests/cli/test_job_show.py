@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from farm.cli import logs
+from farm.client.job_servers import JobServers
+from farm.errors import Unavailable
+from farm.protocol.address import parse_address
 from tests.cli.fake_jobs import Asked, Say, answer, ended, error, job, job_server, output
 from tests.cli.fakes import Caller
 from tests.cli.rig import Rig
@@ -67,6 +71,20 @@ def test_a_timeline_for_people(lone_rig: Rig) -> None:
         "  2026-01-01 01:00:05.0  attempt 2 began, 1.8s later",
         "  2026-01-01 01:00:06.0  attempt 2 lost (ran 1s)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"attempts": 2, "failures": 1, "losses": 1}, ["2: 1 failed, 1 lost"]),
+        ({"attempts": 3, "failures": 0, "losses": 0}, ["3: 1 failed, 1 lost; since farm retry 0 failed, 0 lost"]),
+        ({"attempts": 1, "failures": 1, "losses": 0}, []),
+    ],
+)
+def test_how_its_attempts_ended(lone_rig: Rig, fields: dict[str, Any], words: list[str]) -> None:
+    with job_server(verbs(None, **fields)) as (address, _):
+        shown = lone_rig.run("show", "12", "-s", address).out.decode().splitlines()
+    assert [line.partition("attempts  ")[2] for line in shown if line.startswith("  attempts")] == words
 
 
 def test_the_same_at_a_terminal(lone_rig: Rig) -> None:
@@ -156,6 +174,77 @@ def test_followed_to_the_end(lone_rig: Rig) -> None:
     assert (done.status, done.out) == (3, b"out1out2")
     assert done.err == "err1farm: attempt 2 of job H:1:12 begins\nerr2"
     assert all(request["wait"] for verb, request in asked if verb == "output")
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_followed_job_whose_server_goes_away(lone_rig: Rig, restarted: bool) -> None:
+    """Only the connection: it goes on behind what it has. The server too, which has forgotten that attempt: what the
+    new one of the same number writes is wanted from its first byte on."""
+    running = {"state": "running", "ended_at": None}
+    lost: list[bool] = []
+
+    def say(caller: Caller, request: Asked) -> bytes:
+        have = (request["number"], request["result"])
+        if have == (0, 0) and not lost:
+            return output(ID, "result", b"abc") + answer("output", {"job": job(ID, **running)})
+        if not lost:
+            lost.append(True)
+            raise EOFError
+        assert have == ((0, 0) if restarted else (1, 3))
+        later = {"started_at": 1767229209.0} if restarted else {}
+        return output(ID, "result", b"wxyz" if restarted else b"z") + answer("output", {"job": job(ID, **later)})
+
+    def told(caller: Caller, request: Asked) -> bytes:
+        if lost and restarted:
+            return answer("job", {"job": job(ID, state="queued", attempts=0, started_at=None, ended_at=None)})
+        return answer("job", {"job": job(ID, **running)})
+
+    ends = answer("wait", {"unknown": []}) + ended(ID)
+    with job_server(verbs({"output": say, "job": told, "wait": ends})) as (address, _):
+        done = lone_rig.run("logs", "-f", "12", "-s", address)
+    assert (done.status, done.out) == (0, b"abcwxyz" if restarted else b"abcz")
+    anew = f"farm: attempt 1 of job {ID} begins\n" if restarted else ""
+    assert done.err == (
+        f"farm: the server at {address} closed the connection; waiting for it to come back\n"
+        f"farm: the server at {address} is back\n{anew}"
+    )
+
+
+def test_a_followed_job_whose_server_forgets_it(lone_rig: Rig) -> None:
+    def leave(caller: Caller, request: Asked) -> bytes:
+        raise EOFError
+
+    gone = error("JOB_NOT_FOUND", f"There is no job {ID}")
+    with job_server(verbs({"output": leave, "job": gone})) as (address, _):
+        done = lone_rig.run("logs", "-f", "12", "-s", address)
+    assert (done.status, done.out) == (66, b"")
+    assert f"error: There is no job {ID}" in done.err
+
+
+def test_a_followed_job_whose_server_stays_away(lone_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(caller: Caller, request: Asked) -> bytes:
+        raise EOFError
+
+    monkeypatch.setattr(logs, "RECONNECT_MAX_S", 0.3)
+    monkeypatch.setattr(logs, "RECONNECT_PAUSE_S", 0.05)
+    with job_server(verbs({"output": leave, "job": leave})) as (address, asked):
+        with JobServers([parse_address(address)]) as servers, pytest.raises(Unavailable):
+            logs._follow(servers, servers.opened(address), ID)
+        assert [verb for verb, _ in asked].count("job") > 1
+
+
+def test_a_server_that_closes_every_connection_is_not_called_for_ever(
+    lone_rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(caller: Caller, request: Asked) -> bytes:
+        raise EOFError
+
+    monkeypatch.setattr(logs, "LOSSES_MAX", 2)
+    monkeypatch.setattr(logs, "RECONNECT_PAUSE_S", 0.0)
+    with job_server(verbs({"output": leave})) as (address, asked):
+        with JobServers([parse_address(address)]) as servers, pytest.raises(Unavailable):
+            logs._follow(servers, servers.opened(address), ID)
+        assert [verb for verb, _ in asked].count("output") == 3
 
 
 def test_the_reader_of_a_followed_job_leaves(lone_rig: Rig) -> None:

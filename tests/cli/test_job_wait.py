@@ -12,7 +12,7 @@ import pytest
 from tests.cli.fake_jobs import Asked, Say, answer, ended, job_server
 from tests.cli.fakes import Caller
 from tests.cli.rig import Rig
-from tests.support import wait_until
+from tests.support import free_port, wait_until
 
 END = {"1": ended("H:1:1"), "2": ended("H:1:2", "dead", 7, 7, "exit 7"), "3": ended("H:1:3", "cancelled", None, 130)}
 WAITED = answer("wait", {"unknown": []})
@@ -61,13 +61,22 @@ def test_ids_on_stdin(lone_rig: Rig) -> None:
         done = lone_rig.run("wait", "-", "-s", address, stdin=b"H:1:1\n\n 2 \n")
         assert done.status == 7
         assert asked[-1] == ("wait", {"ids": ["H:1:1", "H:1:2"]})
-        for nothing in (b"", b"\n\n"):
-            done = lone_rig.run("wait", "-", "-s", address, stdin=nothing)
-            assert (done.status, done.error) == (64, "no job was named")
         assert lone_rig.run("wait", "-", "-s", address, stdin=b"x" * 9999).status == 64
         for command in ("wait", "show"):
             assert lone_rig.run(command, "", "-s", address).error == "an empty ID was given"
         assert lone_rig.run("wait", "-s", address).error == "no job was named"
+
+
+@pytest.mark.parametrize("command", ["wait", "cancel", "retry", "purge"])
+def test_nothing_on_stdin_is_nothing_to_do(lone_rig: Rig, command: str) -> None:
+    """As with xargs -r: a script that has nothing to wait for is no failure, and nobody is asked."""
+    nobody = f"127.0.0.1:{free_port()}"
+    for nothing in (b"", b"\n\n"):
+        done = lone_rig.run(command, "-", "-s", nobody, stdin=nothing)
+        assert (done.status, done.out, done.err) == (0, b"", "")
+    shown = lone_rig.run(command, "-", "-s", nobody, "--json", stdin=b"")
+    assert shown.status == 0
+    assert shown.out == b"" if command == "wait" else json.loads(shown.out)["results"] == []
 
 
 def test_a_line_for_each_when_asked_for(lone_rig: Rig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import Any
 
@@ -214,3 +215,16 @@ def test_a_full_disk_is_said(lone_rig: Rig) -> None:
         with job_server({"jobs": listing(*JOBS)}) as (address, _), open("/dev/full", "wb") as full:
             done = lone_rig.run("jobs", "-s", address, *options, stdout=full)
         assert (done.status, done.error) == (73, "cannot write standard output: no space left on device")
+
+
+def test_a_key_is_compared_as_it_is(rig: Rig, function: str) -> None:
+    """Not as it is shown on a terminal, where blanks and what is no text are escaped."""
+    keys = ["a b", "a\\x20b", "é\t1", os.fsdecode(b"\xff")]
+    ids = {key: rig.submit("-b", "-n", "-u", key, function).out.decode().strip() for key in keys}
+    for key, id in ids.items():
+        for operator in ("=", "~"):
+            value = key if operator == "=" else f"^{re.escape(key)}$"
+            done = rig.run("jobs", "--where", f"function = {function} and unique {operator} '{value}'")
+            assert [row[0] for row in rows(done.out)[1:]] == [id]
+    shown = json.loads(rig.run("jobs", "--json", "--function", function).out)["jobs"]
+    assert {job["unique"]: job["id"] for job in shown} == ids

@@ -207,3 +207,30 @@ def test_waiting_survives_a_restart_of_the_server(lone_rig: Rig, kill: bool) -> 
     assert waiting.wait().status == 3
     done = lone_rig.run("result", id)
     assert (done.status, done.out) == (3, b"result\n")
+
+
+@pytest.mark.parametrize("kill", [True, False])
+def test_following_survives_a_restart_of_the_server(lone_rig: Rig, kill: bool) -> None:
+    """The attempt that ran begins anew, and all that it writes comes: behind what the first one wrote."""
+    address = f"127.0.0.1:{free_port()}"
+    options = ["--listen", address, "--store", str(lone_rig.home / "store"), "--stop-grace", "100ms"]
+    lone_rig.env["FARM_SERVER"] = address
+    first = lone_rig.server(*options)
+    lone_rig.fifo("gate")
+    lone_rig.worker("long", "--cmd", "echo begun; read x < gate; echo $x; exit 3")
+    following = lone_rig.start("logs", "-f", id := submit(lone_rig, "long"))
+    wait_until(lambda: following.out() == b"begun\n", what="it follows")
+    if kill:
+        first.kill()
+    else:
+        first.terminate()
+    following.wait_for("waiting for it to come back")
+    lone_rig.server(*options)
+    following.wait_for("is back")
+    wait_until(
+        lambda: following.out() == b"begun\nbegun\n", what=f"it goes on: {following.out()!r} {following.err()!r}"
+    )
+    lone_rig.release("gate")
+    done = following.wait()
+    assert (done.status, done.out) == (3, b"begun\nbegun\ngo\n")
+    assert f"of job {id} begins" in done.err

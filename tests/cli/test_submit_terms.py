@@ -128,7 +128,6 @@ def test_a_server_that_refuses_the_terms(lone_rig: Rig, options: list[str], code
             b"H:old:1\n",
             "farm: job H:old:1 with this unique key exists already (done): ",
         ),
-        (["--unique-for", "1h"], 75, b"", "farm: error: job H:old:1 with this unique key exists already (done)\n"),
         (
             ["-b", "--if-exists", "fail"],
             75,
@@ -176,10 +175,64 @@ def test_a_key_that_counts_after_the_end(rig: Rig, function: str) -> None:
     for _ in range(2):
         assert rig.submit("-b", "-u", "k", "--unique-for", "1h", function, stdin=b"x").status == 0
         rig.wait_counts(function, 0, 0, 1)
-    done = rig.submit("-u", "k", "--unique-for", "1h", function, stdin=b"x")
-    assert (done.status, done.out) == (75, b"")
-    assert "exists already (done)" in done.error
     assert rig.wait_file("ran", "\n")
+
+
+@pytest.mark.parametrize("options", [[], ["--unique-for", "1h"], ["-p", "high"]])
+@pytest.mark.parametrize("code", [0, 7])
+def test_a_key_that_counts_is_as_good_in_the_foreground(rig: Rig, function: str, options: list[str], code: int) -> None:
+    """What the job has written, and its exit code, as if it had been waited for; it does not run again."""
+    rig.worker(function, "--cmd", f"echo >> ran; cat; echo said >&2; exit {code}")
+    id = rig.submit("-b", "-u", "k", "--unique-for", "1h", function, stdin=b"x").out.decode().strip()
+    assert rig.run("wait", id).status == code
+    done = rig.submit("-u", "k", *options, function, stdin=b"y", env={"FARM_EXIT_ORIGIN_FD": "1"})
+    state = "dead" if code else "done"
+    assert (done.status, done.out) == (code, b"xjob\n")
+    assert done.err == f"farm: job {id} with this unique key exists already ({state}): this is what it wrote\nsaid\n"
+    done = rig.submit("-q", "-u", "k", *options, function, stdin=b"y")
+    assert (done.status, done.out, done.err) == (code, b"x", "said\n")
+    for if_exists, status in (("skip", 0), ("fail", 75)):
+        done = rig.submit("-u", "k", "--if-exists", if_exists, *options, function, stdin=b"y")
+        assert (done.status, done.out) == (status, b"")
+    assert (rig.home / "ran").read_text() == "\n"
+    done = rig.submit("-u", "k", "--if-exists", "replace", *options, function, stdin=b"z")
+    assert (done.status, done.out) == (code, b"z")
+    assert (rig.home / "ran").read_text() == "\n\n"
+
+
+def test_a_key_of_a_job_of_which_nothing_is_kept(rig: Rig, function: str) -> None:
+    """A foreground job's result has gone to who waited for it."""
+    rig.worker(function, "--cmd", "echo >> ran; cat")
+    assert rig.submit("-u", "k", "--unique-for", "1h", function, stdin=b"x").out == b"x"
+    done = rig.submit("-u", "k", function, stdin=b"x")
+    assert (done.status, done.out) == (75, b"")
+    assert done.error.endswith("with this unique key exists already (ended), and what it wrote is not kept")
+    assert rig.submit("-n", "-u", "other", function).status == 0
+    assert (rig.home / "ran").read_text() == "\n\n"
+
+
+def test_of_a_job_of_which_only_a_part_is_kept(lone_rig: Rig) -> None:
+    lone_rig.env["FARM_SERVER"] = lone_rig.server("--result-max", "1K").address
+    lone_rig.worker("big", "--", "cat")
+    id = lone_rig.submit("-b", "-u", "k", "--unique-for", "1h", "big", stdin=b"x" * 5000).out.decode().strip()
+    assert lone_rig.run("wait", id).status == 0
+    done = lone_rig.submit("-q", "-n", "-u", "k", "big")
+    assert (done.status, done.out) == (65, b"x" * 1024)
+
+
+def test_a_keys_packet_is_the_stock_one_at_a_stock_server(lone_rig: Rig) -> None:
+    """Once that has said what it is; a live job of the key is joined there as ever."""
+
+    def talk(caller: Caller) -> None:
+        caller.until(ASKED)
+        caller.say(UNKNOWN_OPTION)
+        caller.until(req(p.SUBMIT_JOB_HIGH, b"f", b"k", b"x"))
+        caller.say(CREATED + res(p.WORK_COMPLETE, b"H:fake:1", b"out"))
+
+    with fake_server(talk) as (address, callers):
+        done = lone_rig.submit("-s", address, "-u", "k", "-p", "high", "f", stdin=b"x")
+    assert (done.status, done.out, done.err) == (0, b"out", "")
+    assert req(p.FARM_SUBMIT)[:8] not in callers[0].got
 
 
 def test_the_same_job_has_the_same_made_key(rig: Rig, function: str) -> None:

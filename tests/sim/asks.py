@@ -97,9 +97,17 @@ def _of_item(book: Book, item: Item) -> Json:
         "failures": item.failures,
         "losses": item.losses,
         "exit_code": None if item.code < 0 else item.code,
-        "retries": int(book.terms_for(item).get(b"retries", b"0")),
+        "retries": _retries(book, item),
         "attempts_list": attempts,
     }
+
+
+def _retries(book: Book, item: Item) -> int | None:
+    """None: it is for the worker to say that will take it."""
+    said = book.terms_for(item).get(b"retries")
+    if said is None:
+        return item.granted if item.holder is None else 0
+    return int(said)
 
 
 def _of_past(book: Book, handle: bytes) -> Json:
@@ -112,11 +120,11 @@ def _of_past(book: Book, handle: bytes) -> Json:
         "id": handle.decode(),
         "function": _shown(item.function),
         "state": shown_state(outcome),
-        "attempts": max(number, failures + losses),
+        "attempts": max(number, failures + losses, *(each[0] for each in attempts)),
         "failures": failures,
         "losses": losses,
         "exit_code": None if code < 0 else code,
-        "retries": int(item.terms.get(b"retries", b"0")),
+        "retries": int(item.terms[b"retries"]) if b"retries" in item.terms else None,
         "attempts_list": attempts,
     }
 

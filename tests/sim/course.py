@@ -36,7 +36,8 @@ def try_again(book: Book, item: Item, kind: str, code: int) -> list[Out] | None:
     del book.parties[item.holder].holds[item.handle]
     item.holder, item.expires = None, 0.0
     item.failures += 1
-    item.reason = b"%s, retry %d of %s" % (reason, item.failures, holds[b"retries"])
+    item.granted = int(holds[b"retries"])
+    item.reason = b"%s, retry %d of %d" % (reason, item.failures, item.granted)
     told = book.restart_output(item)
     item.due = book.now + book.wall_offset + pause_s
     item.delayed = True

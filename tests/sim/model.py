@@ -340,7 +340,8 @@ class Item:
     `expires_at`: by its terms. `deadline`: when it has waited too long, by the wall clock, 0: never; set at
     `limited_at`. `since`: since when it waits for a worker, where that is not its creation or its time. `limit`: what
     the running attempt may take by its terms, 0: anything. `reason`: why it is as it is. `cpu`, `peak`: what its worker
-    told. `waiters`: connections that want to hear of its end. `over`: they have. `stored`: it was ever to be kept."""
+    told. `waiters`: connections that want to hear of its end. `over`: they have. `stored`: it was ever to be kept.
+    `granted`: the retries by which its last failure was not its end, None: there was none in this server's life."""
 
     __slots__ = (
         "abandoned",
@@ -357,6 +358,7 @@ class Item:
         "expires_at",
         "failures",
         "function",
+        "granted",
         "handle",
         "holder",
         "key_until",
@@ -407,6 +409,7 @@ class Item:
         self.watchers: list[int] = []
         self.waiters: list[int] = []
         self.holder: int | None = None
+        self.granted: int | None = None
         self.progress = (b"0", b"0")
         self.queued_at = self.started = 0.0
         self.said: list[tuple[int, bytes]] = []

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
-from farm.broker import asks, course, dispatch, functions, giving_up, keeping, restart, retry, tries, waiting
+from farm.broker import asks, course, dispatch, functions, giving_up, keeping, record, restart, retry, tries, waiting
 from farm.broker.broker import Broker
 from farm.broker.effects import Attempt, Finish, Forget, Progress, Purge, Revive, Setting, UniqueUntil
 from farm.broker.function import Function
@@ -514,6 +514,10 @@ def _change_and_forget(broker: Broker, function: Function, settings: dict[str, s
     _change(broker, function, settings)
 
 
+def _retries_or_none(job: Job) -> int:
+    return course.terms_of(job).retries or 0
+
+
 def _worker_first(job: Job) -> Terms:
     of_worker = job.worker.terms.get(job.function.name, NOTHING) if job.worker else NOTHING
     return over(of_worker, _terms_of(job))
@@ -624,5 +628,6 @@ LIFE: tuple[tuple[str, Patches], ...] = (
     ("settings are lost over a restart", ((restart, "know", _know_no_settings),)),
     ("settings hold for new jobs only", ((functions, "change", _change_for_new_jobs),)),
     ("a setting replaces all others", ((functions, "change", _change_and_forget),)),
+    ("that nobody has said how many retries there are is told as none", ((record, "_retries", _retries_or_none),)),
     ("a worker's terms go before a job's own", ((tries, "terms_of", _worker_first),)),
 )

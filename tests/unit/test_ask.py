@@ -202,4 +202,4 @@ def test_a_job_that_nobody_has() -> None:
 
 def test_nobody_answers() -> None:
     with JobServers([nobody(), nobody()]) as both, pytest.raises(Unavailable):
-        list(both.each())
+        both.ask_each("jobs")

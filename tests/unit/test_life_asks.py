@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from farm.broker.asks import beyond
 from farm.protocol import packets as p
 from farm.protocol.packets import request, response
 from tests.unit.bench_life import Asker, Life, completes, fails, packet
@@ -110,6 +114,22 @@ def test_handles_are_found_by_their_beginning_their_number_and_last(life: Life, 
     assert len(find(f"H:{shard[:2]}")) == 10
     assert find("99") == find("H:zz") == find("x") == []
     assert find(shard) == find("H") == [], "what has no colon is no beginning of a handle"
+
+
+def test_an_ended_job_of_any_earlier_life_is_found_by_its_number() -> None:
+    """Also of one that is many lives back; the lives between may have left nothing."""
+    life = Life()
+    handles = []
+    for number in range(60):
+        if number in (0, 5, 30, 59):
+            worker, client = life.worker(b"f"), life.farm_client()
+            handles.append(client.submit(b"f"))
+            completes(worker, worker.grab())
+        life = life.again()
+    found = life.farm_client().ask("find", text="1")["ids"]
+    assert found == [handle.decode() for handle in reversed(handles)]
+    assert life.farm_client().ask("find", text="2")["ids"] == []
+    assert life.farm_client().ask("find", text="0")["ids"] == []
 
 
 def test_a_listing_goes_page_by_page_live_jobs_first(life: Life, client: Asker) -> None:
@@ -296,3 +316,39 @@ def test_why_it_does_not_run_though_there_are_workers(life: Life, client: Asker)
     assert code(handles[0])["code"] == "back-off"  # type: ignore[index]
     waiting = client.submit(b"f", b"background=1 after=ok:" + handles[1])
     assert code(waiting)["id"] == handles[1].decode()  # type: ignore[index]
+
+
+@given(st.lists(st.binary(max_size=4), max_size=6), st.integers(0, 30))
+def test_what_is_beyond_what_is_there(pieces: list[bytes], have: int) -> None:
+    whole = b"".join(pieces)
+    assert beyond(pieces, len(whole), have) == whole[have:]
+
+
+def test_a_question_costs_what_is_new(life: Life, client: Asker) -> None:
+    """Whoever follows a job asks after each piece; the earlier ones are not looked at again."""
+
+    class Seen(list[bytes]):
+        looked_at = 0
+
+        def __iter__(self) -> Iterator[bytes]:
+            raise AssertionError("all of it")
+
+        def __reversed__(self) -> Iterator[bytes]:
+            for index in range(len(self) - 1, -1, -1):
+                self.looked_at += 1
+                yield self[index]
+
+    worker = life.worker(b"f")
+    handle = client.submit(b"f")
+    worker.grab()
+    worker.send(request(p.WORK_DATA, handle, b"x"))
+    report = life.broker.jobs[handle].report
+    assert report is not None
+    seen = report.result = Seen(report.result)
+    for _ in range(300):
+        worker.send(request(p.WORK_DATA, handle, b"abc"))
+    text = {"id": handle.decode(), "number": 1, "result": 898, "log": 0}
+    client.wire.send(request(p.FARM_ASK, b"output", json.dumps(text).encode(), b""))
+    assert packet(client.wire.received()[0]) == (p.FARM_OUTPUT, handle + b"\0result\0abc")
+    assert seen.looked_at <= 2
+    assert client.job(handle)["result_bytes"] == 901

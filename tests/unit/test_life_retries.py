@@ -125,6 +125,57 @@ def test_the_functions_settings_hold_for_who_says_nothing_and_the_jobs_own_terms
     assert client.state(own) == "dead"
 
 
+def test_the_retries_that_are_told_are_those_that_apply(life: Life) -> None:
+    """Its own, else its function's, else those of the worker that runs it or ran it last; null where only the worker
+    can say that will take it."""
+    client, worker = life.farm_client(), life.farm_worker(b"f")
+    worker.send(request(p.FARM_TERMS, b"f", b"retries=3 backoff=1"))
+    own, plain = client.submit(b"f", b"background=1 retries=7"), client.submit(b"f")
+    assert [client.job(handle)["retries"] for handle in (own, plain)] == [7, None]
+    worker.grab()
+    worker.grab()
+    assert [client.job(handle)["retries"] for handle in (own, plain)] == [7, 3]
+    fails(worker, plain, 1)
+    assert (client.job(plain)["retries"], client.job(plain)["reason"]) == (3, "exit 1, retry 1 of 3")
+    restarted = life.again().farm_client().job(plain)
+    assert (restarted["retries"], restarted["failures"], restarted["reason"]) == (None, 1, "retry 1")
+
+
+def test_nobody_says_anything_about_retries(life: Life) -> None:
+    client, worker = life.farm_client(), life.worker(b"f")
+    handle = client.submit(b"f")
+    worker.grab()
+    assert client.job(handle)["retries"] == 0
+    fails(worker, handle, 1)
+    assert (client.job(handle)["state"], client.job(handle)["retries"]) == ("dead", None)
+
+
+def test_run_again_it_has_all_its_retries_and_its_attempts_are_counted_on(life: Life) -> None:
+    client, worker = life.farm_client(), life.worker(b"f")
+    handle = client.submit(b"f", b"background=1 retries=1 backoff=1")
+
+    def counted() -> list[int]:
+        job = client.job(handle)
+        return [job[name] for name in ("attempts", "failures", "retries")]
+
+    for expected in ([1, 1, 1], [2, 2, 1]):
+        worker.grab()
+        fails(worker, handle, 1)
+        assert counted() == expected
+        life.wait(1)
+    client.ask("retry", ids=[handle.decode()])
+    client.ask("cancel", ids=[handle.decode()])
+    assert counted() == [2, 0, 1]
+    client.ask("retry", ids=[handle.decode()])
+    assert counted() == [2, 0, 1]
+    for expected in ([3, 1, 1], [4, 2, 1]):
+        worker.grab()
+        fails(worker, handle, 1)
+        assert counted() == expected
+        life.wait(1)
+    assert client.state(handle) == "dead"
+
+
 def test_a_workers_terms_hold_where_nobody_else_says_anything(life: Life) -> None:
     client, worker = life.farm_client(), life.farm_worker(b"f")
     worker.send(request(p.FARM_TERMS, b"f", b"retries=3 backoff=1"))

@@ -92,6 +92,9 @@ def test_with_anything_else_it_is_not(more: dict[str, str]) -> None:
     ("given", "words"),
     [
         ({"delay": "1m", "at": "17:00"}, "--in and --at exclude each other"),
+        ({"delay": "1h", "expires": "1m"}, "--expires 60s gives the job up before --in lets it run"),
+        ({"delay": "1m", "expires": "1m"}, "--expires 60s gives the job up before --in lets it run"),
+        ({"at": "2038-01-01", "expires": "1h30m"}, "--expires 5400s gives the job up before --at lets it run"),
         ({"unique": None, "if_exists": "skip"}, "--if-exists says something about a key, and there is none"),
         ({"unique": None, "unique_for": "1h"}, "--unique-for says something about a key, and there is none"),
         ({"retry_on": "0"}, "--retry-on cannot be '0'"),
