@@ -1,5 +1,5 @@
 """A copy of farm in which the server's job path is machine code: made by mypyc from the same sources, used where it is
-there and of exactly these sources, done without everywhere else. Why: `farm/decisions/0015-compiled.md`.
+there and of exactly these sources, done without everywhere else. Why: `farm/decisions/0016-compiled.md`.
 
 `python -m farm.compiled` (`bin/compile`) makes it. It needs mypy and setuptools, a C compiler and Python's headers, and
 takes about a minute.
@@ -15,10 +15,10 @@ INTERPRETED = "FARM_INTERPRETED"  # set to anything: the server is not to use it
 SUFFIX = ".py"
 
 # What a job goes through between two system calls. No interpreted class may have a compiled one as its base: that rules
-# out errors.py and the stores.
+# out errors.py, the stores, and the journal, of which the simulator has its own.
 MODULES = (
-    "loop protocol/* broker/* server/connection server/garbage server/heartbeat server/journal server/pressure "
-    "server/promises server/server server/watchdog"
+    "loop protocol/* broker/* server/connection server/garbage server/heartbeat server/pressure server/promises "
+    "server/server server/watchdog"
 )
 
 

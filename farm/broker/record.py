@@ -61,9 +61,9 @@ def of_job(broker: Broker, job: Job, now: float) -> Json:
         "ended_at": None,
         "run_s": now - job.started_at if job.worker is not None else None,
         "worker": shown(job.worker_name) if ran else None,
-        "exit_code": _or_none(course.exit_code) if course else None,
+        "exit_code": _count_or_none(course.exit_code) if course else None,
         "cpu_s": _or_none(course.cpu_s) if course else None,
-        "peak_bytes": _or_none(course.peak) if course else None,
+        "peak_bytes": _count_or_none(course.peak) if course else None,
         "attempts": job.attempts,
         "failures": course.failures if course else 0,
         "losses": job.losses,
@@ -91,15 +91,15 @@ def of_past(past: Past) -> Json:
         "ended_at": past.ended,
         "run_s": past.ended - past.started if ran and past.started else None,
         "worker": shown(past.worker) if past.started else None,
-        "exit_code": _or_none(past.exit_code),
+        "exit_code": _count_or_none(past.exit_code),
         "cpu_s": _or_none(past.cpu_s),
-        "peak_bytes": _or_none(past.peak),
+        "peak_bytes": _count_or_none(past.peak),
         "attempts": max(past.number, past.failures + past.losses),
         "failures": past.failures,
         "losses": past.losses,
         "retries": terms.retries,
         **_terms(terms, past.created),
-        "payload_bytes": _or_none(past.payload_size),
+        "payload_bytes": _count_or_none(past.payload_size),
         "result_bytes": past.result_size,
         "log_bytes": past.log_size,
         "cut": past.cut,
@@ -164,9 +164,9 @@ def attempts_of_job(broker: Broker, job: Job, kept: list[Attempt], now: float) -
                 "outcome": "running",
                 "reason": None,
                 "worker": shown(job.worker_name),
-                "exit_code": _or_none(course.exit_code) if course else None,
+                "exit_code": _count_or_none(course.exit_code) if course else None,
                 "cpu_s": _or_none(course.cpu_s) if course else None,
-                "peak_bytes": _or_none(course.peak) if course else None,
+                "peak_bytes": _count_or_none(course.peak) if course else None,
                 "log": _text(log),
             }
         )
@@ -190,9 +190,9 @@ def _attempt(attempt: Attempt) -> Json:
         "outcome": attempt.outcome,
         "reason": words_of(attempt.reason) or None,
         "worker": shown(attempt.worker),
-        "exit_code": _or_none(attempt.exit_code),
+        "exit_code": _count_or_none(attempt.exit_code),
         "cpu_s": _or_none(attempt.cpu_s),
-        "peak_bytes": _or_none(attempt.peak),
+        "peak_bytes": _count_or_none(attempt.peak),
         "log": _text(attempt.log),
     }
 
@@ -205,4 +205,8 @@ def _text(log: bytes) -> str:
 
 
 def _or_none(value: float) -> float | None:
+    return value if value >= 0 else None
+
+
+def _count_or_none(value: int) -> int | None:  # compiled, a whole number that passes through a float is none any more
     return value if value >= 0 else None
