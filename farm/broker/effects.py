@@ -133,6 +133,16 @@ class Attempt(NamedTuple):
     log: bytes = b""
 
 
+class Usage(NamedTuple):
+    """What the command of this attempt used, which is known after its end is: the row that describes the attempt, that
+    of the job's end or one of its own, gets these in place of what it has. Fields as in Finish."""
+
+    id: int
+    number: int
+    cpu_s: float
+    peak: int
+
+
 class Revive(NamedTuple):
     """The background job of this id, which has ended and of which the payload is kept, has not: it is to be run again.
     What was kept of its end goes, its attempts stay. It has no due time any more, and these terms; None: as before."""
@@ -179,7 +189,19 @@ class CronGone(NamedTuple):
 
 Known = Progress | Setting | UniqueUntil | CronRow  # what a store tells at its start besides jobs
 Change = (
-    Save | Forget | Finish | Expire | Progress | Attempt | Revive | Purge | Setting | UniqueUntil | CronRow | CronGone
+    Save
+    | Forget
+    | Finish
+    | Expire
+    | Progress
+    | Attempt
+    | Usage
+    | Revive
+    | Purge
+    | Setting
+    | UniqueUntil
+    | CronRow
+    | CronGone
 )
 
 

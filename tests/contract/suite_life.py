@@ -20,6 +20,7 @@ from farm.broker.effects import (
     Save,
     Setting,
     UniqueUntil,
+    Usage,
 )
 from farm.store.contract import Store
 
@@ -132,6 +133,23 @@ def check_attempts_count_in_what_is_kept(new: NewStore) -> None:
     assert store.ended_ids(1, 2, 9) == [2, 1]
     store.apply([Expire(0.0, 2000, now=20.0)])
     assert store.ended_ids(1, 2, 9) == [2]
+
+
+def check_what_an_attempt_used_may_be_known_after_its_end(new: NewStore) -> None:
+    """It goes to the row that describes the attempt, and changes nothing else."""
+    first = Attempt(1, 1, 1.0, 2.0, "timeout", log=b"log\xff")
+    end = failed(1, result=b"\xff", log=b"log")
+    store = opened(new, [job(1), first, job(2)], [Usage(1, 1, 0.25, 1 << 40), Usage(1, 2, 9.0, 9), Usage(2, 1, 9.0, 9)])
+    assert store.attempts(1) == [first._replace(cpu_s=0.25, peak=1 << 40)]
+    store.apply([end, Usage(1, 2, 0.5, 7), Usage(1, 1, 0.75, 8), Usage(1, 3, 9.0, 9), Usage(3, 1, 9.0, 9)])
+    store.close()
+    store = opened(new)
+    assert store.ended(1) == end._replace(cpu_s=0.5, peak=7)
+    assert store.attempts(1) == [first._replace(cpu_s=0.75, peak=8)]
+    about = store.about(1)
+    assert about
+    assert (about.cpu_s, about.peak) == (0.5, 7)
+    assert store.attempts(2) == []
 
 
 # -- again, or gone
