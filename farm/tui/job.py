@@ -42,6 +42,8 @@ def _facts(job: Job, server: str) -> Iterator[tuple[str, str]]:
         yield "terms", terms
     if job["ahead"] is not None:
         yield "ahead", f"{job['ahead']:g} jobs"
+    if job["stopping"]:
+        yield "stopping", f"its command is still being stopped on worker {text(job['stopping'])}"
     if job["progress"]:
         yield "progress", "/".join(text(part) for part in job["progress"])
 

@@ -88,6 +88,8 @@ def conclude(book: Book, item: Item, outcome: str, reason: bytes) -> list[Out]:
     if item.over:
         return []
     item.over = True
+    if item.handle in book.stops:
+        book.stops[item.handle].outcome = outcome
     body = item.handle + b"\0" + end_told(outcome, reason, item.code)
     told = [book.promise(waiter, packets.FARM_ENDED, body) for waiter in item.waiters]
     if told:
@@ -133,6 +135,9 @@ def _settle(book: Book, item: Item, ended: bytes, outcome: str) -> list[Out]:
     if not is_met(condition, outcome):
         book.saw(f"condition not met: {condition.decode()}")
         return book.cancel(item, unmet(condition, ended, outcome))
+    if ended in book.stops:
+        book.saw("met, but its command is being stopped")
+        return []
     book.saw(f"condition met: {condition.decode()}")
     del item.after[ended]
     if not item.after:
@@ -210,6 +215,7 @@ def revive(book: Book, handle: bytes) -> None:
         book.joinable.setdefault(item.key, item)
     book.again[handle] = None
     book.kept.revive(item)
+    book.wait_for_key(item)
     if number:
         book.kept.outlived(handle)
     book.kept.course(item)

@@ -15,7 +15,7 @@ from tests.sim.model import Item, Terms, Wrong, id_of
 
 Row = tuple[Any, ...]  # of a change, without the id or the names that it is found by
 Change = tuple[str, Any, Row | None]  # what it is about, of which job, function or key, and what holds
-SAVED, ENDED, COURSE, TRIED = "saved", "ended", "course", "tried"
+SAVED, ENDED, COURSE, TRIED, USED = "saved", "ended", "course", "tried", "used"
 REVIVED, PURGED, SET, KEY = "revived", "purged", "set", "key"
 
 _EXIT = re.compile(rb"farm: exit ([0-9]{1,3})( farm)?\n")
@@ -103,6 +103,10 @@ class Kept:
             times = (item.attempts, item.started + wall_offset, now + wall_offset)
             row = (*times, outcome, reason, item.worker, item.code, item.cpu, item.peak, log)
             self._decided.append((TRIED, item.handle, row))
+
+    def used(self, handle: bytes, number: int, cpu: float, peak: int) -> None:
+        """What an attempt used is known after its end."""
+        self._decided.append((USED, handle, (number, cpu, peak)))
 
     def revive(self, item: Item) -> None:
         """A job that had ended has not."""
@@ -198,6 +202,14 @@ class Kept:
     def _tried(self, handle: bytes, row: Row) -> None:
         self.attempts.setdefault(handle, []).append(row)
 
+    def _used(self, handle: bytes, row: Row) -> None:
+        number, *used = row
+        end = self.ended.get(handle)
+        if end and end[9] == number:
+            self.ended[handle] = (*end[:12], *used, *end[14:])
+        rows = self.attempts.get(handle, [])
+        rows[:] = [(*tried[:7], *used, *tried[9:]) if tried[0] == number else tried for tried in rows]
+
     def _revive(self, handle: bytes, row: Row) -> None:
         del self.ended[handle], self.finished[handle]
         *save, _, created, _ = self.saves.pop(handle)
@@ -216,12 +228,13 @@ class Kept:
         self.keys[key] = row
 
 
-_OF_THE_PAST = (ENDED, TRIED, REVIVED, PURGED)
+_OF_THE_PAST = (ENDED, TRIED, USED, REVIVED, PURGED)
 _APPLY: dict[str, Callable[..., None]] = {
     SAVED: Kept._save,
     ENDED: Kept._end,
     COURSE: Kept._course,
     TRIED: Kept._tried,
+    USED: Kept._used,
     REVIVED: Kept._revive,
     PURGED: Kept._purge,
     SET: Kept._set,
