@@ -83,6 +83,8 @@ def resume(broker: Broker, job: Job, progress: Progress) -> None:
     course.before = max(0, progress.attempts - progress.failures - progress.losses - progress.running)
     job.losses = progress.losses + progress.running
     job.due = progress.due
+    if progress.running and broker.rules.result_max:  # said again at the next start, unless another one has begun
+        broker.effects.changes.append(keeping.killed(progress))
 
 
 def restored(broker: Broker, now: float) -> None:

@@ -13,6 +13,7 @@ from farm.broker.retry import TIMEOUT, Failure, delay_s, failure_of
 from farm.broker.terms import NOTHING, encode_after
 from farm.errors import EXIT_TIMEOUT, EXIT_WORKER_FAILED
 from farm.protocol import extension, packets
+from farm.protocol.names import one_word
 from farm.protocol.packets import response
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def save_progress(broker: Broker, job: Job) -> None:
             job.due if job.state in (DELAYED, WAITING) else 0.0,
             job.worker is not None,
             encode_after(tuple((condition, handle) for condition, handle in waits_for(job))),
+            job.started_at + broker.wall_offset if job.worker is not None else 0.0,
+            one_word(job.worker_name) if job.worker is not None else b"",
         )
     )
 

@@ -74,7 +74,9 @@ def _finish(*, done: bool, attempts: bool) -> str:
 _FINISH = {
     (done, attempts): _finish(done=done, attempts=attempts) for done in (False, True) for attempts in (False, True)
 }
-_PROGRESS = f"REPLACE INTO progress ({PROGRESS.columns}, crc) SELECT ?, ?, ?, ?, ?, ?, ?, ? FROM job WHERE id = ?1"
+_PROGRESS = (
+    f"REPLACE INTO progress ({PROGRESS.columns}, crc) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM job WHERE id = ?1"
+)
 _NO_PROGRESS = "DELETE FROM progress WHERE id = ?"
 _ATTEMPT = f"""INSERT INTO attempt ({ATTEMPT.columns}, crc) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
     WHERE EXISTS (SELECT 1 FROM job WHERE id = ?1) OR EXISTS (SELECT 1 FROM ended WHERE id = ?1)

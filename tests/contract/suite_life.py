@@ -74,8 +74,8 @@ def check_terms_are_kept_with_a_job_and_its_end(new: NewStore) -> None:
 
 
 def check_progress_is_known_again(new: NewStore) -> None:
-    progress = Progress(2, 3, 1, 2, 99.5, True, b"ok:H:1:1")
-    assert known(new, [job(1), job(2)], [progress]) == [progress]
+    rows = [Progress(2, 3, 1, 2, 99.5, True, b"ok:H:1:1", 98.25, b"w\xff"), Progress(3, 1, running=True, started=9.5)]
+    assert known(new, [job(1), job(2), job(3)], rows) == rows
 
 
 def check_the_newest_progress_counts(new: NewStore) -> None:

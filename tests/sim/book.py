@@ -298,7 +298,7 @@ class Book:
             self.stand(item, first=True)
             course.limit(self, item)
         if item.background:
-            self.kept.course(item)
+            self.kept.course(item, self.wall_offset)
         self.saw("requeued")
         if item.failures:
             self.saw("requeued after a failure")
@@ -393,7 +393,7 @@ class Book:
             if item.holder is not None and item.background and item.noted and not item.abandoned:
                 holder, item.holder = item.holder, None
                 item.before += 1
-                self.kept.course(item)
+                self.kept.course(item, self.wall_offset)
                 item.before -= 1
                 item.holder = holder
                 self.saw("running job handed back")
@@ -403,7 +403,7 @@ class Book:
         runs = item.holder is not None and not item.abandoned and item.background
         if runs and not item.noted and item.started + COUNTED_AFTER_S <= self.now:
             item.noted = True
-            self.kept.course(item)
+            self.kept.course(item, self.wall_offset)
 
     def close_to_joiners(self, item: Item) -> None:
         """Nobody may join it any more."""

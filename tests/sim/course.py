@@ -42,7 +42,7 @@ def try_again(book: Book, item: Item, kind: str, code: int) -> list[Out] | None:
     item.delayed = True
     limit(book, item)
     if item.background:
-        book.kept.course(item)
+        book.kept.course(item, book.wall_offset)
     return told
 
 
@@ -147,7 +147,7 @@ def _settle(book: Book, item: Item, ended: bytes, outcome: str) -> list[Out]:
     else:
         book.saw("waits for another one still")
     if item.background:
-        book.kept.course(item)
+        book.kept.course(item, book.wall_offset)
     return []
 
 
@@ -179,10 +179,12 @@ def from_row(handle: bytes, row: Row, wall_offset: float) -> Item:
 
 def resume(book: Book, item: Item, come: Row) -> None:
     """It had come so far before the restart."""
-    attempts, item.failures, losses, item.due, running, after = come
+    attempts, item.failures, losses, item.due, running, after, *_ = come
     item.losses = losses + running
     item.before = max(0, attempts - item.failures - item.losses)
     item.doomed = running
+    if running and book.rules.result_max:
+        book.kept.killed(item.handle, come)
     item.since = book.wall
     if item.after and not after:
         book.saw("dependencies remembered after a restart")
@@ -218,5 +220,5 @@ def revive(book: Book, handle: bytes) -> None:
     book.wait_for_key(item)
     if number:
         book.kept.outlived(handle)
-    book.kept.course(item)
+    book.kept.course(item, book.wall_offset)
     book.line_up(item)

@@ -83,17 +83,20 @@ class Kept:
             started = item.started + wall_offset if item.started else 0.0
             result, log, cut = _report(item, result_max)
             code = 0 if outcome == "done" else item.code
-            number = 0 if outcome in ("cancelled", "expired") and item.holder is None else item.attempts
+            waited = outcome in ("cancelled", "expired") and item.holder is None
+            number = 0 if waited or not item.started else item.attempts
             times = (outcome, started, now + wall_offset, item.worker, code)
             row = (*times, result, log, cut, reason, number, item.failures, item.losses, item.cpu, item.peak, keep)
         self._over[item.handle] = self.written + 1
         self._decided.append((ENDED, item.handle, row))
 
-    def course(self, item: Item) -> None:
+    def course(self, item: Item, wall_offset: float) -> None:
         """A background job has come so far."""
         due = item.due if item.delayed or item.after else 0.0
         after = terms.write_after(item.after)
-        row = (item.attempts, item.failures, item.losses, due, item.holder is not None, after)
+        running = item.holder is not None
+        now = (item.started + wall_offset, item.worker) if running else (0.0, b"")
+        row = (item.attempts, item.failures, item.losses, due, running, after, *now)
         self._decided.append((COURSE, item.handle, row))
 
     def tried(self, item: Item, outcome: str, reason: bytes, result_max: int, now: float, wall_offset: float) -> None:
@@ -107,6 +110,12 @@ class Kept:
     def used(self, handle: bytes, number: int, cpu: float, peak: int) -> None:
         """What an attempt used is known after its end."""
         self._decided.append((USED, handle, (number, cpu, peak)))
+
+    def killed(self, handle: bytes, come: Row) -> None:
+        """The attempt that ran then was lost with the server; when, nobody knows."""
+        number, *_, started, worker = come
+        lost = (number, started, 0.0, "lost", b"the server did not end cleanly", worker, -1, -1.0, -1, b"")
+        self._decided.append((TRIED, handle, lost))
 
     def revive(self, item: Item) -> None:
         """A job that had ended has not."""
@@ -200,7 +209,9 @@ class Kept:
         self.courses[handle] = row
 
     def _tried(self, handle: bytes, row: Row) -> None:
-        self.attempts.setdefault(handle, []).append(row)
+        rows = self.attempts.setdefault(handle, [])
+        if row[0] not in [tried[0] for tried in rows]:  # or it was lost once more before another one began
+            rows.append(row)
 
     def _used(self, handle: bytes, row: Row) -> None:
         number, *used = row

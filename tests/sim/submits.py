@@ -172,7 +172,7 @@ def _created(book: Book, party: Party, wish: Wish, names: tuple[bytes, bytes, by
     if never:
         return [answer, *book.cancel(item, never)]
     if wish.background and item.after.keys() != {handle for _, handle in wish.after}:
-        book.kept.course(item)
+        book.kept.course(item, book.wall_offset)
     return [answer]
 
 
@@ -226,4 +226,4 @@ def _make_background(book: Book, item: Item) -> None:
         if tried:
             book.saw("background joins foreground, which was tried")
         item.noted = runs
-        book.kept.course(item)
+        book.kept.course(item, book.wall_offset)
