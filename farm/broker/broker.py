@@ -227,7 +227,8 @@ class Broker:
 
     def tick(self, now: float) -> None:
         """Do what is due: jobs whose time has come or is up, and the next worker where a woken one has not come."""
-        stops.tick(self, now)
+        if self.stops.by_id:
+            stops.tick(self, now)
         while (job := self.delayed.pop(now + self.wall_offset)) is not None:
             if stops.hold_back(self, job):
                 continue
