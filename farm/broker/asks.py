@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from farm.broker import cron_asks, explain, finding, functions, record, restart, waiting
+from farm.broker import cron_asks, explain, finding, functions, record, restart, stops, waiting
 from farm.broker.course import Reader, course_of
 from farm.broker.effects import Past, Purge
 from farm.broker.job import DONE, ENDED, FAILED, QUEUED, handle_of, id_of
@@ -202,14 +202,17 @@ def _live_page(
 def _job(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
     handle = request.name("id")
     job = waiting.live(broker, handle)
+    stopping = shown(stops.named(broker, id_of(handle))) or None
     if job is not None:
         found = record.of_job(broker, job, now)
+        found["stopping"] = stopping
         kept = broker.history.attempts(job.id) if job.background else []
         found["ahead"] = explain.ahead_of(job) if job.state == QUEUED else None
         found["attempts_list"] = record.attempts_of_job(broker, job, kept, now)
         return {"job": found}
     past = _past(broker, handle)
     found = record.of_past(past)
+    found["stopping"] = stopping
     end, kept = broker.history.ended(past.id), broker.history.attempts(past.id)
     found["attempts_list"] = record.attempts_of_past(past, kept, end.log if end else b"")
     # One that was run again and ended while it waited: its own record has forgotten the attempts before.
@@ -299,7 +302,7 @@ def _explain(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
     job = waiting.live(broker, handle)
     if job is None:
         past = _past(broker, handle)
-        return {"job": record.of_past(past), "reasons": explain.of_past(past)}
+        return {"job": record.of_past(past), "reasons": explain.of_past(broker, past)}
     return {"job": record.of_job(broker, job, now), "reasons": explain.of_job(broker, job, now)}
 
 
@@ -343,7 +346,7 @@ def _retry(broker: Broker, handle: bytes, request: Request, now: float) -> str:
         return "unknown"
     if past.outcome == DONE:
         return "done"
-    if handle in broker.jobs:  # its worker has not given it up yet
+    if handle in broker.jobs or past.id in broker.stops.by_id:  # its worker has not given it up yet
         return "live"
     if past.payload_size < 0:
         return "gone"

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from typing import NamedTuple
 
-from farm.broker import crons, giving_up, invariants, keeping, tries, waiting
+from farm.broker import crons, giving_up, invariants, keeping, stops, tries, waiting
 from farm.broker.course import course_of
 from farm.broker.deadlines import Deadlines
 from farm.broker.earliest import Earliest
@@ -107,6 +107,7 @@ class Broker:
         self.young: deque[tuple[float, bytes]] = deque()  # (when it counts as a long one, handle) of new attempts
         self.dependents: dict[int, dict[Job, None]] = {}  # id -> the jobs that wait for that one to end
         self.settling: deque[tuple[int, str]] = deque()  # ended jobs (id, outcome) whose dependents are being told
+        self.stops = stops.Stops()  # commands that are being stopped
         self.crons = crons.Crons()
         self.held_keys = 0  # that count for a while (Function.uniques), at the most
         self.history: History = NoHistory()
@@ -142,6 +143,7 @@ class Broker:
         while peer.watches:  # one that ends may take others along, which wait for it
             giving_up.unwatch(self, next(iter(peer.watches.values())), peer, now)
         self.reset_abilities(peer, now)
+        stops.left(self, peer, now)
         # The first one it took is put back last, and so is first again.
         for job in reversed(list(peer.holds.values())):
             self._lose(job, now)
@@ -225,7 +227,11 @@ class Broker:
 
     def tick(self, now: float) -> None:
         """Do what is due: jobs whose time has come or is up, and the next worker where a woken one has not come."""
+        if self.stops.by_id:
+            stops.tick(self, now)
         while (job := self.delayed.pop(now + self.wall_offset)) is not None:
+            if stops.hold_back(self, job):
+                continue
             job.move("due")
             job.function.delayed -= 1
             job.function.enqueue(job)
@@ -262,8 +268,9 @@ class Broker:
             times.append(self.young[0][0])
         if (expires := self.expiring.next()) is not None:
             times.append(expires - self.wall_offset)
-        if (timeout := self.timeouts.next()) is not None:
-            times.append(timeout)
+        for due in (self.timeouts.next(), self.stops.next()):
+            if due is not None:
+                times.append(due)
         if (due := self.delayed.next()) is not None:
             times.append(due - self.wall_offset)
         if (cron := crons.next_deadline(self)) is not None:
@@ -351,6 +358,8 @@ class Broker:
         self.memory += job.payload_size
         if key is not None:
             self._start_coalescing(job, key)
+            if self.stops.by_key:
+                stops.wait_for_key(self, job)
 
     def _replace(
         self, function: Function, unique: bytes, job: Job | None, outcomes: dict[bytes, str], now: float
@@ -466,12 +475,14 @@ class Broker:
         for watcher in job.watchers:
             del watcher.watches[job.handle]
         job.watchers.clear()
-        if job.state == RUNNING:  # it is not to be run again, even if its worker never answers
+        ran = job.state == RUNNING
+        told = giving_up.give_up(self, job, now)
+        if ran:  # it is not to be run again, even if its worker never answers
             if job.background:
                 self._end(job, CANCELLED, now)
                 job.background = False
             waiting.conclude(self, job, CANCELLED, now)
-        return giving_up.give_up(self, job, now)
+        return told
 
     # -- running
 
@@ -528,7 +539,9 @@ class Broker:
         return job.state == RUNNING and tries.again(self, job, tries.failure(job), now)
 
     def finish(self, job: Job, completed: bool, now: float) -> None:
-        """The worker reported the job's end."""
+        """The worker reported the job's end, or its time is up."""
+        if job.state == ABANDONED and job.worker is not None:
+            stops.reported(self, job.worker, job.handle, now)
         job.move("complete" if completed else "fail")
         self._release(job)
         self._remove(job, now, job.state)
@@ -544,18 +557,33 @@ class Broker:
             tries.note_attempt(self, job, keeping.LOST, b"worker lost", now)
         self._release(job)
         job.losses += 1
+        if job.id in self.stops.by_id and job.state == RUNNING:
+            self._put_aside(job, now)
+            return
         job.move("lose")
         if job.state != QUEUED:
             self._remove(job, now, "cancelled")
             return
-        tries.restart_output(self, job, b"its worker was lost")
-        self._note("worker lost", job, f"{job.losses} times")
-        if job.background:
-            tries.save_progress(self, job)
+        self._note_loss(job)
         job.function.requeue(job)
         course_of(job).since = now + self.wall_offset
         tries.limit_waiting(self, job)
         self._wake(job.function, now)
+
+    def _put_aside(self, job: Job, now: float) -> None:
+        """It was taken from a worker that is ending it, and must not run anywhere else before that is over."""
+        job.move("retry")
+        job.due = now + self.wall_offset
+        job.function.delayed += 1
+        self.delayed.set(job, job.due)
+        course_of(job).reason = b"until its command has been stopped"
+        self._note_loss(job)
+
+    def _note_loss(self, job: Job) -> None:
+        tries.restart_output(self, job, b"its worker was lost")
+        self._note("worker lost", job, f"{job.losses} times")
+        if job.background:
+            tries.save_progress(self, job)
 
     def _poison(self, job: Job, now: float) -> None:
         """It has taken too many workers along."""
@@ -570,7 +598,7 @@ class Broker:
         assert job.worker is not None
         self._note("timed out", job, "")
         if job.state == RUNNING:  # or its worker was told already that nobody wants it
-            giving_up.tell_worker(self, job)
+            giving_up.tell_worker(self, job, now)
         job.worker.expect_late(job.handle)
         limit_s = job.course.limit_s if job.course else 0.0
         if job.state != RUNNING or not limit_s or now < job.started_at + limit_s:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from farm.broker import cron, waiting
 from farm.broker.cron import Action, Drop, Entry, Run, Skip
 from farm.broker.effects import CronGone, CronRow, Note
-from farm.broker.terms import ANY, parse_submission
+from farm.broker.job import id_of
+from farm.broker.terms import AFTER_MAX, ANY, parse_submission
 from farm.errors import PacketRefused
 
 if TYPE_CHECKING:
@@ -116,13 +117,13 @@ def pause(broker: Broker, entry: Entry, paused: bool, now: float) -> None:
 
 
 def run(broker: Broker, entry: Entry, now: float) -> bytes:
-    """Submit its job now, whatever its times are and whether or not one lives. Returns the handle. Raises
-    PacketRefused."""
+    """Submit its job now, whatever its times are and whether or not one lives, or is being stopped. Returns the handle.
+    Raises PacketRefused."""
     wall = now + broker.wall_offset
     _forget_ended(broker, entry)
     if len(entry.live) >= cron.LIVE_MAX:
         raise PacketRefused(b"QUEUE_ERROR", b"%d of its jobs have not ended" % cron.LIVE_MAX, close=False)
-    job, joined = _submit(broker, entry, False, now)
+    job, joined = _submit(broker, entry, [], now)
     if job is None:
         raise PacketRefused(b"QUEUE_ERROR", b"Its key still counts as that of a job that has ended", close=False)
     entry.remember(Run(wall, job.handle, "by hand, joined" if joined else "by hand"))
@@ -170,7 +171,7 @@ def tick(broker: Broker, now: float) -> None:
 
 def _fire(broker: Broker, entry: Entry, now: float) -> None:
     wall = now + broker.wall_offset
-    actions = cron.due(entry, wall, lambda handle: waiting.live(broker, handle) is not None)
+    actions = cron.due(entry, wall, lambda handle: _may_run(broker, handle))
     _forget_ended(broker, entry)
     for action in actions:
         _do(broker, entry, action, now)
@@ -189,7 +190,7 @@ def _do(broker: Broker, entry: Entry, action: Action, now: float) -> None:
         _remember(broker, entry, Run(action.at, b"", action.note))
         return
     try:
-        job, joined = _submit(broker, entry, action.behind, now)
+        job, joined = _submit(broker, entry, _before(broker, entry, action.behind), now)
     except PacketRefused as refused:  # no room: whoever looks at the entry is told
         _remember(broker, entry, Run(action.at, b"", refused.text.decode(errors="replace")))
         return
@@ -206,13 +207,21 @@ def _remember(broker: Broker, entry: Entry, run: Run) -> None:
         broker.effects.notes.append(Note("cron" if run.handle else "cron skipped", run.handle, entry.function, detail))
 
 
-def _submit(broker: Broker, entry: Entry, behind: bool, now: float) -> tuple[Job | None, bool]:
+def _before(broker: Broker, entry: Entry, behind: bool) -> list[bytes]:
+    """The jobs of the entry that must be over before the next one runs: the newest, if it is to run behind that, and
+    all whose commands are being stopped."""
+    newest = entry.live[-1:] if behind else []
+    stopped = [handle for handle in entry.live if id_of(handle) in broker.stops.by_id]
+    before = [handle for handle in dict.fromkeys([*stopped, *newest]) if _may_run(broker, handle)]
+    return before[-AFTER_MAX:]
+
+
+def _submit(broker: Broker, entry: Entry, before: list[bytes], now: float) -> tuple[Job | None, bool]:
     """The job, and whether it was there already. Raises PacketRefused."""
     wanted = parse_submission(entry.words, now + broker.wall_offset)
     terms = wanted.terms
-    newest = entry.live[-1] if entry.live else b""
-    if behind and waiting.live(broker, newest) is not None:
-        terms = terms._replace(after=((ANY, newest),))
+    if before:
+        terms = terms._replace(after=tuple((ANY, handle) for handle in before))
     known = len(broker.jobs)
     job = broker.submit(None, entry.function, entry.unique, wanted.priority, True, entry.payload, now, terms=terms)
     if job is not None and job.handle not in entry.live:
@@ -220,5 +229,10 @@ def _submit(broker: Broker, entry: Entry, behind: bool, now: float) -> tuple[Job
     return job, len(broker.jobs) == known
 
 
+def _may_run(broker: Broker, handle: bytes) -> bool:
+    """Whether the job has not ended, or has, and its command is being stopped."""
+    return waiting.live(broker, handle) is not None or id_of(handle) in broker.stops.by_id
+
+
 def _forget_ended(broker: Broker, entry: Entry) -> None:
-    entry.live = [handle for handle in entry.live if waiting.live(broker, handle) is not None]
+    entry.live = [handle for handle in entry.live if _may_run(broker, handle)]

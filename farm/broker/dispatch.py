@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from farm.broker import admin, asks, cron_asks, finding, giving_up, record, waiting
+from farm.broker import admin, asks, cron_asks, finding, giving_up, record, stops, waiting
 from farm.broker.broker import Broker
 from farm.broker.course import course_of
 from farm.broker.function import Function
@@ -264,12 +264,13 @@ def _usage(broker: Broker, peer: Peer, args: list[bytes], now: float) -> None:
     """What the command of a job used."""
     _must_know_extension(peer)
     handle, cpu, peak = args
+    cpu_s, peak_bytes = _measure(cpu), int(_measure(peak))
+    if stops.used(broker, peer, handle, cpu_s, peak_bytes):
+        return
     job = broker.held(peer, handle)
-    if job is None:
-        return  # it was taken from the worker, which does not know that yet
-    course = course_of(job)
-    course.cpu_s = _measure(cpu)
-    course.peak = int(_measure(peak))
+    if job is not None:  # or it was taken from the worker, which does not know that yet
+        course = course_of(job)
+        course.cpu_s, course.peak = cpu_s, peak_bytes
 
 
 def _measure(text: bytes) -> float:
@@ -343,7 +344,7 @@ def _relayed(broker: Broker, peer: Peer, number: int, body: bytes, now: float) -
         handle = body[:end]  # some workers end a lone handle with NUL
     job = broker.held(peer, handle)
     if job is None:
-        _report_on_no_job(peer, number, handle)
+        _report_on_no_job(broker, peer, number, handle, now)
         return
     if number == packets.WORK_EXCEPTION:
         _exception(broker, peer, job, body, now)
@@ -374,8 +375,8 @@ def _lone_handle(kind: Kind, body: bytes) -> tuple[bytes, bytes]:
     return body, body + b"\0" if kind.data else body
 
 
-def _report_on_no_job(peer: Peer, number: int, handle: bytes) -> None:
-    if not _absorbed(peer, number, handle):
+def _report_on_no_job(broker: Broker, peer: Peer, number: int, handle: bytes, now: float) -> None:
+    if not _absorbed(broker, peer, number, handle, now):
         raise PacketRefused(b"JOB_NOT_FOUND", _RELAYED[number], close=False)
 
 
@@ -396,7 +397,7 @@ def fail_for_size(broker: Broker, peer: Peer, refused: PacketTooLarge, now: floa
     _relayed(broker, peer, packets.WORK_FAIL, job.handle, now)
 
 
-def _absorbed(peer: Peer, number: int, handle: bytes) -> bool:
+def _absorbed(broker: Broker, peer: Peer, number: int, handle: bytes, now: float) -> bool:
     """Whether this report on a job that is no longer the worker's is dropped without an answer. Perl and PHP workers
     send WORK_FAIL after WORK_EXCEPTION, and a worker whose time was up does not know it: an ERROR would end the loop of
     libgearman's, PHP's and Perl's workers."""
@@ -407,6 +408,8 @@ def _absorbed(peer: Peer, number: int, handle: bytes) -> bool:
         return False
     if number in _ENDS:
         peer.late_end(handle)
+        if handle not in peer.late:
+            stops.reported(broker, peer, handle, now)
     if number == packets.WORK_EXCEPTION:
         peer.ended = handle
     return True

@@ -42,9 +42,10 @@ class Finish(NamedTuple):
     outcome: one of ENDED in farm/broker/job.py. started (0: it never ran), ended: wall-clock seconds. worker: its name.
     exit_code: -1 where the worker gave none. result, log: what it wrote to stdout and stderr. cut: that is not all,
     for it grew too large, or the job became a background job when some of it had gone by. reason: why it ended so, in a
-    few words. number: which attempt this describes, counted from 1; 0: none, it ended while it waited, and its attempts
-    are all rows of their own. failures, losses: how many attempts ended so, this one included. cpu_s, peak: what its
-    command used, seconds and bytes, -1: unknown. keep_s: how long this is kept, -1: as long as all others.
+    few words. number: which attempt this describes, counted from 1; 0: none, it ended while it waited, or at a restart,
+    and its attempts are all rows of their own. failures, losses: how many attempts ended so, this one included. cpu_s,
+    peak: what its command used, seconds and bytes, -1: unknown. keep_s: how long this is kept, -1: as long as all
+    others.
     """
 
     id: int
@@ -100,7 +101,8 @@ class Progress(NamedTuple):
 
     attempts: how many have begun. failures, losses: how many of them ended so. due: wall-clock seconds before which it
     must not run (again), 0: none. running: the newest attempt had not ended, and counts as lost after a restart.
-    after: the jobs that it still waits for, as in its terms.
+    after: the jobs that it still waits for, as in its terms. started, worker: of the running attempt: wall-clock
+    seconds, 0: unknown, as in a file of an earlier version; the worker's name.
     """
 
     id: int
@@ -110,14 +112,16 @@ class Progress(NamedTuple):
     due: float = 0.0
     running: bool = False
     after: bytes = b""
+    started: float = 0.0
+    worker: bytes = b""
 
 
 class Attempt(NamedTuple):
     """One attempt of a background job that was not its last one, or is not any more, for the job was run again. Kept
     for as long as the job is.
 
-    number: from 1. outcome: `failed`, `lost`, `timeout` or `cancelled`. log: the end of what it wrote to stderr. The
-    others as in Finish.
+    number: from 1. outcome: `failed`, `lost`, `timeout` or `cancelled`. log: the end of what it wrote to stderr. ended:
+    0: unknown, the server was killed meanwhile. The others as in Finish.
     """
 
     id: int
@@ -131,6 +135,16 @@ class Attempt(NamedTuple):
     cpu_s: float = -1.0
     peak: int = -1
     log: bytes = b""
+
+
+class Usage(NamedTuple):
+    """What the command of this attempt used, which is known after its end is: the row that describes the attempt, that
+    of the job's end or one of its own, gets these in place of what it has. Fields as in Finish."""
+
+    id: int
+    number: int
+    cpu_s: float
+    peak: int
 
 
 class Revive(NamedTuple):
@@ -179,7 +193,19 @@ class CronGone(NamedTuple):
 
 Known = Progress | Setting | UniqueUntil | CronRow  # what a store tells at its start besides jobs
 Change = (
-    Save | Forget | Finish | Expire | Progress | Attempt | Revive | Purge | Setting | UniqueUntil | CronRow | CronGone
+    Save
+    | Forget
+    | Finish
+    | Expire
+    | Progress
+    | Attempt
+    | Usage
+    | Revive
+    | Purge
+    | Setting
+    | UniqueUntil
+    | CronRow
+    | CronGone
 )
 
 

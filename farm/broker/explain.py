@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from farm.broker import record, tries
-from farm.broker.job import ABANDONED, DELAYED, QUEUED, RUNNING, WAITING
+from farm.broker import record, stops, tries
+from farm.broker.job import ABANDONED, DELAYED, QUEUED, RUNNING, WAITING, id_of
 from farm.protocol.names import shown
 
 if TYPE_CHECKING:
@@ -29,12 +29,16 @@ def of_job(broker: Broker, job: Job, now: float) -> Reasons:
         reasons.append(_reason("running", text, f"farm logs -f {shown(job.handle)}"))
         return reasons
     if job.state == ABANDONED:
-        return [_reason("abandoned", "nobody waits for it any more; its worker has not given it up yet")]
+        text = "nobody waits for it any more; its worker has not given it up yet"
+        return [_reason("abandoned", text), *_stopping(broker, job.id)]
     if job.state == WAITING:
         for condition, handle in tries.waits_for(job):
             text = f"it waits for {shown(handle)} to end ({shown(condition)})"
+            if worker := stops.named(broker, id_of(handle)):
+                text = f"it waits for {shown(handle)}: its command is still being stopped on worker {shown(worker)}"
             reasons.append(_reason("waiting", text, f"farm explain {shown(handle)}", id=shown(handle)))
-    if job.state == DELAYED:
+    reasons += _stopping(broker, job.id)
+    if job.state == DELAYED and (not reasons or job.due > now + broker.wall_offset):
         code = "back-off" if job.course and job.course.failures else "delayed"
         left_s = job.due - now - broker.wall_offset
         text = f"its time comes in {left_s:.1f} s"
@@ -48,6 +52,13 @@ def of_job(broker: Broker, job: Job, now: float) -> Reasons:
     elif job.state == QUEUED and not job.function.paused:
         reasons += _in_line(job)
     return reasons
+
+
+def _stopping(broker: Broker, id: int) -> Reasons:
+    """Where an attempt of the job was taken from its worker, and may run yet."""
+    worker = stops.named(broker, id)
+    text = f"its command is still being stopped on worker {shown(worker)}"
+    return [_reason("stopping", text, worker=shown(worker))] if worker else []
 
 
 def _in_line(job: Job) -> Reasons:
@@ -64,10 +75,10 @@ def ahead_of(job: Job) -> int:
     return before + job.function.queues[job.priority].waiting().index(job)
 
 
-def of_past(past: Past) -> Reasons:
+def of_past(broker: Broker, past: Past) -> Reasons:
     """Of an ended job."""
     shown_past = record.of_past(past)
     state, handle = shown_past["state"], shown_past["id"]
     why = f" ({shown_past['reason']})" if shown_past["reason"] else ""
     hint = f"farm logs {handle}; farm retry {handle}" if state != "done" else f"farm result {handle}"
-    return [_reason("ended", f"it has ended: {state}{why}", hint)]
+    return [_reason("ended", f"it has ended: {state}{why}", hint), *_stopping(broker, past.id)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from farm.broker import tries
+from farm.broker import stops, tries
 from farm.broker.course import course_of
 from farm.broker.job import ABANDONED, DELAYED, EXPIRED, QUEUED, RUNNING
 from farm.errors import EXIT_TIMEOUT
@@ -62,7 +62,7 @@ def give_up(broker: Broker, job: Job, now: float) -> bytes:
         _stop_waiting(broker, job, before)
         broker._remove(job, now, "cancelled")
         return extension.CANCEL_DROPPED
-    return tell_worker(broker, job)
+    return tell_worker(broker, job, now)
 
 
 def _stop_waiting(broker: Broker, job: Job, before: str) -> None:
@@ -76,10 +76,11 @@ def _stop_waiting(broker: Broker, job: Job, before: str) -> None:
         job.function.waiting -= 1
 
 
-def tell_worker(broker: Broker, job: Job) -> bytes:
+def tell_worker(broker: Broker, job: Job, now: float) -> bytes:
     """That nobody wants the job, if it can be told. Returns a CANCEL_ word of the extension."""
     assert job.worker is not None
     if not job.worker.extension:
         return extension.CANCEL_UNHEARD
+    stops.begin(broker, job, now)
     broker.effects.send(job.worker.id, response(packets.FARM_JOB_CANCEL, job.handle))
     return extension.CANCEL_TOLD

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from farm.broker.job import ABANDONED, DELAYED, QUEUED, RUNNING, WAITING
+from farm.broker.job import ABANDONED, DELAYED, QUEUED, RUNNING, WAITING, handle_of
+from farm.broker.waiting import live
 
 if TYPE_CHECKING:
     from farm.broker.broker import Broker
@@ -27,12 +28,14 @@ def check(broker: Broker) -> None:
     _check_functions(broker)
     _check_peers(broker)
     _check_course(broker)
+    _check_stops(broker)
 
 
 def _check_course(broker: Broker) -> None:
     assert not broker.settling
     for id, jobs in broker.dependents.items():
         assert jobs, f"nobody waits for {id}"
+        assert live(broker, handle_of(id)) or id in broker.stops.by_id, f"nobody will tell those that wait for {id}"
         for job in jobs:
             assert broker.jobs.get(job.handle) is job and job.course and id in job.course.after
     for job in broker.jobs.values():
@@ -41,6 +44,18 @@ def _check_course(broker: Broker) -> None:
     for peer in broker.peers.values():
         for handle, job in peer.waits.items():
             assert broker.jobs.get(handle) is job and job.course and not job.course.ended
+
+
+def _check_stops(broker: Broker) -> None:
+    stops = broker.stops
+    times = [stop.until for stop in stops.by_id.values()]
+    assert times == sorted(times), "not all commands that are being stopped are waited for as long"
+    for id, stop in stops.by_id.items():
+        assert broker.peers.get(stop.worker.id) is stop.worker, f"{id} is being stopped by a worker that has gone"
+        job = broker.jobs.get(handle_of(id))
+        assert job is None or job.state in (ABANDONED, DELAYED), f"{job} goes on while it is being stopped"
+    for key, id in stops.by_key.items():
+        assert stops.by_id[id].key == key, f"{id} holds the wrong key"
 
 
 def _check_job(broker: Broker, job: Job, queued: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from farm.broker.course import own_terms, terms_of
-from farm.broker.effects import Attempt, Finish, Forget, Past, Save
+from farm.broker.effects import Attempt, Finish, Forget, Past, Progress, Save
 from farm.broker.job import DONE, FAILED
 from farm.broker.terms import encode
 from farm.protocol import packets
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from farm.broker.job import Job
 
 LOST, TIMED_OUT = "lost", "timeout"  # outcomes of an attempt, besides those of a job
+KILLED = b"the server did not end cleanly"  # why an attempt was lost of which the end is not known
 POISON = b"poison"  # why a job has failed that took too many workers along
 ATTEMPT_LOG_MAX = 16 * 1024  # bytes of its stderr that are kept of an attempt that was not the last
 
@@ -97,7 +98,7 @@ def _number(job: Job, outcome: str) -> int:
     if outcome == DONE:
         return job.tried + 1
     if outcome == FAILED:
-        return job.tried
+        return job.tried if job.started_at else 0  # or it was lost with the server, and is a row of its own
     return job.attempts if job.worker is not None else 0
 
 
@@ -123,6 +124,11 @@ def last_attempt(past: Past, log: bytes) -> Attempt:
         past.peak,
         log[-ATTEMPT_LOG_MAX:],
     )
+
+
+def killed(progress: Progress) -> Attempt:
+    """The attempt that ran when the server was killed. When it ended nobody knows."""
+    return Attempt(progress.id, progress.attempts, progress.started, 0.0, LOST, KILLED, progress.worker)
 
 
 def attempt(job: Job, outcome: str, reason: bytes, now: float, wall_offset: float) -> Attempt:

@@ -185,8 +185,8 @@ def _attempt(attempt: Attempt) -> Json:
     return {
         "number": attempt.number,
         "started_at": attempt.started or None,
-        "ended_at": attempt.ended,
-        "run_s": attempt.ended - attempt.started if attempt.started else None,
+        "ended_at": attempt.ended or None,
+        "run_s": attempt.ended - attempt.started if attempt.started and attempt.ended else None,
         "outcome": attempt.outcome,
         "reason": words_of(attempt.reason) or None,
         "worker": shown(attempt.worker),

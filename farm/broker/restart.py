@@ -9,7 +9,7 @@ from farm.broker import crons, functions, keeping, tries, waiting
 from farm.broker.course import course_of
 from farm.broker.effects import CronRow, Known, Note, Past, Progress, Revive, Save, UniqueUntil
 from farm.broker.job import Job, handle_of
-from farm.broker.terms import NOTHING, Terms, encode, parse, parse_after
+from farm.broker.terms import AFTER_MAX, NOTHING, Terms, encode, parse, parse_after
 from farm.errors import PacketRefused
 
 if TYPE_CHECKING:
@@ -50,7 +50,14 @@ def restore(broker: Broker, saved: Save, now: float) -> None:
     if progress is not None:
         resume(broker, job, progress)
         course_of(job).since = now + broker.wall_offset
-    after = parse_after(progress.after) if progress is not None else job.course.terms.after if job.course else ()
+    # Besides those that it names a job may wait for one that had its key.
+    after = (
+        parse_after(progress.after, AFTER_MAX + 1)
+        if progress is not None
+        else job.course.terms.after
+        if job.course
+        else ()
+    )
     if after:
         waiting.begin(broker, job, after, dict.fromkeys((handle for _, handle in after), ""))
     if progress is not None and progress.running and 0 < broker.rules.losses_max <= job.losses:
@@ -76,6 +83,8 @@ def resume(broker: Broker, job: Job, progress: Progress) -> None:
     course.before = max(0, progress.attempts - progress.failures - progress.losses - progress.running)
     job.losses = progress.losses + progress.running
     job.due = progress.due
+    if progress.running and broker.rules.result_max:  # said again at the next start, unless another one has begun
+        broker.effects.changes.append(keeping.killed(progress))
 
 
 def restored(broker: Broker, now: float) -> None:

@@ -107,8 +107,8 @@ def encode_after(after: tuple[tuple[bytes, bytes], ...]) -> bytes:
     return b",".join(condition + b":" + handle for condition, handle in after)
 
 
-def parse_after(text: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """What `encode_after` wrote, or a client. Raises PacketRefused."""
+def parse_after(text: bytes, most: int = AFTER_MAX) -> tuple[tuple[bytes, bytes], ...]:
+    """What `encode_after` wrote, or a client. Raises PacketRefused, also where they are more than `most`."""
     after = []
     for word in text.split(b",") if text else ():
         condition, _, handle = word.partition(b":")
@@ -117,8 +117,8 @@ def parse_after(text: bytes) -> tuple[tuple[bytes, bytes], ...]:
         after.append((condition, handle))
     if len({handle for _, handle in after}) != len(set(after)):
         raise _refused(b"after", text)
-    if len(after) > AFTER_MAX:
-        raise PacketRefused(b"INVALID_REQUEST", b"after names more than %d jobs" % AFTER_MAX, close=False)
+    if len(after) > most:
+        raise PacketRefused(b"INVALID_REQUEST", b"after names more than %d jobs" % most, close=False)
     return tuple(dict.fromkeys(after))
 
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from farm.broker import keeping
 from farm.broker.course import course_of, terms_of
 from farm.broker.effects import Progress
-from farm.broker.job import CANCELLED, DELAYED, DONE, EXPIRED, FAILED, QUEUED, RUNNING, WAITING, handle_of
+from farm.broker.job import CANCELLED, DELAYED, DONE, EXPIRED, FAILED, QUEUED, RUNNING, WAITING, handle_of, id_of
 from farm.broker.keeping import POISON, TIMED_OUT
 from farm.broker.retry import TIMEOUT, Failure, delay_s, failure_of
 from farm.broker.terms import NOTHING, encode_after
 from farm.errors import EXIT_TIMEOUT, EXIT_WORKER_FAILED
 from farm.protocol import extension, packets
+from farm.protocol.names import one_word
 from farm.protocol.packets import response
 
 if TYPE_CHECKING:
@@ -69,8 +70,11 @@ def now_background(broker: Broker, job: Job, now: float) -> None:
 
 def has_come_far(job: Job) -> bool:
     """Whether a job is no longer as its terms alone say: it was tried, or a job that it was to wait for has ended, and
-    may not be known any more after a restart."""
-    return job.tried > 0 or (job.course is not None and len(job.course.after) != len(job.course.terms.after))
+    may not be known any more after a restart, or it waits for one that had its key."""
+    course = job.course
+    return job.tried > 0 or (
+        course is not None and course.after.keys() != {id_of(handle) for _, handle in course.terms.after}
+    )
 
 
 def young_job(broker: Broker, due: float, handle: bytes) -> Job | None:
@@ -93,6 +97,8 @@ def save_progress(broker: Broker, job: Job) -> None:
             job.due if job.state in (DELAYED, WAITING) else 0.0,
             job.worker is not None,
             encode_after(tuple((condition, handle) for condition, handle in waits_for(job))),
+            job.started_at + broker.wall_offset if job.worker is not None else 0.0,
+            one_word(job.worker_name) if job.worker is not None else b"",
         )
     )
 

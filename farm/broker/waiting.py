@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from farm.broker import record, tries
 from farm.broker.course import course_of
 from farm.broker.effects import UniqueUntil
-from farm.broker.job import DONE, WAITING, handle_of, id_of
+from farm.broker.job import DONE, handle_of, id_of
 from farm.broker.terms import ANY, OK
 from farm.errors import PacketRefused
 from farm.protocol import packets
@@ -33,6 +33,9 @@ def outcomes(broker: Broker, after: After) -> dict[bytes, str]:
         if live(broker, handle) is not None:
             found[handle] = ""
             continue
+        if (stop := broker.stops.by_id.get(id_of(handle))) is not None:
+            found[handle] = stop.outcome
+            continue
         past = broker.history.about(id_of(handle))
         if past is None:
             raise PacketRefused(b"JOB_NOT_FOUND", b"after names no job that is known: " + handle[:64], close=False)
@@ -41,16 +44,21 @@ def outcomes(broker: Broker, after: After) -> dict[bytes, str]:
 
 
 def begin(broker: Broker, job: Job, after: After, found: dict[bytes, str]) -> bytes:
-    """A new job waits for those that have not ended. Returns why it can never run, empty: it may."""
+    """A new job waits for those that have not ended, and those whose command is being stopped. Returns why it can never
+    run, empty: it may."""
     for condition, handle in after:
-        outcome = found[handle]
+        id, outcome = id_of(handle), found[handle]
         if outcome and not _is_met(condition, outcome):
             return _unmet(condition, handle, outcome)
-        if not outcome:
-            id = id_of(handle)
-            course_of(job).after[id] = condition
-            broker.dependents.setdefault(id, {})[job] = None
+        if not outcome or id in broker.stops.by_id:
+            add(broker, job, id, condition)
     return b""
+
+
+def add(broker: Broker, job: Job, id: int, condition: bytes) -> None:
+    """A new job waits for that one too."""
+    course_of(job).after[id] = condition
+    broker.dependents.setdefault(id, {})[job] = None
 
 
 def _is_met(condition: bytes, outcome: str) -> bool:
@@ -66,12 +74,15 @@ def forget(broker: Broker, job: Job) -> None:
     """The job does not wait for others any more."""
     if job.course and job.course.after:
         for id in job.course.after:
-            others = broker.dependents.get(id)
-            if others is not None:
-                others.pop(job, None)
-                if not others:
-                    del broker.dependents[id]
+            _wait_no_more(broker, job, id)
         job.course.after.clear()
+
+
+def _wait_no_more(broker: Broker, job: Job, id: int) -> None:
+    others = broker.dependents[id]
+    del others[job]
+    if not others:
+        del broker.dependents[id]
 
 
 def settle(broker: Broker, id: int, outcome: str, now: float) -> None:
@@ -82,20 +93,22 @@ def settle(broker: Broker, id: int, outcome: str, now: float) -> None:
         return
     while broker.settling:
         ended, how = broker.settling[0]
-        for job in list(broker.dependents.pop(ended, ())):
+        for job in list(broker.dependents.get(ended, ())):
             _settle(broker, job, ended, how, now)
         broker.settling.popleft()
 
 
 def _settle(broker: Broker, job: Job, ended: int, outcome: str, now: float) -> None:
-    if job.state != WAITING or job.course is None:  # another of its conditions has settled it in this very chain
-        return
-    condition = job.course.after.pop(ended, None)
-    if condition is None:
+    condition = job.course.after.get(ended) if job.course else None
+    if job.course is None or condition is None:  # another of its conditions has settled it in this very chain
         return
     if not _is_met(condition, outcome):
         broker.drop(job, _unmet(condition, handle_of(ended), outcome), now)
         return
+    if ended in broker.stops.by_id:
+        return  # its command may still run: once more when that is over
+    _wait_no_more(broker, job, ended)
+    del job.course.after[ended]
     if not job.course.after:
         _release(broker, job, now)
     if job.background:
@@ -139,6 +152,8 @@ def conclude(broker: Broker, job: Job, outcome: str, now: float) -> None:
             peer.waits.pop(job.handle, None)
         course.waiters.clear()
     forget(broker, job)
+    if (stop := broker.stops.by_id.get(job.id)) is not None:
+        stop.outcome = outcome
     if job.id in broker.dependents:
         settle(broker, job.id, outcome, now)
 

@@ -49,6 +49,7 @@ JOB_FIELDS: dict[str, tuple[type, ...]] = {
     "cut": _FLAG,
     "progress": _LIST,
     "ahead": _NUMBER,
+    "stopping": _TEXT,
 }
 ATTEMPT_FIELDS: dict[str, tuple[type, ...]] = {
     "number": _NUMBER,

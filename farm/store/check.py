@@ -178,7 +178,8 @@ def _rows(database: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]
 def damaged_rows(database: sqlite3.Connection, table: Table) -> Iterator[Damage]:
     """Those of a table that came later than these; an older file has none of it."""
     if database.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table.name,)).fetchone():
-        for *fields, crc in database.execute(f"SELECT {table.columns}, crc FROM {table.name} ORDER BY rowid"):
+        columns = selected(database, table.name, table.columns)
+        for *fields, crc in database.execute(f"SELECT {columns}, crc FROM {table.name} ORDER BY rowid"):
             if not table.is_sound(fields, crc):
                 yield Damage(table.name, *table.whose(fields), UNSOUND)
 

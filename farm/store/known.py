@@ -28,8 +28,8 @@ _NAMES = {
 def known(database: sqlite3.Connection) -> Iterator[Known]:
     """See Store."""
     for fields in _rows(database, PROGRESS):
-        id, attempts, failures, losses, due, running, after = fields
-        yield Progress(id, attempts, failures, losses, due, bool(running), after)
+        id, attempts, failures, losses, due, running, *others = fields
+        yield Progress(id, attempts, failures, losses, due, bool(running), *others)
     for fields in _rows(database, SETTING):
         yield Setting._make(fields)
     for fields in _rows(database, UNIQUE_UNTIL):

@@ -24,6 +24,7 @@ from farm.broker.effects import (
     Save,
     Setting,
     UniqueUntil,
+    Usage,
 )
 from farm.broker.job import DONE
 from farm.store.contract import SHARD_START_MAX, Fenced, Store, StoreError
@@ -163,6 +164,15 @@ class MemoryStore(Store):
                 journal.grow(change.id, _size(change))
             there.setdefault(change.number, change)
 
+    def _used(self, change: Usage) -> None:
+        journal, cpu_s, peak = self._journal, change.cpu_s, change.peak
+        end, attempts = journal.end(change.id), journal.attempts.get(change.id, {})
+        if end and end.number == change.number:
+            n, size, _, was = journal.ended[change.id]
+            journal.ended[change.id] = n, size, tuple(end._replace(cpu_s=cpu_s, peak=peak)), was
+        elif change.number in attempts:
+            attempts[change.number] = attempts[change.number]._replace(cpu_s=cpu_s, peak=peak)
+
     def _revive(self, change: Revive) -> None:
         journal = self._journal
         end = journal.end(change.id)
@@ -295,6 +305,7 @@ _PUT: dict[type, Callable[[MemoryStore, Any], None]] = {
     Expire: lambda store, change: store._expire(change),  # a test's own store may do it in its own way
     Progress: MemoryStore._progress,
     Attempt: MemoryStore._attempt,
+    Usage: MemoryStore._used,
     Revive: MemoryStore._revive,
     Purge: MemoryStore._purge,
     Setting: MemoryStore._setting,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from farm.broker.effects import Attempt, Finish, Past
 from farm.broker.job import DONE, handle_of
 from farm.store.contract import StoreError
-from farm.store.rows import ATTEMPT, checksum_of_end
+from farm.store.rows import ATTEMPT, is_sound
 
 log = logging.getLogger("farm.store")
 
@@ -35,13 +35,19 @@ _IDS = "SELECT id FROM ended WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT ?"
 
 def ended(database: sqlite3.Connection, id: int, directory: str) -> Finish | None:
     """See Store. Raises StoreError where it is damaged."""
+    end = sound_end(database, id)
+    if end is None and database.execute("SELECT 1 FROM ended WHERE id = ?", (id,)).fetchone():
+        raise StoreError(f"what is kept of a job of id {id} is damaged in {directory}")
+    return end
+
+
+def sound_end(database: sqlite3.Connection, id: int) -> Finish | None:
+    """The same; None also where it is damaged."""
     row = database.execute(_ENDED, (id,)).fetchone()
     if row is None:
         return None
     end = Finish._make((row[0], _text(row[1]), *row[2:8], bool(row[8]), *row[9:16]))
-    if checksum_of_end(end) != row[16]:
-        raise StoreError(f"what is kept of a job of id {id} is damaged in {directory}")
-    return end
+    return end if is_sound(end, row[16]) else None
 
 
 def past(

@@ -21,21 +21,29 @@ _real = struct.Struct(">d")
 class Table(NamedTuple):
     """One of the tables whose rows are a change's fields and their checksum (`crc`).
 
-    kinds: of each column: i integer (or a truth), r real, b bytes, t text.
+    kinds: of each column: i integer (or a truth), r real, b bytes, t text. later: what the last columns have that came
+    with a later version, where they say nothing: then they are not in the checksum, which older rows have.
     """
 
     name: str
     columns: str
     kinds: str
+    later: tuple[object, ...] = ()
 
     def row(self, fields: Sequence[object]) -> tuple[object, ...]:
         """The fields and their checksum, to be written."""
-        return (*fields, checksum_of(self.kinds, fields))
+        return (*fields, self._checksum(fields))
+
+    def _checksum(self, fields: Sequence[object]) -> int:
+        size = len(fields)
+        if self.later and tuple(fields[-len(self.later) :]) == self.later:
+            size -= len(self.later)
+        return checksum_of(self.kinds[:size], fields[:size])
 
     def is_sound(self, fields: Sequence[object], crc: object) -> bool:
         """Whether a row that was read is what was written."""
         try:
-            return checksum_of(self.kinds, fields) == crc
+            return self._checksum(fields) == crc
         except (TypeError, ValueError, AttributeError, OverflowError, struct.error):
             return False
 
@@ -46,7 +54,9 @@ class Table(NamedTuple):
         return handle_of(id).decode() if isinstance(id, int) else "", name if isinstance(name, bytes) else b"?"
 
 
-PROGRESS = Table("progress", "id, attempts, failures, losses, due, running, after", "iiiirib")
+PROGRESS = Table(
+    "progress", "id, attempts, failures, losses, due, running, after, started, worker", "iiiiribrb", (0.0, b"")
+)
 ATTEMPT = Table(
     "attempt", "id, number, started, ended, outcome, reason, worker, exit_code, cpu_s, peak, log", "iirrtbbirib"
 )

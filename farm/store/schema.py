@@ -163,7 +163,17 @@ CREATE INDEX ended_outcome ON ended (outcome) WHERE outcome <> 'done';
 CREATE INDEX ended_keep_until ON ended (keep_until) WHERE keep_s >= 0;
 """
 
-MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)  # MIGRATIONS[n] makes version n + 1 of version n; 0 is an empty file
+_VERSION_4 = """
+ALTER TABLE progress ADD COLUMN started REAL NOT NULL DEFAULT 0;  -- of the running attempt; 0: unknown
+ALTER TABLE progress ADD COLUMN worker BLOB NOT NULL DEFAULT x''; -- these two count in crc where they say anything
+"""
+
+MIGRATIONS = (
+    _VERSION_1,
+    _VERSION_2,
+    _VERSION_3,
+    _VERSION_4,
+)  # MIGRATIONS[n] makes version n + 1 of version n; 0 is an empty file
 VERSION = len(MIGRATIONS)
 
 
@@ -232,6 +242,8 @@ _DEFAULTS = {
     "cpu_s": "-1.0",
     "peak": "-1",
     "keep_s": "-1.0",
+    "started": "0.0",
+    "worker": "x''",
 }
 
 

@@ -26,8 +26,10 @@ from farm.broker.effects import (
     Save,
     Setting,
     UniqueUntil,
+    Usage,
 )
 from farm.broker.job import DONE, handle_of
+from farm.store import past
 from farm.store.rows import (
     ATTEMPT,
     CRON,
@@ -72,11 +74,15 @@ def _finish(*, done: bool, attempts: bool) -> str:
 _FINISH = {
     (done, attempts): _finish(done=done, attempts=attempts) for done in (False, True) for attempts in (False, True)
 }
-_PROGRESS = f"REPLACE INTO progress ({PROGRESS.columns}, crc) SELECT ?, ?, ?, ?, ?, ?, ?, ? FROM job WHERE id = ?1"
+_PROGRESS = (
+    f"REPLACE INTO progress ({PROGRESS.columns}, crc) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM job WHERE id = ?1"
+)
 _NO_PROGRESS = "DELETE FROM progress WHERE id = ?"
 _ATTEMPT = f"""INSERT INTO attempt ({ATTEMPT.columns}, crc) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
     WHERE EXISTS (SELECT 1 FROM job WHERE id = ?1) OR EXISTS (SELECT 1 FROM ended WHERE id = ?1)
     ON CONFLICT DO NOTHING"""
+_USED = "UPDATE attempt SET cpu_s = ?, peak = ?, crc = ? WHERE id = ? AND number = ?"
+_USED_LAST = "UPDATE ended SET cpu_s = ?, peak = ?, crc = ? WHERE id = ?"
 _NO_ATTEMPTS = "DELETE FROM attempt WHERE id = ?"
 _NO_ATTEMPTS_UNLESS_ENDED = f"{_NO_ATTEMPTS} AND NOT EXISTS (SELECT 1 FROM ended WHERE ended.id = attempt.id)"
 TO_REVIVE = """SELECT id, function, unique_key, priority, payload, reducer, due, created, terms, job_crc
@@ -165,7 +171,7 @@ class Tables:
                 if over and change.id in over:
                     self._flush(pending)
                 pending.progress[change.id] = change
-            elif isinstance(change, (Attempt, Revive, Purge)):
+            elif isinstance(change, (Attempt, Usage, Revive, Purge)):
                 self._flush(pending)
                 self._put_rare(change, with_output)
             elif isinstance(change, Expire):
@@ -221,9 +227,12 @@ class Tables:
 
     # -- what is rare
 
-    def _put_rare(self, change: Attempt | Revive | Purge, with_output: bool) -> None:
+    def _put_rare(self, change: Attempt | Usage | Revive | Purge, with_output: bool) -> None:
         if isinstance(change, Attempt):
             self._attempt(change if with_output else change._replace(log=b""))
+        elif isinstance(change, Usage):
+            if with_output:  # it writes the whole row anew
+                self._used(change)
         elif isinstance(change, Revive):
             self._revive(change.id, change.terms)
         elif self._drop_end(change.id):
@@ -237,6 +246,18 @@ class Tables:
                 "UPDATE ended SET size = size + ? WHERE id = ? RETURNING n", (size, attempt.id)
             ).fetchall()  # none while the job has not ended
             self.ended_size += sum(size for (n,) in found if n > self._uncounted)
+
+    def _used(self, usage: Usage) -> None:
+        """Into the row that describes the attempt. One that is damaged stays so, or nobody would see that it is."""
+        end = past.sound_end(self._database, usage.id)
+        if end is not None and end.number == usage.number:
+            end = end._replace(cpu_s=usage.cpu_s, peak=usage.peak)
+            self._database.execute(_USED_LAST, (end.cpu_s, end.peak, checksum_of_end(end), end.id))
+            return
+        for attempt in past.attempts(self._database, usage.id):
+            if attempt.number == usage.number:
+                *_, cpu_s, peak, _, crc = ATTEMPT.row(attempt._replace(cpu_s=usage.cpu_s, peak=usage.peak))
+                self._database.execute(_USED, (cpu_s, peak, crc, usage.id, usage.number))
 
     def _revive(self, id: int, terms: bytes | None) -> None:
         row = self._database.execute(TO_REVIVE, (id,)).fetchone()

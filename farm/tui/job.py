@@ -44,6 +44,8 @@ def _facts(job: Job, attempts: list[Job], server: str) -> Iterator[tuple[str, st
         yield "attempts", tries
     if job["ahead"] is not None:
         yield "ahead", f"{job['ahead']:g} jobs"
+    if job["stopping"]:
+        yield "stopping", f"its command is still being stopped on worker {text(job['stopping'])}"
     if job["progress"]:
         yield "progress", "/".join(text(part) for part in job["progress"])
 
@@ -96,12 +98,14 @@ def _attempt(attempt: Job, ready: float, now: float) -> Iterator[tuple[float, st
         at = f" at {text(attempt['worker'])}" if attempt["worker"] else ""
         yield began, f"{number} began{at}, {span(max(0.0, began - ready))} later", ""
     ended = attempt["ended_at"]
-    if ended is None:
+    reason = f": {text(attempt['reason'])}" if attempt["reason"] else ""
+    if ended is None and attempt["outcome"] in ("running", None):
         if began is not None:
             yield now, f"{number} has run for {span(max(0.0, now - began))}", "green"
-        return
-    reason = f": {text(attempt['reason'])}" if attempt["reason"] else ""
-    yield ended, f"{number} {text(attempt['outcome'] or 'ended')}{reason} ({', '.join(_used(attempt))})", ""
+    elif ended is None:
+        yield ready if began is None else began, f"{number} {text(attempt['outcome'])}{reason}, when is not known", ""
+    else:
+        yield ended, f"{number} {text(attempt['outcome'] or 'ended')}{reason} ({', '.join(_used(attempt))})", ""
 
 
 def _used(attempt: Job) -> Iterator[str]:

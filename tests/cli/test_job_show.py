@@ -35,6 +35,8 @@ ATTEMPTS = [
         "log": "out of memory\n",
     },
     {"number": 2, "started_at": 1767229205.0, "ended_at": 1767229206.0, "run_s": 1.0, "outcome": "lost", "log": ""},
+    {"number": 3, "started_at": 1767229207.0, "outcome": "lost", "reason": "the server did not end cleanly"},
+    {"number": 4, "outcome": "lost"},
 ]
 
 
@@ -70,6 +72,9 @@ def test_a_timeline_for_people(lone_rig: Rig) -> None:
         "  2026-01-01 01:00:03.2  dead: poison",
         "  2026-01-01 01:00:05.0  attempt 2 began, 1.8s later",
         "  2026-01-01 01:00:06.0  attempt 2 lost (ran 1s)",
+        "  2026-01-01 01:00:06.0  attempt 4 lost, when is not known",
+        "  2026-01-01 01:00:07.0  attempt 3 began, 1s later",
+        "  2026-01-01 01:00:07.0  attempt 3 lost: the server did not end cleanly, when is not known",
     ]
 
 
@@ -146,7 +151,7 @@ def test_its_stderr(lone_rig: Rig) -> None:
 def test_an_earlier_attempts(lone_rig: Rig) -> None:
     with job_server(verbs()) as (address, _):
         assert lone_rig.run("logs", "12", "--attempt", "1", "-s", address).out == b"out of memory\n"
-        done = lone_rig.run("logs", "12", "--attempt", "3", "-s", address)
+        done = lone_rig.run("logs", "12", "--attempt", "9", "-s", address)
         assert (done.status, done.out) == (66, b"")
         assert lone_rig.run("logs", "-f", "12", "--attempt", "1", "-s", address).status == 64
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from farm.broker.job import id_of
 from tests.cli.rig import Rig, free_port
 from tests.support import wait_until
 
@@ -234,3 +238,36 @@ def test_following_survives_a_restart_of_the_server(lone_rig: Rig, kill: bool) -
     done = following.wait()
     assert (done.status, done.out) == (3, b"begun\nbegun\ngo\n")
     assert f"of job {id} begins" in done.err
+
+
+def test_an_attempt_that_was_lost_with_the_server_is_shown(lone_rig: Rig) -> None:
+    """After kill -9; the worker has another try when the server is back."""
+    store = str(lone_rig.home / "store")
+    server = lone_rig.server("--store", store)
+    lone_rig.env["FARM_SERVER"] = server.address
+    lone_rig.worker("f", "--name", "here", "--cmd", "[ -e go ] || exec sleep 600")
+    id = submit(lone_rig, "f")
+    running = json.loads(lone_rig.run("show", id, "--json").out)["job"]["attempts_list"]
+    wait_until(lambda: Progressed(store).running(id), what="it is written down that the attempt has begun")
+    server.kill()
+    lone_rig.write("go", "")
+    lone_rig.server("--store", store, "--listen", server.address)
+    wait_state(lone_rig, id, "done")
+    lost, done = json.loads(lone_rig.run("show", id, "--json").out)["job"]["attempts_list"]
+    assert (lost["number"], lost["outcome"], lost["reason"]) == (1, "lost", "the server did not end cleanly")
+    assert (lost["worker"], lost["started_at"], lost["ended_at"]) == ("here", running[0]["started_at"], None)
+    assert (done["number"], done["outcome"]) == (2, "done")
+    assert "attempt 1 lost: the server did not end cleanly, when is not known" in lone_rig.run("show", id).out.decode()
+
+
+class Progressed:
+    """What a store has on disk of how far jobs have come."""
+
+    def __init__(self, store: str) -> None:
+        self._path = Path(store) / "jobs.db"
+
+    def running(self, id: str) -> bool:
+        """Whether it is written down that the newest attempt of this job has begun."""
+        with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True)) as database:
+            query = "SELECT count(*) FROM progress WHERE id = ? AND running"
+            return bool(database.execute(query, (id_of(id.encode()),)).fetchone()[0])

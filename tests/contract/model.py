@@ -10,6 +10,8 @@ Key = tuple[bytes, bytes, bytes]  # function, unique, payload (empty unless the 
 COUNTED_AFTER_S = 1.0  # an attempt that has lasted so long when the time is looked at is written down
 BACKOFF_S = 4.0  # of every job
 TIMEOUT_PAUSE_S = 6.0
+STOP_MAX_S = 15.0  # so long others wait for a command that its worker was told to end
+TOLD = (1,)  # the workers that can be told
 
 
 @dataclass
@@ -80,6 +82,16 @@ class Come:
     after: dict[bytes, bytes]
 
 
+@dataclass
+class Stop:
+    """A command that its worker was told to end. outcome: of its job."""
+
+    worker: int
+    until: float
+    key: Key | None
+    outcome: str = "cancelled"
+
+
 Written = tuple[str, bytes, "Job | Come | str | None"]  # what it is about, which job, what holds
 
 
@@ -125,6 +137,8 @@ class Model:
         self.functions: dict[bytes, tuple[int, int, int]] = {}  # and their limits
         self.abilities: dict[int, dict[bytes, float]] = {}  # of each worker: function -> timeout
         self.held: dict[int, list[Job]] = {}
+        self.stops: dict[bytes, Stop] = {}
+        self.late: dict[tuple[int, bytes], int] = {}  # ends that a worker owes of jobs for which its time was up
         self.paused = set(self.kept_paused)
         self.keys = {key: held for key, held in self.kept_keys.items() if held[0]}
         self._written: list[Written] = []
@@ -202,7 +216,7 @@ class Model:
         job.saved_due = job.due
         self._written.append(("saved", job.handle, job))
         self._hold_key(job)
-        if job.attempts - bool(job.worker) or len(job.after) != len(job.asked_after):
+        if job.attempts - bool(job.worker) or job.after.keys() != job.asked_after.keys():
             job.counted |= bool(job.worker)
             self.write_down(job)
         elif job.worker and job.started + COUNTED_AFTER_S <= self.now:
@@ -226,6 +240,8 @@ class Model:
         self.functions.setdefault(job.function, (0, 0, 0))
         if job.key is not None:
             self.joinable.setdefault(job.key, job)
+            waits = [handle for handle, stop in self.stops.items() if stop.key == job.key]
+            job.after = {**dict.fromkeys(waits, b"any"), **job.after}
         self.line_up(job)
 
     def line_up(self, job: Job) -> None:
@@ -269,6 +285,8 @@ class Model:
 
     def settle(self, handle: bytes, outcome: str) -> None:
         """Those that waited for it go on, or never will: one end after the other."""
+        if handle in self.stops:
+            self.stops[handle].outcome = outcome
         self._settling.append((handle, outcome))
         if len(self._settling) > 1:
             return
@@ -283,6 +301,8 @@ class Model:
             return
         if not is_met(job.after[ended], outcome):
             self.cancel(job)
+            return
+        if ended in self.stops:
             return
         del job.after[ended]
         if not job.after:
@@ -300,23 +320,62 @@ class Model:
         if job.worker:
             self._close(job)
             job.abandoned = True
+            self.tell(job)
         else:
             self.end(job, "cancelled")
+
+    def tell(self, job: Job) -> None:
+        """Its worker is to end it, if it can be told."""
+        if job.worker in TOLD:
+            self.stops[job.handle] = Stop(job.worker, self.now + STOP_MAX_S, job.key)
+
+    def stop_over(self, handle: bytes) -> None:
+        """What waited for a command to be gone goes on."""
+        stop = self.stops.pop(handle, None)
+        job = self.jobs.get(handle)
+        if stop is not None and not (job is not None and job.delayed):
+            self.settle(handle, stop.outcome)
+
+    def report_late(self, worker: int, handle: bytes) -> None:
+        """The end of an attempt for which this worker's time was up."""
+        self.late[worker, handle] -= 1
+        if not self.late[worker, handle]:
+            del self.late[worker, handle]
+            if handle in self.stops and self.stops[handle].worker == worker:
+                self.stop_over(handle)
 
     def cancel(self, job: Job) -> None:
         """Somebody ends it: for its clients, and for good."""
         job.watchers.clear()
-        if job.worker and not job.abandoned:
+        if job.abandoned:
+            return
+        ran = bool(job.worker)
+        self.give_up(job)
+        if ran:
             if job.background:
                 self._written.append(("ended", job.handle, "cancelled"))
             job.background = False
             job.cancelled = True
             self.settle(job.handle, "cancelled")
+
+    def time_is_up(self, job: Job) -> None:
+        """For a job that its worker has; it is about to be taken from it."""
         if not job.abandoned:
-            self.give_up(job)
+            self.tell(job)
+        self.late[job.worker, job.handle] = self.late.get((job.worker, job.handle), 0) + 1
+
+    def die(self, worker: int) -> None:
+        """A worker is gone, and what it had goes to others."""
+        self.late = {about: owed for about, owed in self.late.items() if about[0] != worker}
+        for handle in [handle for handle, stop in self.stops.items() if stop.worker == worker]:
+            self.stop_over(handle)
+        for job in reversed(list(self.held.get(worker, ()))):
+            self.lose(job)
 
     def fail(self, job: Job, timed_out: bool = False) -> None:
         """Its attempt has failed: it is tried again after a pause, which its test knows, or is dead."""
+        if job.abandoned:
+            self.stop_over(job.handle)
         if job.abandoned or job.failures >= job.retries:
             job.failures += 1
             self._release(job)
@@ -341,6 +400,8 @@ class Model:
 
     def complete(self, job: Job) -> None:
         """Its worker is done."""
+        if job.abandoned:
+            self.stop_over(job.handle)
         self._release(job)
         self._end_held(job, "cancelled" if job.abandoned else "done")
 
@@ -351,7 +412,10 @@ class Model:
         if job.abandoned or job.losses >= self.losses_max:
             self._end_held(job, "cancelled" if job.abandoned else "failed")
             return
-        self.queue(job).appendleft(job)
+        if job.handle in self.stops:
+            job.delayed, job.due = True, self.now
+        else:
+            self.queue(job).appendleft(job)
         self.write_down(job)
 
     def run_again(self, job: Job, before: int) -> None:
@@ -372,8 +436,10 @@ class Model:
     def pass_time(self, now: float) -> None:
         """What is due stands in line; who waits too long is gone; who is too slow loses its job."""
         self.now = now
+        for handle in [handle for handle, stop in self.stops.items() if stop.until <= now]:
+            self.stop_over(handle)
         for job in sorted(self.jobs.values(), key=lambda job: (job.due, id_of(job.handle))):
-            if job.delayed and job.due <= now:
+            if job.delayed and job.due <= now and job.handle not in self.stops:
                 job.delayed = False
                 self.queue(job).append(job)
         while late := [job for job in self.jobs.values() if self._waits_too_long(job)]:

@@ -20,6 +20,7 @@ from farm.broker.effects import (
     Save,
     Setting,
     UniqueUntil,
+    Usage,
 )
 from farm.store.memory import MemoryJournal, MemoryStore
 
@@ -39,7 +40,9 @@ def _ignores(kind: type) -> type[Mutant]:
     return type(f"Ignores{kind.__name__}", (Mutant,), {"apply": apply, "__doc__": f"No {kind.__name__} is kept."})
 
 
-IGNORING = [_ignores(kind) for kind in (Progress, Attempt, Revive, Purge, Setting, UniqueUntil, CronRow, CronGone)]
+IGNORING = [
+    _ignores(kind) for kind in (Progress, Attempt, Usage, Revive, Purge, Setting, UniqueUntil, CronRow, CronGone)
+]
 
 
 class ForgetsTerms(Mutant):
@@ -88,6 +91,16 @@ class AttemptsAreFree(Mutant):
     def apply(self, changes: Sequence[Change]) -> None:
         super().apply(changes)
         self.journal.ended_size = sum(Finish._make(end).size for _, _, end, _ in self.journal.ended.values())
+
+
+class UsageOfTheNewest(Mutant):
+    """Whichever attempt it is of."""
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            if isinstance(change, Usage) and change.id in self.journal.ended:
+                change = change._replace(number=Finish._make(self.journal.ended[change.id][2]).number)
+            super().apply([change])
 
 
 class RevivesAll(Mutant):

@@ -20,6 +20,7 @@ from farm.broker.effects import (
     Save,
     Setting,
     UniqueUntil,
+    Usage,
 )
 from farm.store.contract import Store
 
@@ -73,8 +74,8 @@ def check_terms_are_kept_with_a_job_and_its_end(new: NewStore) -> None:
 
 
 def check_progress_is_known_again(new: NewStore) -> None:
-    progress = Progress(2, 3, 1, 2, 99.5, True, b"ok:H:1:1")
-    assert known(new, [job(1), job(2)], [progress]) == [progress]
+    rows = [Progress(2, 3, 1, 2, 99.5, True, b"ok:H:1:1", 98.25, b"w\xff"), Progress(3, 1, running=True, started=9.5)]
+    assert known(new, [job(1), job(2), job(3)], rows) == rows
 
 
 def check_the_newest_progress_counts(new: NewStore) -> None:
@@ -132,6 +133,23 @@ def check_attempts_count_in_what_is_kept(new: NewStore) -> None:
     assert store.ended_ids(1, 2, 9) == [2, 1]
     store.apply([Expire(0.0, 2000, now=20.0)])
     assert store.ended_ids(1, 2, 9) == [2]
+
+
+def check_what_an_attempt_used_may_be_known_after_its_end(new: NewStore) -> None:
+    """It goes to the row that describes the attempt, and changes nothing else."""
+    first = Attempt(1, 1, 1.0, 2.0, "timeout", log=b"log\xff")
+    end = failed(1, result=b"\xff", log=b"log")
+    store = opened(new, [job(1), first, job(2)], [Usage(1, 1, 0.25, 1 << 40), Usage(1, 2, 9.0, 9), Usage(2, 1, 9.0, 9)])
+    assert store.attempts(1) == [first._replace(cpu_s=0.25, peak=1 << 40)]
+    store.apply([end, Usage(1, 2, 0.5, 7), Usage(1, 1, 0.75, 8), Usage(1, 3, 9.0, 9), Usage(3, 1, 9.0, 9)])
+    store.close()
+    store = opened(new)
+    assert store.ended(1) == end._replace(cpu_s=0.5, peak=7)
+    assert store.attempts(1) == [first._replace(cpu_s=0.75, peak=8)]
+    about = store.about(1)
+    assert about
+    assert (about.cpu_s, about.peak) == (0.5, 7)
+    assert store.attempts(2) == []
 
 
 # -- again, or gone

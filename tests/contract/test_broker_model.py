@@ -162,7 +162,7 @@ class Life(RuleBasedStateMachine):
 
     def _peer(self, id: int) -> Peer:
         peer = self.broker.peers.get(id) or self.broker.connect(id, id, "here")
-        peer.extension = id in CLIENTS
+        peer.extension = id in CLIENTS or id in model.TOLD
         return peer
 
     # -- clients
@@ -253,7 +253,7 @@ class Life(RuleBasedStateMachine):
             return p.FARM_EXISTS, None
         if joined and not replaces:
             return p.JOB_CREATED, joined
-        if any(not self._lives(handle) and handle not in known.ended for handle in after):
+        if any(not self._lives(handle) and handle not in {**known.ended, **known.stops} for handle in after):
             known.functions.setdefault(function, (0, 0, 0))  # it was mentioned
             return p.ERROR, None
         others = known.count(function) - (joined is not None and not joined.worker)
@@ -280,7 +280,9 @@ class Life(RuleBasedStateMachine):
             job.asked_after = dict(after)
             job.after = {handle: condition for handle, condition in after.items() if self._lives(handle)}
             ended = {handle: self.model.ended.get(handle, "cancelled") for handle in after if handle not in job.after}
+            ended |= {handle: stop.outcome for handle, stop in self.model.stops.items() if handle in ended}
             never = any(not model.is_met(after[handle], outcome) for handle, outcome in ended.items())
+            job.after |= {handle: after[handle] for handle in ended if handle in self.model.stops}
             job.after |= {b"never": b"ok"} if never else {}
             self.model.add(job, self.now)
             if terms.unique_for_s and job.unique and job.key:
@@ -360,7 +362,7 @@ class Life(RuleBasedStateMachine):
         outcome = self._ask("cancel", ids=[handle.decode()])["results"][0]["outcome"]
         if self._lives(handle):
             job = self.model.jobs[handle]
-            assert outcome == ("unheard" if job.worker else "cancelled")
+            assert outcome == ("told" if job.worker in model.TOLD else "unheard" if job.worker else "cancelled")
             self.model.cancel(job)
         else:
             assert outcome == ("ended" if handle in self.model.ended else "unknown")
@@ -386,7 +388,7 @@ class Life(RuleBasedStateMachine):
         ended = sorted(self.model.ended, key=lambda handle: (self.model.ended[handle] == "done", id_of(handle)))
         handle = ended[index % len(ended)]
         outcome = self._ask("retry", ids=[handle.decode()])["results"][0]["outcome"]
-        if self.model.ended[handle] == "done" or handle in self.model.jobs:
+        if self.model.ended[handle] == "done" or handle in {**self.model.jobs, **self.model.stops}:
             assert outcome == ("done" if self.model.ended[handle] == "done" else "live")
         elif outcome == "exists":
             was = self.model.was[handle]
@@ -530,6 +532,17 @@ class Life(RuleBasedStateMachine):
             assert least - 1e-6 <= job.due - self.now <= most + 1e-6
             self.model.write_down(job)
 
+    @precondition(lambda self: self.model.late)
+    @rule(index=indices)
+    def late_worker_reports(self, index: int) -> None:
+        """The end of what was taken from it."""
+        late = sorted(self.model.late)
+        worker, handle = late[index % len(late)]
+        if handle not in self._peer(worker).holds:  # or it has been given it again, and it is of that
+            dispatch.receive(self.broker, self._peer(worker), p.WORK_FAIL, handle, self.now)
+            self.model.report_late(worker, handle)
+            self._turn()
+
     @precondition(_held)
     @rule(index=indices)
     def worker_dies(self, index: int) -> None:
@@ -539,8 +552,7 @@ class Life(RuleBasedStateMachine):
     def _die(self, worker: int) -> None:
         abilities = self.model.abilities.pop(worker, {})
         self.broker.disconnect(self._peer(worker), self.now)
-        for job in reversed(list(self.model.held[worker])):
-            self.model.lose(job)
+        self.model.die(worker)
         for function, timeout_s in abilities.items():  # and is started again
             self.worker_changes(worker, function, timeout_s)
         self._turn()
@@ -551,6 +563,7 @@ class Life(RuleBasedStateMachine):
         self.broker.tick(self.now)
         self.model.pass_time(self.now)
         for job in self.model.slow():
+            self.model.time_is_up(job)
             if job.timeout_s and not job.abandoned and self.now >= job.started + job.timeout_s:
                 self.model.fail(job, timed_out=True)
                 self._look_at_pause(job)

@@ -98,6 +98,16 @@ NAMES = (
     "a paused function gives jobs",
     "a pause is not written down",
     "settings are lost over a restart",
+    "a command that is being stopped holds up nobody",
+    "a dependent runs beside the command that it waits for",
+    "a new dependent runs beside the command that it waits for",
+    "a job runs beside the command that had its key",
+    "an attempt runs beside the one before",
+    "an attempt that was lost runs on beside the next",
+    "a command has no time to end",
+    "a command that cannot be stopped holds up others for ever",
+    "nobody hears that a command has been stopped",
+    "a worker that left is still stopping its command",
 )
 BROKEN = (
     *(mutant for mutant in MUTANTS if mutant.name in NAMES),

@@ -22,6 +22,7 @@ from farm.broker.effects import (
     Save,
     Setting,
     UniqueUntil,
+    Usage,
 )
 from farm.store import past as queries
 from farm.store.check import check
@@ -200,3 +201,16 @@ def test_a_damaged_end_is_not_run_again(store: SqliteStore, tmp_path: Path, capl
     assert list(store.load()) == []
     assert store.about(1) is not None
     assert "the ended job H:0:1 is damaged" in caplog.text
+
+
+def test_what_was_used_is_not_put_into_a_damaged_row(store: SqliteStore) -> None:
+    """It would be given a checksum that is right."""
+    attempt = Attempt(1, 1, 1.0, 2.0, "timeout")
+    store.apply([job(1), attempt, failed(1), job(2), failed(2)])
+    store._opened().execute("UPDATE ended SET log = x'ff' WHERE id = 1")
+    store._opened().execute("UPDATE attempt SET log = x'ff' WHERE id = 1")
+    before = size_of_ended(store)
+    store.apply([Usage(1, 2, 0.5, 7), Usage(1, 1, 0.5, 7), Usage(2, 2, 0.5, 7)])
+    assert [row for (row,) in store._opened().execute("SELECT cpu_s FROM ended ORDER BY id")] == [-1.0, 0.5]
+    assert store.attempts(1) == []
+    assert size_of_ended(store) == before

@@ -222,7 +222,7 @@ def _retry(book: Book, handle: bytes) -> str:
         return "unknown"
     if end[0] == "done":
         return "done"
-    if handle in book.jobs:  # its worker has not given it up yet
+    if handle in book.jobs or handle in book.stops:  # its worker has not given it up yet
         return "live"
     item = book.handles[handle]
     if item.unique not in (b"", b"-") and (item.function, item.unique, b"") in book.joinable:

@@ -9,9 +9,10 @@ from farm.broker.broker import DEFAULT, Rules
 from farm.protocol import packets
 from tests.sim import course
 from tests.sim.kept import Kept, Row
-from tests.sim.model import HIGH, LOW, SOMETIMES, Item, Key, Out, Party, PutOff, Terms, Wrong
+from tests.sim.model import HIGH, LOW, SOMETIMES, Item, Key, Out, Party, PutOff, Stopped, Terms, Wrong
 from tests.sim.terms import OF_A_WORKER
 
+STOP_MAX_S = 15.0  # so long a worker has for ending a command that it was told to end
 COUNTED_AFTER_S = 1.0  # an attempt that has lasted so long must be written down as begun
 
 
@@ -22,6 +23,7 @@ class Book:
     background job can be taken. seen: how often each interesting thing happened. now, wall: the two clocks. settings,
     paused: of functions. keys: those that count although their job may have ended: until when, and as whose. settling:
     the ends whose consequences are being drawn. promised: what was just decided that must wait until it is durable.
+    stops: commands that are being stopped, by their jobs' handles, in order of time.
     lined_up: jobs that have just come to stand in line. counted: jobs whose end their worker told, and for good;
     again: those that somebody has run once more since.
     """
@@ -51,6 +53,7 @@ class Book:
         self.promised: list[Out] = []
         self.lined_up: list[Item] = []
         self.limits: dict[bytes, tuple[int, ...]] = {}
+        self.stops: dict[bytes, Stopped] = {}
         self.kept.crash()
         self.stopping = self.no_room = False
 
@@ -182,7 +185,11 @@ class Book:
     def _tell_holder(self, item: Item) -> list[Out]:
         assert item.holder is not None
         holder = self.parties.get(item.holder)
-        return [(holder.id, packets.FARM_JOB_CANCEL, item.handle)] if holder is not None and holder.extension else []
+        if holder is None or not holder.extension:
+            return []
+        kept = item.background and self.rules.result_max > 0
+        self.stops[item.handle] = Stopped(item, self.now + STOP_MAX_S, kept)
+        return [(holder.id, packets.FARM_JOB_CANCEL, item.handle)]
 
     def cancel(self, item: Item, reason: bytes) -> list[Out]:
         """Somebody ends the job, or something does. Returns what must be sent."""
@@ -199,9 +206,33 @@ class Book:
         if item.holder is None:
             self._drop(item)
             return failed + course.conclude(self, item, "cancelled", reason)
+        told = self._abandon(item)
         item.background = False
-        failed += course.conclude(self, item, "cancelled", reason)
-        return failed + self._abandon(item)
+        return failed + told + course.conclude(self, item, "cancelled", reason)
+
+    def stopped(self, handle: bytes, party: int) -> list[Out]:
+        """This worker has ended the command that it may have been told to end. Returns what must be sent."""
+        stop = self.stops.get(handle)
+        if stop is None or stop.worker != party:
+            return []
+        self.saw("stop reported")
+        return self.stop_over(handle)
+
+    def stop_over(self, handle: bytes) -> list[Out]:
+        """What waited for a command to be gone goes on. Returns what must be sent."""
+        stop = self.stops.pop(handle)
+        item = self.jobs.get(handle)
+        if item is not None and item.delayed:
+            item.since = item.held_until = self.wall
+            return []
+        return course.settle(self, handle, stop.outcome)
+
+    def wait_for_key(self, item: Item) -> None:
+        """A new job waits for the command of an earlier one of its key that is being stopped."""
+        for handle, stop in self.stops.items():
+            if item.key is not None and stop.key == item.key:
+                self.saw("waits for a command that had its key")
+                item.after[handle] = b"any"
 
     def waited_too_long(self, item: Item) -> list[Out]:
         """It has expired. Returns what must be sent."""
@@ -260,11 +291,14 @@ class Book:
             del self.jobs[item.handle]
             self.saw("abandoned job's worker lost")
             return course.conclude(self, item, "cancelled", item.reason)
-        item.since = self.wall
-        self.stand(item, first=True)
-        course.limit(self, item)
+        if item.handle in self.stops:
+            item.due, item.delayed = self.wall, True
+        else:
+            item.since = self.wall
+            self.stand(item, first=True)
+            course.limit(self, item)
         if item.background:
-            self.kept.course(item)
+            self.kept.course(item, self.wall_offset)
         self.saw("requeued")
         if item.failures:
             self.saw("requeued after a failure")
@@ -292,6 +326,7 @@ class Book:
 
     def end(self, item: Item, party: Party, outcome: str) -> list[Out]:
         """The worker reported the job's end, or its time was up. Returns what must be sent besides."""
+        told = self.stopped(item.handle, party.id) if item.abandoned else []
         del party.holds[item.handle]
         del self.jobs[item.handle]
         self.close_to_joiners(item)
@@ -305,7 +340,7 @@ class Book:
         if item.background:
             self.saw("dead" if outcome == "failed" else "done")
         self.keep_end(item, outcome, item.reason)
-        return course.conclude(self, item, outcome, item.reason)
+        return told + course.conclude(self, item, outcome, item.reason)
 
     def keep_end(self, item: Item, outcome: str, reason: bytes) -> None:
         """The journal need not run it again."""
@@ -358,7 +393,7 @@ class Book:
             if item.holder is not None and item.background and item.noted and not item.abandoned:
                 holder, item.holder = item.holder, None
                 item.before += 1
-                self.kept.course(item)
+                self.kept.course(item, self.wall_offset)
                 item.before -= 1
                 item.holder = holder
                 self.saw("running job handed back")
@@ -368,7 +403,7 @@ class Book:
         runs = item.holder is not None and not item.abandoned and item.background
         if runs and not item.noted and item.started + COUNTED_AFTER_S <= self.now:
             item.noted = True
-            self.kept.course(item)
+            self.kept.course(item, self.wall_offset)
 
     def close_to_joiners(self, item: Item) -> None:
         """Nobody may join it any more."""

@@ -43,7 +43,7 @@ def try_again(book: Book, item: Item, kind: str, code: int) -> list[Out] | None:
     item.delayed = True
     limit(book, item)
     if item.background:
-        book.kept.course(item)
+        book.kept.course(item, book.wall_offset)
     return told
 
 
@@ -89,6 +89,8 @@ def conclude(book: Book, item: Item, outcome: str, reason: bytes) -> list[Out]:
     if item.over:
         return []
     item.over = True
+    if item.handle in book.stops:
+        book.stops[item.handle].outcome = outcome
     body = item.handle + b"\0" + end_told(outcome, reason, item.code)
     told = [book.promise(waiter, packets.FARM_ENDED, body) for waiter in item.waiters]
     if told:
@@ -134,6 +136,9 @@ def _settle(book: Book, item: Item, ended: bytes, outcome: str) -> list[Out]:
     if not is_met(condition, outcome):
         book.saw(f"condition not met: {condition.decode()}")
         return book.cancel(item, unmet(condition, ended, outcome))
+    if ended in book.stops:
+        book.saw("met, but its command is being stopped")
+        return []
     book.saw(f"condition met: {condition.decode()}")
     del item.after[ended]
     if not item.after:
@@ -143,7 +148,7 @@ def _settle(book: Book, item: Item, ended: bytes, outcome: str) -> list[Out]:
     else:
         book.saw("waits for another one still")
     if item.background:
-        book.kept.course(item)
+        book.kept.course(item, book.wall_offset)
     return []
 
 
@@ -175,10 +180,12 @@ def from_row(handle: bytes, row: Row, wall_offset: float) -> Item:
 
 def resume(book: Book, item: Item, come: Row) -> None:
     """It had come so far before the restart."""
-    attempts, item.failures, losses, item.due, running, after = come
+    attempts, item.failures, losses, item.due, running, after, *_ = come
     item.losses = losses + running
     item.before = max(0, attempts - item.failures - item.losses)
     item.doomed = running
+    if running and book.rules.result_max:
+        book.kept.killed(item.handle, come)
     item.since = book.wall
     if item.after and not after:
         book.saw("dependencies remembered after a restart")
@@ -211,7 +218,8 @@ def revive(book: Book, handle: bytes) -> None:
         book.joinable.setdefault(item.key, item)
     book.again[handle] = None
     book.kept.revive(item)
+    book.wait_for_key(item)
     if number:
         book.kept.outlived(handle)
-    book.kept.course(item)
+    book.kept.course(item, book.wall_offset)
     book.line_up(item)

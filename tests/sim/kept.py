@@ -15,7 +15,7 @@ from tests.sim.model import Item, Terms, Wrong, id_of
 
 Row = tuple[Any, ...]  # of a change, without the id or the names that it is found by
 Change = tuple[str, Any, Row | None]  # what it is about, of which job, function or key, and what holds
-SAVED, ENDED, COURSE, TRIED = "saved", "ended", "course", "tried"
+SAVED, ENDED, COURSE, TRIED, USED = "saved", "ended", "course", "tried", "used"
 REVIVED, PURGED, SET, KEY = "revived", "purged", "set", "key"
 
 _EXIT = re.compile(rb"farm: exit ([0-9]{1,3})( farm)?\n")
@@ -83,17 +83,20 @@ class Kept:
             started = item.started + wall_offset if item.started else 0.0
             result, log, cut = _report(item, result_max)
             code = 0 if outcome == "done" else item.code
-            number = 0 if outcome in ("cancelled", "expired") and item.holder is None else item.attempts
+            waited = outcome in ("cancelled", "expired") and item.holder is None
+            number = 0 if waited or not item.started else item.attempts
             times = (outcome, started, now + wall_offset, item.worker, code)
             row = (*times, result, log, cut, reason, number, item.failures, item.losses, item.cpu, item.peak, keep)
         self._over[item.handle] = self.written + 1
         self._decided.append((ENDED, item.handle, row))
 
-    def course(self, item: Item) -> None:
+    def course(self, item: Item, wall_offset: float) -> None:
         """A background job has come so far."""
         due = item.due if item.delayed or item.after else 0.0
         after = terms.write_after(item.after)
-        row = (item.attempts, item.failures, item.losses, due, item.holder is not None, after)
+        running = item.holder is not None
+        now = (item.started + wall_offset, item.worker) if running else (0.0, b"")
+        row = (item.attempts, item.failures, item.losses, due, running, after, *now)
         self._decided.append((COURSE, item.handle, row))
 
     def tried(self, item: Item, outcome: str, reason: bytes, result_max: int, now: float, wall_offset: float) -> None:
@@ -103,6 +106,16 @@ class Kept:
             times = (item.attempts, item.started + wall_offset, now + wall_offset)
             row = (*times, outcome, reason, item.worker, item.code, item.cpu, item.peak, log)
             self._decided.append((TRIED, item.handle, row))
+
+    def used(self, handle: bytes, number: int, cpu: float, peak: int) -> None:
+        """What an attempt used is known after its end."""
+        self._decided.append((USED, handle, (number, cpu, peak)))
+
+    def killed(self, handle: bytes, come: Row) -> None:
+        """The attempt that ran then was lost with the server; when, nobody knows."""
+        number, *_, started, worker = come
+        lost = (number, started, 0.0, "lost", b"the server did not end cleanly", worker, -1, -1.0, -1, b"")
+        self._decided.append((TRIED, handle, lost))
 
     def revive(self, item: Item) -> None:
         """A job that had ended has not."""
@@ -196,7 +209,17 @@ class Kept:
         self.courses[handle] = row
 
     def _tried(self, handle: bytes, row: Row) -> None:
-        self.attempts.setdefault(handle, []).append(row)
+        rows = self.attempts.setdefault(handle, [])
+        if row[0] not in [tried[0] for tried in rows]:  # or it was lost once more before another one began
+            rows.append(row)
+
+    def _used(self, handle: bytes, row: Row) -> None:
+        number, *used = row
+        end = self.ended.get(handle)
+        if end and end[9] == number:
+            self.ended[handle] = (*end[:12], *used, *end[14:])
+        rows = self.attempts.get(handle, [])
+        rows[:] = [(*tried[:7], *used, *tried[9:]) if tried[0] == number else tried for tried in rows]
 
     def _revive(self, handle: bytes, row: Row) -> None:
         del self.ended[handle], self.finished[handle]
@@ -216,12 +239,13 @@ class Kept:
         self.keys[key] = row
 
 
-_OF_THE_PAST = (ENDED, TRIED, REVIVED, PURGED)
+_OF_THE_PAST = (ENDED, TRIED, USED, REVIVED, PURGED)
 _APPLY: dict[str, Callable[..., None]] = {
     SAVED: Kept._save,
     ENDED: Kept._end,
     COURSE: Kept._course,
     TRIED: Kept._tried,
+    USED: Kept._used,
     REVIVED: Kept._revive,
     PURGED: Kept._purge,
     SET: Kept._set,

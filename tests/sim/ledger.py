@@ -143,6 +143,9 @@ class Ledger:
             if len(party.watches) < before - 1:
                 book.saw("left several jobs, of which one waited for another")
         del book.parties[id]
+        for handle in [handle for handle, stop in book.stops.items() if stop.worker == id]:
+            book.saw("stopped by a worker that left")
+            expected += book.stop_over(handle)
         for item in reversed(list(party.holds.values())):
             expected += book.lose(item)
         if len(party.holds) > 1:
@@ -160,17 +163,18 @@ class Ledger:
         for other in book.parties.values():
             for later in other.later:
                 later.due = later.batch is not None and later.batch <= book.kept.known
+        over = self._stops_over()
         due = self._due()
         expired = self._waited_too_long()
         for item in book.jobs.values():
             book.note_if_long(item)
         late_ones, told = self._timed_out()
-        woken = self._compare(expired + told, outs, now)
+        woken = self._compare(over + expired + told, outs, now)
         if woken and due:
             book.saw("due job woke a sleeper")
         if woken and late_ones:
             book.saw("timed out, another worker woken")
-        if woken and not due and not late_ones and not self._ended_waiting:
+        if woken and not due and not late_ones and not self._ended_waiting and not self._stop_ended:
             book.saw("wake-up passed on after patience")
             if not late:
                 raise Wrong("a worker was woken in place of one that still had time to come")
@@ -182,12 +186,27 @@ class Ledger:
         if busy != could:
             raise Wrong("the server would wait for jobs of later" if busy else "the server would not wait for its jobs")
 
+    def _stops_over(self) -> list[Out]:
+        """Nobody waits any longer for commands that have had their time to end."""
+        book, told = self.book, list[Out]()
+        over = [handle for handle, stop in book.stops.items() if stop.until <= book.now]
+        self._stop_ended = bool(over)
+        for handle in over:
+            if book.now - book.stops[handle].until > LATE_S:
+                raise Wrong(f"{handle!r} is waited for though its worker has had its time to stop it")
+            book.saw("stop had its time")
+            told += book.stop_over(handle)
+        return told
+
     def _due(self) -> list[Item]:
         """The delayed jobs whose time has come stand in line from now on."""
         book = self.book
         due = [item for item in book.jobs.values() if item.delayed and item.due <= book.wall]
+        for item in [item for item in due if item.handle in book.stops]:
+            book.saw("attempt held back while the one before is being stopped")
+            due.remove(item)
         for item in sorted(due, key=lambda item: (item.due, age(item.handle))):
-            if book.wall - item.due > LATE_S and not self._clock_set:
+            if book.wall - max(item.due, item.held_until) > LATE_S and not self._clock_set:
                 raise Wrong(f"{item.handle!r} was due {book.wall - item.due:.3f} s ago")
             book.saw("job tried again after its pause" if item.failures else "delayed job became due")
             item.delayed = False

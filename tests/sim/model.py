@@ -50,6 +50,7 @@ SOMETIMES = (
     "asked about a job: waiting",
     "attempt counted as lost after a restart",
     "attempts remembered after a restart",
+    "attempt held back while the one before is being stopped",
     "background job cancelled",
     "background joins a job that has ended",
     "background joins background",
@@ -142,6 +143,7 @@ SOMETIMES = (
     "left a running job, worker told",
     "limit that is no number",
     "long option refused",
+    "met, but its command is being stopped",
     "missed end made up for after a restart",
     "no retries left",
     "no sleep while jobs wait",
@@ -211,6 +213,9 @@ SOMETIMES = (
     "status with jobs",
     "strange question refused",
     "strange terms refused",
+    "stop had its time",
+    "stop reported",
+    "stopped by a worker that left",
     "stranger refused",
     "stream stopped inside a packet",
     "submission refused while stopping",
@@ -219,6 +224,7 @@ SOMETIMES = (
     "timed out, worker told",
     "timeout tried again",
     "usage told",
+    "usage told after the end",
     "waited for a job that has ended",
     "waited for a job that nobody knows",
     "waiter left",
@@ -228,6 +234,7 @@ SOMETIMES = (
     "waiter told of an end: failed",
     "waiting job cancelled",
     "waiting job expired",
+    "waits for a command that had its key",
     "waits for another one still",
     "waits for others",
     "waits for several jobs",
@@ -330,6 +337,22 @@ class Party:
         self.watches: dict[bytes, Item] = {}
 
 
+class Stopped:
+    """A command that its worker was told to end. until: so long what comes after it waits. outcome: of its job.
+    number: of the attempt. kept: what is known of it is in the journal."""
+
+    __slots__ = ("kept", "key", "number", "outcome", "until", "worker")
+
+    def __init__(self, item: Item, until: float, kept: bool) -> None:
+        assert item.holder is not None
+        self.worker = item.holder
+        self.key = item.key
+        self.number = item.attempts
+        self.outcome = "cancelled"
+        self.until = until
+        self.kept = kept
+
+
 class Item:
     """A job. `holder`: the connection that runs it; `abandoned`: it runs, and nobody wants it any more; `due`: by the
     wall clock; `delayed`: and that has not come yet; `expires`: when its worker's time is up, 0: never. `queued_at`,
@@ -340,8 +363,9 @@ class Item:
     `expires_at`: by its terms. `deadline`: when it has waited too long, by the wall clock, 0: never; set at
     `limited_at`. `since`: since when it waits for a worker, where that is not its creation or its time. `limit`: what
     the running attempt may take by its terms, 0: anything. `reason`: why it is as it is. `cpu`, `peak`: what its worker
-    told. `waiters`: connections that want to hear of its end. `over`: they have. `stored`: it was ever to be kept.
-    `granted`: the retries by which its last failure was not its end, None: there was none in this server's life."""
+    told. `held_until`: when an earlier attempt was over that had kept it from going on. `waiters`: connections that
+    want to hear of its end. `over`: they have. `stored`: it was ever to be kept. `granted`: the retries by which its
+    last failure was not its end, None: there was none in this server's life."""
 
     __slots__ = (
         "abandoned",
@@ -360,6 +384,7 @@ class Item:
         "function",
         "granted",
         "handle",
+        "held_until",
         "holder",
         "key_until",
         "limit",
@@ -401,6 +426,7 @@ class Item:
         self.terms: Terms = {}
         self.after: dict[bytes, bytes] = {}
         self.due = self.deadline = self.expires = self.limit = self.since = self.limited_at = 0.0
+        self.held_until = 0.0
         self.key_until = 0.0  # of a foreground job: until when its key counts once it has ended
         self.expires_at: float | None = None
         self.delayed = self.abandoned = self.over = self.streamed = self.missed = False

@@ -23,6 +23,7 @@ from farm.protocol import packets
 from farm.store.memory import MemoryStore
 from tests.sim.mutants_keeping import KEEPING
 from tests.sim.mutants_life import LIFE
+from tests.sim.mutants_stops import STOPS
 from tests.sim.world import STEPS, tell
 
 SEEDS = 200  # a mutant must be caught within so many
@@ -548,5 +549,5 @@ MUTANTS = (
     Mutant("functions do not take turns", ((Peer, "rotate", lambda *_: None),)),
     Mutant("a job wakes one sleeper where it is to wake all", ((Broker, "_wake", _wake_as_many_as_needed),)),
     Mutant("a job never fails for its lost workers", ((Broker, "_lose", _lose_patiently),)),
-    *(Mutant(name, patches) for name, patches in (*KEEPING, *LIFE)),
+    *(Mutant(name, patches) for name, patches in (*KEEPING, *LIFE, *STOPS)),
 )

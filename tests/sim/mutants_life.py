@@ -10,7 +10,7 @@ from farm.broker import asks, course, dispatch, functions, giving_up, keeping, r
 from farm.broker.broker import Broker
 from farm.broker.effects import Attempt, Finish, Forget, Progress, Purge, Revive, Setting, UniqueUntil
 from farm.broker.function import Function
-from farm.broker.job import DONE, QUEUED, RUNNING, Job, handle_of
+from farm.broker.job import DONE, FAILED, QUEUED, RUNNING, Job, handle_of
 from farm.broker.peer import Peer
 from farm.broker.retry import Failure
 from farm.broker.terms import NOTHING, Terms, over
@@ -63,6 +63,18 @@ def _resume_forgetting(**forgotten: Any) -> Callable[[Broker, Job, Progress], No
 def _resume_at_once(broker: Broker, job: Job, progress: Progress) -> None:
     _resume(broker, job, progress)
     job.due = 0.0
+
+
+def _killed_before(progress: Progress) -> Attempt:
+    """It is taken for the one before, of which there is a row."""
+    return _killed(progress)._replace(number=progress.attempts - 1)
+
+
+def _number_of_the_lost(job: Job, outcome: str) -> int:
+    return job.tried if outcome == FAILED else _number(job, outcome)
+
+
+_killed, _number = keeping.killed, keeping._number
 
 
 def _lose_once_more(broker: Broker, job: Job, now: float) -> None:
@@ -552,6 +564,9 @@ LIFE: tuple[tuple[str, Patches], ...] = (
     ("failures are forgotten over a restart", ((restart, "resume", _resume_forgetting(failures=0)),)),
     ("losses are forgotten over a restart", ((restart, "resume", _resume_forgetting(losses=0, running=False)),)),
     ("a pause is forgotten over a restart", ((restart, "resume", _resume_at_once),)),
+    ("when an attempt began is forgotten over a restart", ((restart, "resume", _resume_forgetting(started=0.0)),)),
+    ("an attempt that was lost with the server is taken for another", ((keeping, "killed", _killed_before),)),
+    ("the end describes an attempt that was lost with the server", ((keeping, "_number", _number_of_the_lost),)),
     ("poison one early", ((Broker, "_lose", _lose_once_more),)),
     ("poison never", ((Broker, "_poison", _poison_never),)),
     ("a failure is counted as a loss", ((Broker, "try_again", _fail_as_lost),)),

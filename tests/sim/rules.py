@@ -233,6 +233,12 @@ def _usage(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) 
     if not party.extension:
         return error(party, b"INVALID_COMMAND")
     handle, cpu, peak = body.split(b"\0")
+    stop = book.stops.get(handle)
+    if stop is not None and stop.worker == party.id:
+        if stop.kept:
+            book.kept.used(handle, stop.number, float(cpu), int(peak))
+            book.saw("usage told after the end")
+        return []
     item = party.holds.get(handle)
     if item is not None:
         item.cpu, item.peak = float(cpu), int(peak)
@@ -310,6 +316,8 @@ def _given(book: Book, party: Party, handle: bytes, best: int) -> Item:
         raise Wrong(f"{handle!r} was given to {party.id} while {item.holder} runs it")
     if item.function not in party.abilities:
         raise Wrong(f"{handle!r} was given to a worker that cannot do {item.function!r}")
+    if handle in book.stops:
+        raise Wrong(f"{handle!r} was given while {book.stops[handle].worker} is still ending its attempt before")
     if item.over or item.after:
         raise Wrong(f"{handle!r} was given, which waits for {list(item.after)} or has ended")
     if item.function in book.paused:
@@ -345,7 +353,7 @@ def _work(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
                 party.expired = {late: owed for late, owed in party.expired.items() if owed}
             if number == packets.WORK_EXCEPTION:
                 party.ended = handle
-            return []
+            return [] if handle in party.expired else book.stopped(handle, party.id)
         book.saw("stranger refused" if handle in book.jobs else "report on no job refused")
         return error(party, b"JOB_NOT_FOUND")
     if item.background and number not in (packets.WORK_STATUS, packets.WORK_FAIL) and rest:

@@ -167,7 +167,7 @@ class SimServer:
             return None
         peer = self.broker.connect(self._next_peer, 100 + self._next_peer, "127.0.0.1")
         self._next_peer += 1
-        peer.may_change = self._world.rng.random() < 0.95  # as from the server's own machine
+        peer.may_change = self._world.rng.random() < 0.9  # as from the server's own machine
         self._ledger.connected(peer.id, peer.may_change)
         door = self._doors[peer.id] = Door(self, peer)
         door.link = Link(self._world, peer.id, end, door)

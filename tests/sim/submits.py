@@ -109,7 +109,7 @@ def _take(
 def _outcomes(book: Book, party: Party, wish: Wish) -> list[Out]:
     """Whether all jobs that it is to wait for are known; else what its client is told."""
     for _, handle in wish.after:
-        if book.live(handle) is None and book.past(handle) is None:
+        if book.live(handle) is None and handle not in book.stops and book.past(handle) is None:
             book.saw("dependency that nobody knows refused")
             return error(party, b"JOB_NOT_FOUND")
     return []
@@ -142,14 +142,20 @@ def _created(book: Book, party: Party, wish: Wish, names: tuple[bytes, bytes, by
     item = Item(created[0], function, unique, wish.priority, wish.background, payload)
     item.reducer, item.due, item.terms, item.expires_at = wish.reducer, wish.due, wish.terms, wish.expires_at
     never = b""
+    book.wait_for_key(item)
     for condition, handle in wish.after:
         if book.live(handle) is not None:
             item.after[handle] = condition
             continue
         end = book.kept.ended.get(handle)  # or it has just gone with the job that this one replaces
         outcome = "cancelled" if end is None or book.kept.is_open(handle) else end[0]
+        if handle in book.stops:
+            outcome = book.stops[handle].outcome
         if not never and not course.is_met(condition, outcome):
             never = course.unmet(condition, handle, outcome)
+        elif handle in book.stops:
+            book.saw("met, but its command is being stopped")
+            item.after[handle] = condition
     if never:
         item.after[never] = b"ok"  # so that it does not stand in line
     book.add(item)
@@ -165,8 +171,8 @@ def _created(book: Book, party: Party, wish: Wish, names: tuple[bytes, bytes, by
     _saw(book, item, wish, never)
     if never:
         return [answer, *book.cancel(item, never)]
-    if wish.background and len(item.after) != len(wish.after):
-        book.kept.course(item)
+    if wish.background and item.after.keys() != {handle for _, handle in wish.after}:
+        book.kept.course(item, book.wall_offset)
     return [answer]
 
 
@@ -215,9 +221,9 @@ def _make_background(book: Book, item: Item) -> None:
     book.hold_key(item)
     runs = item.holder is not None
     tried = item.attempts - runs > 0
-    settled = len(item.after) != len(read_after(item.terms.get(b"after", b"")))
+    settled = item.after.keys() != {handle for _, handle in read_after(item.terms.get(b"after", b""))}
     if tried or settled or (runs and item.started + COUNTED_AFTER_S <= book.now):
         if tried:
             book.saw("background joins foreground, which was tried")
         item.noted = runs
-        book.kept.course(item)
+        book.kept.course(item, book.wall_offset)

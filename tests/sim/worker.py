@@ -172,7 +172,9 @@ class Worker(End):
             self._stuck_until = self.world.now + 0.05  # and so are the jobs that it takes right after
         if self.world.now < self._stuck_until:
             self._stuck[handle] = None
-            self._later(self.rng.uniform(0.9, 3.0), self._work, handle)
+            # A few for longer than anybody waits for whoever was told to stop.
+            stuck_s = self.rng.uniform(0.9, 3.0) if self.rng.random() < 0.9 else self.rng.uniform(15.0, 20.0)
+            self._later(stuck_s, self._work, handle)
         else:
             self._stuck.pop(handle, None)
             self._later(self.world.work_s(), self._work, handle)

@@ -280,7 +280,53 @@ def test_replace_ends_the_one_before(life: Life, client: Asker) -> None:
     assert (record["state"], record["reason"]) == ("cancelled", REPLACED)
     assert notes(client) == [(True, None), (True, None)]
     (second,) = [handle for handle in jobs(life) if handle != first]
+    assert client.state(second) == "waiting"
+    fails(worker, first, 143)
     assert client.state(second) == "queued"
+
+
+def test_replace_waits_for_all_commands_that_are_being_stopped(life: Life, client: Asker) -> None:
+    """Also for one that somebody started by hand."""
+    add(client, overlap="replace")
+    workers = [life.farm_worker(b"f") for _ in range(2)]
+    life.wait(900)
+    running = [workers[0].grab(), client.ask("cron run", name="e")["id"].encode()]
+    assert workers[1].grab() == running[1]
+    life.wait(HOUR)
+    (last,) = [handle for handle in jobs(life) if handle not in running]
+    assert client.state(last) == "waiting"
+    fails(workers[1], running[1], 143)
+    assert client.state(last) == "waiting"
+    fails(workers[0], running[0], 143)
+    assert client.state(last) == "queued"
+
+
+@pytest.mark.parametrize(("overlap", "note"), [("skip", "{} has not ended"), ("queue", None)])
+def test_a_cancelled_run_overlaps_until_its_command_is_gone(
+    life: Life, client: Asker, overlap: str, note: str | None
+) -> None:
+    add(client, overlap=overlap)
+    worker = life.farm_worker(b"f")
+    life.wait(900)
+    first = worker.grab()
+    life.wait(HOUR - 5)
+    client.ask("cancel", ids=[first.decode()])
+    assert client.state(first) == "cancelled"
+    life.wait(6)
+    assert notes(client)[-1] == (overlap == "queue", note and note.format(first.decode()))
+    (*_, last) = jobs(life)
+    assert client.state(last) == ("cancelled" if overlap == "skip" else "waiting")
+    fails(worker, first, 143)
+    assert client.state(last) == ("cancelled" if overlap == "skip" else "queued")
+
+
+def test_run_by_hand_waits_for_nobody(life: Life, client: Asker) -> None:
+    add(client)
+    worker = life.farm_worker(b"f")
+    life.wait(900)
+    first = worker.grab()
+    client.ask("cancel", ids=[first.decode()])
+    assert client.state(client.ask("cron run", name="e")["id"].encode()) == "queued"
 
 
 def test_a_key(life: Life, client: Asker) -> None:

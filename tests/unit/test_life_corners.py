@@ -235,6 +235,9 @@ def test_the_server_being_the_last_worker_that_a_job_took_along_its_dependents_h
     )
     client = Life(journal=journal).farm_client()
     assert (client.state(b"H:0:1"), client.state(b"H:0:2")) == ("dead", "queued")
+    job = client.job(b"H:0:1")
+    assert (job["attempts"], job["losses"], job["run_s"]) == (6, 6, None)
+    assert [(attempt["number"], attempt["outcome"]) for attempt in job["attempts_list"]] == [(6, "lost")]
 
 
 # -- small things

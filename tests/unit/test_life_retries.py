@@ -5,16 +5,23 @@ from __future__ import annotations
 import pytest
 
 from farm.broker import restart
+from farm.broker.broker import Rules
+from farm.broker.effects import Attempt
 from farm.broker.retry import TIMEOUT_PAUSE_S, Failure, delay_s, failure_of
 from farm.broker.terms import Terms
 from farm.protocol import packets as p
 from farm.protocol.packets import request, response
-from tests.unit.bench_life import KEEPING, Life, completes, fails
+from tests.unit.bench_life import KEEPING, Asker, Life, completes, fails
 
 
 @pytest.fixture
 def life() -> Life:
     return Life()
+
+
+@pytest.fixture
+def client(life: Life) -> Asker:
+    return life.farm_client()
 
 
 def test_without_terms_a_failure_is_not_tried_again_and_kept_as_dead(life: Life) -> None:
@@ -285,3 +292,54 @@ def test_no_limit_of_lost_workers() -> None:
         worker.grab()
         worker.leave()
     assert client.state(handle) == "queued"
+
+
+@pytest.mark.parametrize("lives", [1, 2])
+def test_an_attempt_that_was_lost_with_the_server_has_a_row(life: Life, client: Asker, lives: int) -> None:
+    """Once, however often the server is killed before another attempt is written down. When it ended nobody knows."""
+    worker = life.worker(b"f")
+    worker.send(request(p.SET_CLIENT_ID, b"far"))
+    handle = client.submit(b"f")
+    worker.grab()
+    started = life.wall
+    life.wait(5)
+    for _ in range(lives):
+        life = life.again()
+    (attempt,) = life.farm_client().job(handle)["attempts_list"]
+    assert attempt == {
+        "number": 1,
+        "started_at": started,
+        "ended_at": None,
+        "run_s": None,
+        "outcome": "lost",
+        "reason": "the server did not end cleanly",
+        "worker": "far",
+        "exit_code": None,
+        "cpu_s": None,
+        "peak_bytes": None,
+        "log": "",
+    }
+    worker = life.worker(b"f")
+    completes(worker, worker.grab())
+    rows = life.farm_client().job(handle)["attempts_list"]
+    assert [(row["number"], row["outcome"]) for row in rows] == [(1, "lost"), (2, "done")]
+
+
+def test_where_nothing_is_kept_of_attempts_none_is_written_at_a_start() -> None:
+    life = Life(Rules())
+    worker = life.worker(b"f")
+    life.farm_client().submit(b"f")
+    worker.grab()
+    life.wait(5)
+    assert not [change for change in life.again(Rules()).changes if isinstance(change, Attempt)]
+
+
+def test_a_clean_stop_leaves_no_lost_attempt(life: Life, client: Asker) -> None:
+    worker = life.worker(b"f")
+    handle = client.submit(b"f")
+    worker.grab()
+    life.wait(5)
+    restart.hand_back(life.broker)
+    life.turn()
+    job = life.again().farm_client().job(handle)
+    assert (job["attempts"], job["losses"], job["attempts_list"]) == (1, 0, [])

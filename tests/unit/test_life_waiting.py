@@ -189,12 +189,14 @@ def test_a_long_chain_falls_at_once(life: Life, client: Asker) -> None:
 
 
 def test_a_cancelled_running_job_counts_as_ended_at_once(life: Life, client: Asker) -> None:
-    worker = life.farm_worker(b"first")
+    """Of a stock worker, which cannot be told; of others tests/unit/test_stops.py."""
+    worker = life.worker(b"first")
     first = client.submit(b"first")
     second = client.submit(b"second", b"background=1 after=any:" + first)
+    third = client.submit(b"second", b"background=1 after=ok:" + first)
     worker.grab()
     client.ask("cancel", ids=[first.decode()], reason="no need")
-    assert (client.state(first), client.state(second)) == ("cancelled", "queued")
+    assert [client.state(handle) for handle in (first, second, third)] == ["cancelled", "queued", "cancelled"]
     fails(worker, first, 143)
     assert client.job(first)["reason"] == "no need"
 

@@ -67,6 +67,14 @@ KNOWN: list[Known] = [
 ]
 
 
+# With version 4 came when the running attempt has begun, and where.
+KNOWN_4: list[Known] = [
+    KNOWN[0],
+    Progress(SHARD << 40 | 11, 1, running=True, started=CREATED + 3.5, worker=b"w\xff"),
+    *KNOWN[2:],
+]
+
+
 def main() -> None:
     """Write version-N.db beside this file."""
     with tempfile.TemporaryDirectory() as name:
@@ -74,7 +82,7 @@ def main() -> None:
         store.open()
         store.apply([*QUEUED, *(save for save, _ in ENDED)])
         store.apply([end for _, end in ENDED])
-        store.apply([*ALSO_QUEUED, *(save for save, _ in ALSO_ENDED), *ATTEMPTS, *KNOWN])
+        store.apply([*ALSO_QUEUED, *(save for save, _ in ALSO_ENDED), *ATTEMPTS, *KNOWN_4])
         store.apply([end for _, end in ALSO_ENDED])
         store.close()
         target = Path(__file__).with_name(f"version-{VERSION}.db")
