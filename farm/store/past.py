@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from farm.broker.effects import Attempt, Finish, Past
 from farm.broker.job import DONE, handle_of
+from farm.errors import EXIT_DATA
 from farm.store.contract import StoreError
-from farm.store.rows import ATTEMPT, checksum_of_end
+from farm.store.rows import ATTEMPT, is_sound
 
 log = logging.getLogger("farm.store")
 
@@ -39,8 +40,12 @@ def ended(database: sqlite3.Connection, id: int, directory: str) -> Finish | Non
     if row is None:
         return None
     end = Finish._make((row[0], _text(row[1]), *row[2:8], bool(row[8]), *row[9:16]))
-    if checksum_of_end(end) != row[16]:
-        raise StoreError(f"what is kept of a job of id {id} is damaged in {directory}")
+    if not is_sound(end, row[16]):
+        raise StoreError(
+            f"what is kept of job {handle_of(id).decode()} is damaged in {directory}",
+            f"farm store check --repair {directory}",
+            EXIT_DATA,
+        )
     return end
 
 
