@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from farm.broker.effects import Attempt, Change, Finish, Known, Past, Save
+from farm.broker.effects import Attempt, Change, Expire, Finish, Forget, Known, Past, Save
 from farm.broker.job import SEQUENCE_BITS, first_id, handle_of
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
 from farm.store import past
@@ -34,7 +34,7 @@ from farm.store.place import (
     must_be_ours,
     take_lock,
 )
-from farm.store.room import DISK_RESERVE, Room
+from farm.store.room import Room
 from farm.store.rows import is_sound
 from farm.store.schema import bring_up_to_date, illegible, in_a_line
 from farm.store.tables import TO_REVIVE, Tables
@@ -45,13 +45,14 @@ NOTICE = 25  # as in farm/server/logs.py
 
 NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # the second when its shared memory does not fit either
 SQLITE_MIN = (3, 37, 0)  # STRICT tables
-WAL_PAGES_MAX = 1000  # 4 MB: then the write-ahead log is copied into the file; more would need more room on a full disk
-WAL_PAGES_WARNED = 16 * WAL_PAGES_MAX
-WAL_KEPT_MAX = 16 * 1024 * 1024  # what is left of the log's file after a large transaction
+EXPIRED_SIZE = 512  # of the log, for a row of an ended job that is dropped
+LOG_WARNED = 16  # times as long as it should be
+LOG_KEPT = 4  # and as it is left at most after a large transaction
 CACHE_SIZE = 16 * 1024 * 1024
 
 _LOAD = "SELECT id, function, unique_key, priority, payload, reducer, due, created, terms, crc FROM job ORDER BY id"
 _LOAD_ONE = _LOAD.replace("ORDER BY id", "WHERE id = ?")
+_FREE = "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size"
 _KNOWN = "SELECT 1 FROM job WHERE id = ? UNION ALL SELECT 1 FROM ended WHERE id = ?"
 
 
@@ -63,13 +64,13 @@ class Source(NamedTuple):
 
 
 class SqliteStore(Store):
-    """A Store in a directory. reserve: bytes that must be free on its disk, or no new job is taken.
+    """A Store in a directory. reserve: as in Room.
 
     While the ballast is given up, nothing of what jobs wrote is kept, nor the payload of those that failed: they can
     end, however much that is.
     """
 
-    def __init__(self, directory: str, reserve: int = DISK_RESERVE) -> None:
+    def __init__(self, directory: str, reserve: int | None = None) -> None:
         self.directory = directory
         self._path = os.path.join(directory, FILE)
         self._shard = 0
@@ -78,6 +79,7 @@ class SqliteStore(Store):
         self._reader: sqlite3.Connection | None = None
         self._log: LogIndex | None = None
         self._log_is_long = False  # said so: one line each time, not one for each commit
+        self._keeps_nothing = False  # said so
         self._open_changes: list[Change] = []  # of the open transaction, to do them again with more room
         self._room = Room(directory, reserve)
         self._tables: Tables | None = None  # the writer's
@@ -117,6 +119,7 @@ class SqliteStore(Store):
                     EXIT_DATA,
                 )
             make_private(self.directory)
+            self._room.measure()
             self._check_log()
             self._create()
             self._writer = self._open_writer()
@@ -190,7 +193,7 @@ class SqliteStore(Store):
             if found != wanted:
                 raise StoreError(f"{self._path}: SQLite does not take {pragma} = {value}; it says {found}")
         database.execute("PRAGMA wal_autocheckpoint = 0")  # see _shorten_log
-        database.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_MAX}")
+        database.execute(f"PRAGMA journal_size_limit = {LOG_KEPT * self._room.log_size}")
         # Where it is on, as in Debian's build, a job that ends writes zeros over all of its payload first.
         database.execute("PRAGMA secure_delete = OFF")
         bring_up_to_date(database, self._path)
@@ -204,6 +207,8 @@ class SqliteStore(Store):
         (self._shard,) = database.execute("SELECT shard FROM owner").fetchone()
         database.execute("COMMIT")
         self._tables = Tables(database)
+        self._tables.expired_max = self._room.log_size // EXPIRED_SIZE
+        self._tables.ended_max = self._room.ended_max
 
     def known(self) -> Iterator[Known]:
         """See Store. A row whose checksum is wrong is said, and not used."""
@@ -275,27 +280,42 @@ class SqliteStore(Store):
         fails; then the log would grow for as long as the server runs. On a full disk the log may wait."""
         assert self._log
         try:
-            if self._log.pages() >= WAL_PAGES_MAX:
-                _, pages, copied = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                self._warn_of_log(pages - copied)
+            if self._log.size() >= self._room.log_size:
+                database.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                self._warn_of_log(self._log.size())
         except sqlite3.Error as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise self._failed(error) from error
             self.pressed = True
 
-    def _warn_of_log(self, pages: int) -> None:
-        """pages: that could not be copied, for somebody reads the file as it was before they were written."""
-        if pages >= WAL_PAGES_WARNED and not self._log_is_long:
+    def _warn_of_log(self, size: int) -> None:
+        """size: of what could not be copied, for somebody reads the file as it was before that was written."""
+        is_long = size >= LOG_WARNED * self._room.log_size
+        if is_long and not self._log_is_long:
             log.warning("%s-wal grows: something has been reading the store for long", self._path)
-        self._log_is_long = pages >= WAL_PAGES_WARNED
+        self._log_is_long = is_long
 
     def _put(self, changes: Iterable[Change]) -> None:
         database = self._opened()
         if not database.in_transaction:
             self._begin(database)
         assert self._tables
+        if not self._room.has_ballast:
+            changes = self._with_what_there_is_room_for(database, list(changes))
         self._tables.put(changes, with_output=self._room.has_ballast)
         self.overdue = self._tables.overdue
+
+    def _with_what_there_is_room_for(self, database: sqlite3.Connection, changes: list[Change]) -> list[Change]:
+        """Of jobs that end not even that is kept where the disk is used up: for what is deleted nothing must grow."""
+        ends = sum(isinstance(change, Finish | Attempt) for change in changes)
+        (size,) = database.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()
+        if self._room.holds_ends(ends, size):
+            return changes
+        if ends and not self._keeps_nothing:
+            log.error("the disk of %s is used up: nothing at all is kept of jobs that end", self.directory)
+            self._keeps_nothing = True
+        some = (change for change in changes if not isinstance(change, Attempt | Expire))
+        return [Forget(change.id) if isinstance(change, Finish) else change for change in some]
 
     def _begin(self, database: sqlite3.Connection) -> None:
         assert self._tables
@@ -355,12 +375,15 @@ class SqliteStore(Store):
     def low(self) -> str:
         """See Store."""
         self.pressed = False
-        why = self._room.low()
+        with self._read() as database:
+            (inside,) = database.execute(_FREE).fetchone()
+        why = self._room.low(inside)
         self.room = self._room.left
         return why
 
     def _drop_ballast(self) -> None:
         self.pressed = True
+        self._keeps_nothing = False
         self._room.drop_ballast()
 
     def _with_ballast(self, error: sqlite3.Error, changes: Sequence[Change]) -> None:
