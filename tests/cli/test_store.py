@@ -200,11 +200,10 @@ def test_damage_in_the_middle_of_the_log(lone_rig: Rig, tmp_path: Path) -> None:
     assert (killed / "jobs.db-wal").read_bytes() == content
     repair = checked(lone_rig, killed, "--repair")["repair"]
     assert isinstance(repair, dict)
-    assert ["write-ahead log" in words for words in repair["lost"]] == [True]
+    (words,) = repair["lost"]
+    assert words.startswith("frame 9 of the write-ahead log: a later one has its page, ")
     assert Path(repair["kept_as"] + "-wal").read_bytes() == content
-    saved = kept(killed)
-    assert 0 < len(saved) < 20
-    assert saved == [job(n) for n in range(1, len(saved) + 1)]
+    assert kept(killed) == [job(n) for n in range(1, 21)]
 
 
 @pytest.mark.parametrize("there", [True, False])
