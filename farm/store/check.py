@@ -85,7 +85,9 @@ def check(directory: str, *, is_alone: bool = False) -> Report:
             report.schema = version_of(database, os.path.join(directory, FILE))
             database.execute("BEGIN")  # all of what follows is of one moment
             found = [words for (words,) in database.execute(f"PRAGMA integrity_check({FAULTS_MAX})")]
-            report.faults += [] if found == ["ok"] else [line for words in found for line in words.splitlines()]
+            if found != ["ok"]:
+                lines = (line for words in found for line in words.splitlines())
+                report.faults += [line for line in lines if not line.startswith("*** in database")]
         with _noted(report):
             for save in sound_jobs(database, report.damaged):
                 _count(report, save.function, 0)

@@ -25,7 +25,7 @@ from farm.store.contract import SHARD_START_MAX, StoreError
 from farm.store.place import FILE, REPAIRED, alone, damage_of_log, reading, sync, sync_directory
 from farm.store.replay import replay
 from farm.store.rows import TABLES, is_sound, is_sound_end
-from farm.store.schema import bring_up_to_date, fresh_shard, in_a_line, selected, version_of
+from farm.store.schema import APPLICATION_ID, VERSION, bring_up_to_date, fresh_shard, in_a_line, selected, version_of
 
 UNFINISHED = "jobs.db.unfinished"
 REPLAYED = "jobs.db.replayed"
@@ -67,10 +67,18 @@ def repair(directory: str) -> tuple[Repaired, Report]:
         report = check(directory, is_alone=True)
         if report.faults:
             done = _salvage(directory)
+            done.lost += _without_a_trace(report.faults)
         elif report.damaged:
             done.aside = report.damaged
             _put_aside(directory)
         return done, check(directory, is_alone=True)
+
+
+def _without_a_trace(faults: list[str]) -> list[str]:
+    """A page whose cells cannot all be found is read without an error, and nobody knows which rows are missing. Not so
+    where only an index is damaged, or the log, of which it is known what it had."""
+    others = [fault for fault in faults if " index " not in fault and "write-ahead log" not in fault]
+    return [f"rows that leave no trace, if there were any on damaged pages: {others[0]}"] if others else []
 
 
 def _put_aside(directory: str) -> None:
@@ -106,7 +114,7 @@ def _salvage(directory: str) -> Repaired:
             _must_be_legible(old, directory)
             bring_up_to_date(new, unfinished)
             new.execute("BEGIN")
-            there = {name for (name,) in old.execute("SELECT name FROM sqlite_schema")}
+            there = _tables_of(old)
             for table, key, columns in _TABLES:
                 if table in there:
                     _copy(old, new, done, table, key, columns)
@@ -161,7 +169,11 @@ def _must_not_be_back(database: sqlite3.Connection, done: Repaired) -> None:
 def _must_be_legible(old: sqlite3.Connection, directory: str) -> None:
     """An empty store in the place of a damaged one would help nobody."""
     try:
-        version_of(old, os.path.join(directory, FILE))
+        (application,), (version,) = (
+            old.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
+        )
+        if application != APPLICATION_ID or not 0 < version <= VERSION:  # else a part of the schema will do
+            version_of(old, os.path.join(directory, FILE))
         old.execute("SELECT max(id) FROM (SELECT id FROM job LIMIT 0)")
     except sqlite3.DatabaseError as error:
         raise StoreError(
@@ -169,6 +181,14 @@ def _must_be_legible(old: sqlite3.Connection, directory: str) -> None:
             "take the newest backup; to begin anew, move the directory away",
             EXIT_DATA,
         ) from error
+
+
+def _tables_of(old: sqlite3.Connection) -> set[str]:
+    """The names of the tables that may be there. An older file has not all of them."""
+    try:
+        return {name for (name,) in old.execute("SELECT name FROM sqlite_schema")}
+    except sqlite3.DatabaseError:
+        return {table for table, _, _ in _TABLES}
 
 
 def _copy(old: sqlite3.Connection, new: sqlite3.Connection, done: Repaired, table: str, key: str, columns: str) -> None:

@@ -75,6 +75,7 @@ class SqliteStore(Store):
         self._path = os.path.join(directory, FILE)
         self._shard = 0
         self._lock = -1
+        self._is_new = False
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._log: LogIndex | None = None
@@ -86,7 +87,9 @@ class SqliteStore(Store):
 
     def describe(self) -> str:
         """See Store."""
-        return f"{self.directory}; every acknowledged background job is on disk"
+        return (
+            f"{self.directory}{', which is new' if self._is_new else ''}; every acknowledged background job is on disk"
+        )
 
     # -- opening
 
@@ -196,7 +199,7 @@ class SqliteStore(Store):
         database.execute(f"PRAGMA journal_size_limit = {LOG_KEPT * self._room.log_size}")
         # Where it is on, as in Debian's build, a job that ends writes zeros over all of its payload first.
         database.execute("PRAGMA secure_delete = OFF")
-        bring_up_to_date(database, self._path)
+        self._is_new = bring_up_to_date(database, self._path) == 0
         if faults := quick_faults(database, self._path):
             raise damaged(self.directory, faults)
         # After an error of the disk the log may hold what the file does not: copying it writes and syncs it again.
