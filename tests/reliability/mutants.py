@@ -3,6 +3,8 @@ rule is patched in a process of the test's own, before the server's main is call
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -49,6 +51,18 @@ def acknowledges_before_commit() -> None:
 def never_commits() -> None:
     """Rows are written into a transaction that nothing ends."""
     SqliteStore.commit = lambda self: None  # type: ignore[method-assign]
+
+
+def drops_the_log() -> None:
+    """What is in the write-ahead log and not in the file yet is taken for a rest of an earlier life."""
+    open_store = SqliteStore.open
+
+    def open_without(self: SqliteStore) -> int:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.directory, "jobs.db-wal"))
+        return open_store(self)
+
+    SqliteStore.open = open_without  # type: ignore[method-assign]
 
 
 def barrier_does_not_wait() -> None:
@@ -172,6 +186,7 @@ MUTANTS: dict[str, tuple[Callable[[], None], str]] = {
     "slow-disk": (slow_disk, ""),
     "acknowledges-before-commit": (acknowledges_before_commit, "lost"),
     "never-commits": (never_commits, "lost"),
+    "drops-the-log": (drops_the_log, "lost"),
     "barrier-does-not-wait": (barrier_does_not_wait, "again"),
     "forgets-when-given-out": (forgets_when_given_out, "lost"),
     "never-forgets": (never_forgets, "again"),
