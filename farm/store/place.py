@@ -30,6 +30,8 @@ def make_directory(directory: str) -> bool:
     StoreError."""
     if os.path.isdir(directory):
         return False
+    if os.path.exists(directory):
+        raise StoreError(f"{directory} is not a directory", "a store is a directory: name that", EXIT_CANNOT_CREATE)
     path, missing = os.path.abspath(directory), []
     while not os.path.isdir(path):
         missing.append(path)
