@@ -22,8 +22,9 @@ from farm.broker.job import HIGH, LOW, NORMAL
 from farm.errors import EXIT_DATA, EXIT_NO_INPUT, EXIT_UNAVAILABLE, PacketRefused
 from farm.protocol.limits import STORED_PAYLOAD_MAX, UNIQUE_MAX
 from farm.protocol.names import refuse_bad_function, shown
+from farm.store.adopt import Source
 from farm.store.contract import StoreError
-from farm.store.sqlite import Source, SqliteStore
+from farm.store.sqlite import SqliteStore
 
 log = logging.getLogger("farm.store")
 

@@ -11,14 +11,12 @@ import logging
 import os
 import random
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from farm.broker.effects import Attempt, Change, Expire, Finish, Forget, Known, Past, Save
-from farm.broker.job import SEQUENCE_BITS, first_id, handle_of
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
-from farm.store import past
+from farm.store import jobs, past
+from farm.store.adopt import Source, adopt, imported
 from farm.store.check import quick_faults
 from farm.store.contract import SHARD_START_MAX, Fenced, Store, StoreError
 from farm.store.index import LogIndex
@@ -35,9 +33,8 @@ from farm.store.place import (
     take_lock,
 )
 from farm.store.room import Room
-from farm.store.rows import is_sound
 from farm.store.schema import bring_up_to_date, illegible, in_a_line
-from farm.store.tables import TO_REVIVE, Tables
+from farm.store.tables import Tables
 from farm.store.wal import inspect_beside
 
 log = logging.getLogger("farm.store")
@@ -50,17 +47,7 @@ LOG_WARNED = 16  # times as long as it should be
 LOG_KEPT = 4  # and as it is left at most after a large transaction
 CACHE_SIZE = 16 * 1024 * 1024
 
-_LOAD = "SELECT id, function, unique_key, priority, payload, reducer, due, created, terms, crc FROM job ORDER BY id"
-_LOAD_ONE = _LOAD.replace("ORDER BY id", "WHERE id = ?")
 _FREE = "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size"
-_KNOWN = "SELECT 1 FROM job WHERE id = ? UNION ALL SELECT 1 FROM ended WHERE id = ?"
-
-
-class Source(NamedTuple):
-    """Where jobs were taken in from: its file, and what tells whether that has changed since."""
-
-    path: str
-    mark: str
 
 
 class SqliteStore(Store):
@@ -222,31 +209,10 @@ class SqliteStore(Store):
 
     def load(self) -> Iterator[Save]:
         """See Store. A row whose checksum is wrong is put aside, with an error in the log, and not run."""
-        database = self._opened()
-        aside = []
         try:
-            for *fields, crc in database.execute(_LOAD):
-                save = Save(*fields)
-                if is_sound(save, crc):
-                    yield save
-                else:
-                    aside.append(save.id)
-            for id in aside:
-                self._put_aside(database, id)
+            yield from jobs.load(self._opened())
         except sqlite3.Error as error:
             raise self._failed(error) from error
-
-    def _put_aside(self, database: sqlite3.Connection, id: int) -> None:
-        log.error("job %s is damaged in the store: it is put aside and will not run", handle_of(id).decode())
-        database.execute("BEGIN IMMEDIATE")
-        database.execute(
-            """INSERT INTO damaged SELECT ?, id, function, unique_key, priority, reducer, due, created, crc, payload
-            FROM job WHERE id = ?""",
-            (time.time(), id),
-        )
-        for table in ("job", "progress", "attempt"):
-            database.execute(f"DELETE FROM {table} WHERE id = ?", (id,))
-        database.execute("COMMIT")
 
     # -- writing
 
@@ -330,20 +296,15 @@ class SqliteStore(Store):
             raise Fenced(f"another server has taken the store {self.directory} over")
 
     def adopt(self, jobs: Iterable[tuple[Save, Finish | None]], source: Source | None = None) -> int:
-        """Take in jobs from elsewhere, ended ones with their end: all of them or none, durable when this returns.
-
-        A job of id 0 gets a new id; one whose id is known stays as it is. Call it between `open` and the first `write`;
-        the shard is another one afterwards, above those of all that came. Returns how many jobs were new. Errors as
+        """Take in jobs from elsewhere, as adopt.py does: all of them or none, durable when this returns. Call it
+        between `open` and the first `write`; the shard is another one afterwards. Returns how many were new. Errors as
         `write`, and whatever `jobs` raises."""
         database = self._opened()
         if not self._room.has_ballast:  # then what jobs wrote would not be kept
             raise StoreError(f"the disk of {self.directory} is full", "make room on it, and try again")
         try:
             self._begin(database)
-            new, top = self._adopt(database, jobs)
-            database.execute("UPDATE owner SET shard = ?", (top + 1,))
-            if source:
-                database.execute("REPLACE INTO imported VALUES (?, ?, ?, ?)", (*source, new, time.time()))
+            new, shard = adopt(database, self._put, self._shard + 1, jobs, source)
             database.execute("COMMIT")
         except sqlite3.Error as error:
             raise self._failed(error) from error
@@ -352,26 +313,12 @@ class SqliteStore(Store):
                 database.rollback()
                 assert self._tables
                 self._tables.undone()
-        self._shard = top + 1
+        self._shard = shard
         return new
-
-    def _adopt(self, database: sqlite3.Connection, jobs: Iterable[tuple[Save, Finish | None]]) -> tuple[int, int]:
-        mine = top = self._shard + 1
-        next_id, new = first_id(mine), 0
-        for save, end in jobs:
-            if not save.id:
-                save, next_id = save._replace(id=next_id), next_id + 1
-                end = end and end._replace(id=save.id)
-            top = max(top, save.id >> SEQUENCE_BITS)
-            if not database.execute(_KNOWN, (save.id, save.id)).fetchone():
-                self._put([save, end] if end else [save])
-                new += 1
-        return new, top
 
     def imported(self, source: str) -> str:
         """The mark with which this source was taken in; empty: it was not."""
-        row = self._opened().execute("SELECT mark FROM imported WHERE source = ?", (source,)).fetchone()
-        return str(row[0]) if row else ""
+        return imported(self._opened(), source)
 
     # -- room on the disk
 
@@ -412,13 +359,7 @@ class SqliteStore(Store):
     def payload(self, id: int) -> bytes:
         """See Store."""
         with self._read() as database:
-            row = database.execute(_LOAD_ONE, (id,)).fetchone() or database.execute(TO_REVIVE, (id,)).fetchone()
-        if row is None:
-            raise StoreError(f"there is no job of id {id} in {self.directory}")
-        save = Save(*row[:-1])
-        if row[-1] is not None and not is_sound(save, row[-1]):  # the next start puts it aside
-            raise damaged(self.directory, f"job {handle_of(id).decode()} is not what was written")
-        return save.payload
+            return jobs.payload(database, id, self.directory)
 
     def keeps(self) -> bool:
         """See Store."""

@@ -23,7 +23,7 @@ import pytest
 
 from farm.broker.effects import Finish, Save
 from farm.protocol import packets as p
-from farm.store import sqlite, wal
+from farm.store import jobs, sqlite, wal
 from farm.store.contract import StoreError
 from farm.store.repair import repair
 from farm.store.sqlite import SqliteStore
@@ -166,7 +166,8 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
     heard = Heard()
     log = logging.Logger("heard")
     log.addHandler(heard)
-    monkeypatch.setattr(sqlite, "log", log)
+    for module in (sqlite, jobs):
+        monkeypatch.setattr(module, "log", log)
     return heard
 
 
@@ -285,7 +286,7 @@ def test_no_damage_is_silent(sound: Sound, scratch: Path, heard: Heard, capsys: 
 def test_without_row_checksums_it_would_be(
     sound: Sound, scratch: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "is_sound", lambda row, crc: True)
+    monkeypatch.setattr(jobs, "is_sound", lambda row, crc: True)
     found, _ = try_all(sound, MUTANT_TRIES, scratch, heard)
     assert found["altered"] > 0
 
