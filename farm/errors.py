@@ -49,6 +49,7 @@ EXIT_MEANINGS = {
     " output left, 143: SIGTERM)",
 }
 
+STORE_HINT = "`farm store check` on the server's machine says what is damaged"
 NO_SERVER_HINT = "start one with `farm server`, or name another with --server or FARM_SERVER"
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from farm.broker import cron_asks, explain, finding, functions, record, restart, stops, waiting
 from farm.broker.course import Reader, course_of
 from farm.broker.effects import Past, Purge
+from farm.broker.history import Unreadable
 from farm.broker.job import DONE, ENDED, FAILED, QUEUED, handle_of, id_of
 from farm.errors import PacketRefused
 from farm.protocol import extension, packets
@@ -318,7 +319,10 @@ def _each(change: Callable[[Broker, bytes, Request, float], str]) -> Verb:
         results = []
         for handle in handles:
             gone = handle in lived and waiting.live(broker, handle) is None  # with another one, on which it depended
-            outcome = "cancelled" if gone else change(broker, handle, request, now)
+            try:
+                outcome = "cancelled" if gone else change(broker, handle, request, now)
+            except Unreadable:  # the others may have been changed, and that must be told
+                outcome = "unreadable"
             results.append({"id": shown(handle), "outcome": outcome})
         return {"results": results}
 
@@ -352,11 +356,7 @@ def _retry(broker: Broker, handle: bytes, request: Request, now: float) -> str:
         return "gone"
     if past.unique and past.unique in broker.function(past.function).coalescing:
         return "exists"
-    try:
-        payload = broker.history.payload(past.id)
-    except LookupError:
-        return "gone"
-    restart.revive(broker, past, payload, now)
+    restart.revive(broker, past, broker.history.payload(past.id), now)
     return "queued"
 
 

@@ -8,7 +8,7 @@ from farm.broker import admin, asks, cron_asks, finding, giving_up, record, stop
 from farm.broker.broker import Broker
 from farm.broker.course import course_of
 from farm.broker.function import Function
-from farm.broker.history import NotYet
+from farm.broker.history import NotYet, Unreadable
 from farm.broker.job import HIGH, LOW, NORMAL, Job, handle_of, id_of
 from farm.broker.keeping import Report
 from farm.broker.peer import Peer
@@ -25,6 +25,8 @@ Handler = Callable[[Broker, Peer, list[bytes], float], None]
 SHORT_MAX = 4  # jobs to wait for that are not said by their whole handle: each is looked for among all
 TERMS_MAX = 1000  # functions for which a worker may say what holds
 MEASURE_MAX = 2.0**62  # what the journal can keep of a number
+
+_UNREADABLE = b"What is kept of jobs that have ended cannot be read; the server's log says why"
 
 TIMEOUT_MIN_MS = 1000  # gearmand raises a CAN_DO_TIMEOUT below a second to a second
 
@@ -47,6 +49,8 @@ def receive(broker: Broker, peer: Peer, number: int, body: bytes, now: float) ->
             raise PacketRefused(b"INVALID_COMMAND", b"Command not expected", close=False)
     except PacketRefused as refused:
         refuse(broker, peer, refused)
+    except Unreadable:
+        refuse(broker, peer, PacketRefused(b"STORE_ERROR", _UNREADABLE, close=False))
     except NotYet:
         broker.later.append((peer.id, number, body))
 

@@ -6,14 +6,20 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from farm.broker.effects import Attempt, Finish, Past
+from farm.errors import FarmError
 
 
 class NotYet(Exception):
     """The job's end was decided and is not durable yet: ask again when it is."""
 
 
+class Unreadable(FarmError):
+    """The store cannot say, or what it keeps of the job is damaged. Nobody is harmed but who has asked."""
+
+
 class History(Protocol):
-    """See the methods of these names of farm/store/contract.py. Each may raise NotYet where it names a job."""
+    """See the methods of these names of farm/store/contract.py. Each may raise Unreadable, and NotYet where it names a
+    job."""
 
     def ended(self, id: int) -> Finish | None:
         """How a job ended."""
@@ -33,7 +39,7 @@ class History(Protocol):
         """Their ids in a range, newest first."""
 
     def payload(self, id: int) -> bytes:
-        """Of an ended job. Raises LookupError where it is not kept."""
+        """Of an ended job of which it is kept."""
 
 
 class NoHistory:

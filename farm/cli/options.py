@@ -203,7 +203,12 @@ LIMITS = (
         SIZE,
         "256M",
     ),
-    _limit("disk_reserve", "Take no new background jobs while less is free on the store's disk.", SIZE, "64M"),
+    _limit(
+        "disk_reserve",
+        "Take no new background jobs while less is free on the store's disk; default: 64M, on a small disk an eighth.",
+        SIZE,
+        "",
+    ),
     _limit("max_connections", "Refuse more; default, and at most: what the limit of open files allows.", COUNT, ""),
     _limit("backlog", "Connections that may wait to be accepted.", COUNT, "1024"),
     _limit("first_packet", "Close a connection that says nothing at all for so long; 0: never.", SECONDS_OR_0, "0"),

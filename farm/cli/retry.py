@@ -12,6 +12,7 @@ _RETRY = Change(
         "live": "has not ended",
         "done": "is done: there is nothing to repeat",
         "gone": "cannot run again: its payload is not kept any more",
+        "unreadable": "cannot run again: the server cannot read what it has kept of it",
         "exists": "cannot run again: another job has its unique key now",
     },
     states=("dead",),

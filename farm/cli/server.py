@@ -127,7 +127,7 @@ def _store(values: Values) -> Store:
     if path == MEMORY:
         return MemoryStore()
     reserve = values["disk_reserve"]
-    assert isinstance(reserve, int)
+    assert reserve is None or isinstance(reserve, int)
     return SqliteStore(str(path) if path else default_directory(), reserve)
 
 

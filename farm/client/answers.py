@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from farm.client.connection import ANSWER_TIMEOUT_S, NOTICE_S, Connection
 from farm.errors import (
+    EXIT_DATA,
     EXIT_UNAVAILABLE,
+    STORE_HINT,
     FarmError,
     JobNotFound,
     NotGearman,
@@ -104,6 +106,8 @@ def refusal(args: list[bytes], server: object) -> FarmError:
         return TryAgain(message, "try again later")
     if code in (b"ARGUMENT_TOO_LARGE", b"INVALID_FUNCTION_NAME", b"INVALID_REQUEST"):
         return UsageError(message)
+    if code == b"STORE_ERROR":
+        return FarmError(message, STORE_HINT, EXIT_DATA)
     if code == b"JOB_NOT_FOUND":
         return JobNotFound(message, "`farm jobs` lists those that there are")
     return NotGearman(message)

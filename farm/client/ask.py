@@ -13,6 +13,8 @@ from typing import Any
 
 from farm.client.connection import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, Connection, open_connection
 from farm.errors import (
+    EXIT_DATA,
+    STORE_HINT,
     CronNotFound,
     FarmError,
     FunctionNotFound,
@@ -229,6 +231,8 @@ def refusal(args: list[bytes], address: str) -> FarmError:
         return NotPermitted(
             f"the server at {address} refuses: {words}", "ask from its own machine, or start it with --remote-admin"
         )
+    if code == b"STORE_ERROR":
+        return FarmError(f"the server at {address}: {words}", STORE_HINT, EXIT_DATA)
     if code == b"INVALID_REQUEST":
         return UsageError(words)
     if code == b"INVALID_COMMAND":

@@ -10,13 +10,19 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from logging import getLogger
 
 from farm.broker import effects
 from farm.broker.effects import Attempt, Change, Finish, Forget, Purge, Revive, Save
-from farm.broker.history import NotYet
+from farm.broker.history import NotYet, Unreadable
 from farm.loop import READ, Loop
 from farm.store.contract import Store, StoreError
+
+log = getLogger("farm.server")
+
+SAY_EVERY_S = 1.0  # of what cannot be read: who asks may ask a thousand times
 
 _OF_ENDS = (Finish, Forget, Purge, Revive)
 
@@ -29,38 +35,55 @@ class Past:
         self._store = store
         self._journal = journal
         self._decided = decided
+        self._say_at = 0.0  # when an error is worth a line again
 
     def ended(self, id: int) -> Finish | None:
         """See History."""
         self._must_be_settled(id)
-        return self._store.ended(id)
+        with self._reading():
+            return self._store.ended(id)
 
     def about(self, id: int) -> effects.Past | None:
         """See History."""
         self._must_be_settled(id)
-        return self._store.about(id)
+        with self._reading():
+            return self._store.about(id)
 
     def attempts(self, id: int) -> list[Attempt]:
         """See History. Of a job that has not ended those are missing that are on their way."""
-        return self._store.attempts(id)
+        with self._reading():
+            return self._store.attempts(id)
 
     def past(
         self, limit: int, before: int = 0, function: bytes = b"", outcomes: Sequence[str] = (), since: float = 0.0
     ) -> list[effects.Past]:
         """See History."""
-        return self._store.past(limit, before, function, outcomes, since)
+        with self._reading():
+            return self._store.past(limit, before, function, outcomes, since)
 
     def ended_ids(self, first: int, last: int, limit: int) -> list[int]:
         """See History."""
-        return self._store.ended_ids(first, last, limit)
+        with self._reading():
+            return self._store.ended_ids(first, last, limit)
 
     def payload(self, id: int) -> bytes:
-        """See History. LookupError also where it is damaged."""
+        """See History."""
         self._must_be_settled(id)
-        try:
+        with self._reading():
             return self._store.payload(id)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """An error is said, in one line and not more often than people can read, and is the asker's alone: nothing is
+        promised by reading, and what is wrong with what must be written is found by writing it."""
+        try:
+            yield
         except StoreError as error:
-            raise LookupError(error.message) from error
+            now = time.monotonic()
+            if now >= self._say_at:
+                self._say_at = now + SAY_EVERY_S
+                log.error("cannot read what is kept of jobs that have ended: %s", error)
+            raise Unreadable(error.message, error.hint, error.status) from error
 
     def _must_be_settled(self, id: int) -> None:
         if self._journal.settles(id, self._decided()):

@@ -71,6 +71,7 @@ class Server:
         self._look_at_disk_at = 0.0
         self._look_at_room = 0.0  # when the broker has given out so much of it that no more than this is left
         self._disk_timer: Timer | None = None
+        self._make_room_at = 0.0
         self._look_at_keys_at = 0.0
         self._expired = 0  # the broker's `kept` when old results were last dropped
         self._expiring = False  # they were dropped a moment ago, and that may not have been all
@@ -467,6 +468,9 @@ class Server:
         if bool(why) != bool(self._broker.no_room):
             log.log(NOTICE, "taking background jobs again") if not why else log.error("no new background jobs: %s", why)
         self._broker.no_room = why
+        if why and self._loop.now >= self._make_room_at and self._store.keeps():
+            self._make_room_at = self._loop.now + DISK_CHECK_S
+            self._expire_results()  # what is too much may be all that there is no room for
         room = self._store.room
         if room < math.inf:
             room -= WRITTEN_TIMES * self._journal.size_to_come(self._broker.effects.changes)

@@ -80,6 +80,8 @@ def vacuum(directory: str) -> tuple[int, int]:
     with alone(directory):
         if damage := damage_of_log(directory, is_alone=True):
             raise damaged(directory, damage)
+        with reading(directory) as database:
+            must_be_a_store(database, os.path.join(directory, FILE))
         before = size_of(directory)
         _vacuum(directory)
     return before, size_of(directory)

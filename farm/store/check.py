@@ -15,7 +15,7 @@ from farm.broker.effects import Finish, Save
 from farm.broker.job import handle_of
 from farm.store.place import FILE, damage_of_log, reading
 from farm.store.rows import TABLES, Table, is_sound, is_sound_end
-from farm.store.schema import illegible, in_a_line, selected, version_of
+from farm.store.schema import illegible, in_a_line, must_be_a_store, selected, version_of
 
 log = logging.getLogger("farm.store")
 
@@ -77,15 +77,21 @@ def check(directory: str, *, is_alone: bool = False) -> Report:
     """Read every page and every row. is_alone: the caller holds the store's lock. Raises StoreError where there is no
     store, or none of this farm's."""
     log = damage_of_log(directory, is_alone=is_alone)
+    report = Report(directory, size=size_of(directory))
+    if log:
+        report.faults.append(log)
+        if not os.path.getsize(os.path.join(directory, FILE)):  # SQLite would remove the log, even to read
+            return report
     with reading(directory, although_damaged=True) as database:
-        report = Report(directory, size=size_of(directory))
-        if log:
-            report.faults.append(log)
         with _noted(report):
             report.schema = version_of(database, os.path.join(directory, FILE))
+            if not report.schema and not log:  # with a log a repair has something to read
+                must_be_a_store(database, os.path.join(directory, FILE))
             database.execute("BEGIN")  # all of what follows is of one moment
             found = [words for (words,) in database.execute(f"PRAGMA integrity_check({FAULTS_MAX})")]
-            report.faults += [] if found == ["ok"] else [line for words in found for line in words.splitlines()]
+            if found != ["ok"]:
+                lines = (line for words in found for line in words.splitlines())
+                report.faults += [line for line in lines if not line.startswith("*** in database")]
         with _noted(report):
             for save in sound_jobs(database, report.damaged):
                 _count(report, save.function, 0)

@@ -22,9 +22,9 @@ from farm.broker.job import HIGH, LOW, NORMAL
 from farm.errors import EXIT_DATA, EXIT_NO_INPUT, EXIT_UNAVAILABLE, PacketRefused
 from farm.protocol.limits import STORED_PAYLOAD_MAX, UNIQUE_MAX
 from farm.protocol.names import refuse_bad_function, shown
+from farm.store.adopt import Source
 from farm.store.contract import StoreError
-from farm.store.room import DISK_RESERVE
-from farm.store.sqlite import Source, SqliteStore
+from farm.store.sqlite import SqliteStore
 
 log = logging.getLogger("farm.store")
 
@@ -34,7 +34,7 @@ TABLE = "gearman_queue"
 class MovedStore(SqliteStore):
     """A store that takes in the queue that gearmand left in a file, when it is opened for the first time."""
 
-    def __init__(self, directory: str, file: str, table: str = TABLE, reserve: int = DISK_RESERVE) -> None:
+    def __init__(self, directory: str, file: str, table: str = TABLE, reserve: int | None = None) -> None:
         super().__init__(directory, reserve)
         self._file = os.path.realpath(file)
         self._table = table

@@ -24,14 +24,11 @@ class LogIndex:
         found = [(path, os.stat(path)) for path in (database, f"{database}-wal", f"{database}-shm")]
         self._files = [(path, there.st_ino, there.st_dev) for path, there in found]
 
-    def pages(self) -> int:
-        """How many pages of the log are still to be copied. Raises OSError."""
-        return self._look()[0]
-
     def size(self) -> int:
-        """How many bytes that are. Raises OSError."""
-        pages, page_size = self._look()
-        return pages * (page_size if page_size != 1 else 1 << 16)
+        """How many bytes of pages in the log are still to be copied. Raises OSError."""
+        page_size, frames = _header.unpack(os.pread(self._fd, _header.size, _HEADER_AT))
+        (copied,) = _count.unpack(os.pread(self._fd, _count.size, _COPIED_AT))
+        return int(max(0, frames - copied) * (page_size if page_size != 1 else 1 << 16))
 
     def gone(self) -> str:
         """Which of the files has lost its name, or given it to another one; empty: none. Nobody will find what is
@@ -44,11 +41,6 @@ class LogIndex:
             if there.st_ino != inode or there.st_dev != device:
                 return path
         return ""
-
-    def _look(self) -> tuple[int, int]:
-        page_size, frames = _header.unpack(os.pread(self._fd, _header.size, _HEADER_AT))
-        (copied,) = _count.unpack(os.pread(self._fd, _count.size, _COPIED_AT))
-        return max(0, frames - copied), page_size
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from farm.broker.effects import Attempt, Finish, Past
 from farm.broker.job import DONE, handle_of
+from farm.errors import EXIT_DATA
 from farm.store.contract import StoreError
 from farm.store.rows import ATTEMPT, is_sound
 
@@ -37,7 +38,11 @@ def ended(database: sqlite3.Connection, id: int, directory: str) -> Finish | Non
     """See Store. Raises StoreError where it is damaged."""
     end = sound_end(database, id)
     if end is None and database.execute("SELECT 1 FROM ended WHERE id = ?", (id,)).fetchone():
-        raise StoreError(f"what is kept of a job of id {id} is damaged in {directory}")
+        raise StoreError(
+            f"what is kept of job {handle_of(id).decode()} is damaged in {directory}",
+            f"farm store check --repair {directory}",
+            EXIT_DATA,
+        )
     return end
 
 

@@ -30,6 +30,8 @@ def make_directory(directory: str) -> bool:
     StoreError."""
     if os.path.isdir(directory):
         return False
+    if os.path.exists(directory):
+        raise StoreError(f"{directory} is not a directory", "a store is a directory: name that", EXIT_CANNOT_CREATE)
     path, missing = os.path.abspath(directory), []
     while not os.path.isdir(path):
         missing.append(path)
@@ -151,14 +153,15 @@ def alone(directory: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reading(directory: str, *, although_damaged: bool = False) -> Iterator[sqlite3.Connection]:
-    """The store's file, to be read only, also while a server uses it. Raises StoreError."""
+def reading(directory: str, *, although_damaged: bool = False, file: str = FILE) -> Iterator[sqlite3.Connection]:
+    """The store's file, to be read only, also while a server uses it. file: or another one there, which nobody uses and
+    which has no log. Raises StoreError."""
     if not although_damaged and (damage := damage_of_log(directory)):
         raise damaged(directory, damage)
     must_be_there(directory)
-    path = os.path.abspath(os.path.join(directory, FILE))
+    path = os.path.abspath(os.path.join(directory, file))
     # Where nothing can be written SQLite cannot make its index of the log, and needs none where there is no log.
-    is_fixed = not os.access(directory, os.W_OK, effective_ids=True) and not _has_log(path)
+    is_fixed = file != FILE or (not os.access(directory, os.W_OK, effective_ids=True) and not _has_log(path))
     with _said(directory):
         # SQLite's words say less. Not by opening it: see SqliteStore._create.
         if not os.access(path, os.R_OK, effective_ids=True):

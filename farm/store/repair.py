@@ -1,6 +1,8 @@
 """Repairing a store that no server uses: damaged rows are put aside; where the file itself is damaged, what can be read
 goes into a new one, and the old one stays under another name.
 
+Where its log is damaged, it is read from a copy that has what the log still holds (replay.py).
+
 How a damaged table is read: forwards until a page cannot be read, then backwards from the other end, then in the middle
 of what is left, and so on; so what is lost is what is on the damaged pages, and not what lies behind them.
 """
@@ -21,10 +23,12 @@ from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA
 from farm.store.check import END_COLUMNS, JOB_COLUMNS, UNSOUND, Damage, Report, check, damage
 from farm.store.contract import SHARD_START_MAX, StoreError
 from farm.store.place import FILE, REPAIRED, alone, damage_of_log, reading, sync, sync_directory
+from farm.store.replay import replay
 from farm.store.rows import TABLES, is_sound, is_sound_end
-from farm.store.schema import bring_up_to_date, fresh_shard, in_a_line, selected, version_of
+from farm.store.schema import APPLICATION_ID, VERSION, bring_up_to_date, fresh_shard, in_a_line, selected, version_of
 
 UNFINISHED = "jobs.db.unfinished"
+REPLAYED = "jobs.db.replayed"
 PROBES_MAX = 20_000  # looks for rows between damaged pages, for each table: about a second
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 
@@ -63,10 +67,18 @@ def repair(directory: str) -> tuple[Repaired, Report]:
         report = check(directory, is_alone=True)
         if report.faults:
             done = _salvage(directory)
+            done.lost += _without_a_trace(report.faults)
         elif report.damaged:
             done.aside = report.damaged
             _put_aside(directory)
         return done, check(directory, is_alone=True)
+
+
+def _without_a_trace(faults: list[str]) -> list[str]:
+    """A page whose cells cannot all be found is read without an error, and nobody knows which rows are missing. Not so
+    where only an index is damaged, or the log, of which it is known what it had."""
+    others = [fault for fault in faults if " index " not in fault and "write-ahead log" not in fault]
+    return [f"rows that leave no trace, if there were any on damaged pages: {others[0]}"] if others else []
 
 
 def _put_aside(directory: str) -> None:
@@ -92,11 +104,9 @@ def _salvage(directory: str) -> Repaired:
         os.unlink(unfinished)
     os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     done = Repaired()
-    if damage_of_log(directory, is_alone=True):
-        done.lost.append("jobs, and ends of jobs, that were written after the damaged place of the write-ahead log")
     try:
         with (
-            reading(directory, although_damaged=True) as old,
+            _readable(directory, done.lost) as old,
             contextlib.closing(sqlite3.connect(unfinished, isolation_level=None)) as new,
         ):
             # SQLite then reads also a file that is shorter than it should be, or of which it understands a part only.
@@ -104,10 +114,11 @@ def _salvage(directory: str) -> Repaired:
             _must_be_legible(old, directory)
             bring_up_to_date(new, unfinished)
             new.execute("BEGIN")
-            there = {name for (name,) in old.execute("SELECT name FROM sqlite_schema")}
+            there = _tables_of(old)
             for table, key, columns in _TABLES:
                 if table in there:
                     _copy(old, new, done, table, key, columns)
+            _must_not_be_back(new, done)
             _drop_orphans(new)
             new.execute("INSERT INTO owner VALUES (1, ?)", (_shard(old, new),))
             new.execute("COMMIT")
@@ -121,10 +132,48 @@ def _salvage(directory: str) -> Repaired:
     return done
 
 
+@contextlib.contextmanager
+def _readable(directory: str, lost: list[str]) -> Iterator[sqlite3.Connection]:
+    """The damaged store; where SQLite would leave out a part of its log, a copy in which that is. lost: gets what is
+    not in it, in words."""
+    if not damage_of_log(directory, is_alone=True):
+        with reading(directory, although_damaged=True) as database:
+            yield database
+        return
+    copy = os.path.join(directory, REPLAYED)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(copy)
+    os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        try:
+            lost += replay(os.path.join(directory, FILE), copy)
+        except OSError as error:
+            raise StoreError(f"cannot copy {directory}: {error.strerror}", "", EXIT_CANNOT_CREATE) from error
+        with reading(directory, although_damaged=True, file=REPLAYED) as database:
+            yield database
+    finally:
+        os.unlink(copy)
+
+
+def _must_not_be_back(database: sqlite3.Connection, done: Repaired) -> None:
+    """A job that is there as it was before it ended, and its end too: a page of the one is older than that of the
+    other. It has run."""
+    query = f"SELECT {', '.join(_names(JOB_COLUMNS))} FROM job WHERE id IN (SELECT id FROM ended)"
+    for row in database.execute(query).fetchall():
+        fields = dict(zip(_names(JOB_COLUMNS), row, strict=True))
+        _keep_damaged(database, fields)
+        database.execute("DELETE FROM job WHERE id = ?", (fields["id"],))
+        done.aside.append(damage("job", fields["id"], fields["function"], "it has ended"))
+
+
 def _must_be_legible(old: sqlite3.Connection, directory: str) -> None:
     """An empty store in the place of a damaged one would help nobody."""
     try:
-        version_of(old, os.path.join(directory, FILE))
+        (application,), (version,) = (
+            old.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
+        )
+        if application != APPLICATION_ID or not 0 < version <= VERSION:  # else a part of the schema will do
+            version_of(old, os.path.join(directory, FILE))
         old.execute("SELECT max(id) FROM (SELECT id FROM job LIMIT 0)")
     except sqlite3.DatabaseError as error:
         raise StoreError(
@@ -132,6 +181,14 @@ def _must_be_legible(old: sqlite3.Connection, directory: str) -> None:
             "take the newest backup; to begin anew, move the directory away",
             EXIT_DATA,
         ) from error
+
+
+def _tables_of(old: sqlite3.Connection) -> set[str]:
+    """The names of the tables that may be there. An older file has not all of them."""
+    try:
+        return {name for (name,) in old.execute("SELECT name FROM sqlite_schema")}
+    except sqlite3.DatabaseError:
+        return {table for table, _, _ in _TABLES}
 
 
 def _copy(old: sqlite3.Connection, new: sqlite3.Connection, done: Repaired, table: str, key: str, columns: str) -> None:

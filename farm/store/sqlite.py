@@ -11,14 +11,12 @@ import logging
 import os
 import random
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
 
-from farm.broker.effects import Attempt, Change, Finish, Known, Past, Save
-from farm.broker.job import SEQUENCE_BITS, first_id, handle_of
+from farm.broker.effects import Attempt, Change, Expire, Finish, Forget, Known, Past, Save
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
-from farm.store import past
+from farm.store import jobs, past
+from farm.store.adopt import Source, adopt, imported
 from farm.store.check import quick_faults
 from farm.store.contract import SHARD_START_MAX, Fenced, Store, StoreError
 from farm.store.index import LogIndex
@@ -34,10 +32,9 @@ from farm.store.place import (
     must_be_ours,
     take_lock,
 )
-from farm.store.room import DISK_RESERVE, Room
-from farm.store.rows import is_sound
+from farm.store.room import Room
 from farm.store.schema import bring_up_to_date, illegible, in_a_line
-from farm.store.tables import TO_REVIVE, Tables
+from farm.store.tables import Tables
 from farm.store.wal import inspect_beside
 
 log = logging.getLogger("farm.store")
@@ -45,46 +42,41 @@ NOTICE = 25  # as in farm/server/logs.py
 
 NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # the second when its shared memory does not fit either
 SQLITE_MIN = (3, 37, 0)  # STRICT tables
-WAL_PAGES_MAX = 1000  # 4 MB: then the write-ahead log is copied into the file; more would need more room on a full disk
-WAL_PAGES_WARNED = 16 * WAL_PAGES_MAX
-WAL_KEPT_MAX = 16 * 1024 * 1024  # what is left of the log's file after a large transaction
+EXPIRED_SIZE = 512  # of the log, for a row of an ended job that is dropped
+LOG_WARNED = 16  # times as long as it should be
+LOG_KEPT = 4  # and as it is left at most after a large transaction
 CACHE_SIZE = 16 * 1024 * 1024
 
-_LOAD = "SELECT id, function, unique_key, priority, payload, reducer, due, created, terms, crc FROM job ORDER BY id"
-_LOAD_ONE = _LOAD.replace("ORDER BY id", "WHERE id = ?")
-_KNOWN = "SELECT 1 FROM job WHERE id = ? UNION ALL SELECT 1 FROM ended WHERE id = ?"
-
-
-class Source(NamedTuple):
-    """Where jobs were taken in from: its file, and what tells whether that has changed since."""
-
-    path: str
-    mark: str
+_FREE = "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size"
 
 
 class SqliteStore(Store):
-    """A Store in a directory. reserve: bytes that must be free on its disk, or no new job is taken.
+    """A Store in a directory. reserve: as in Room.
 
     While the ballast is given up, nothing of what jobs wrote is kept, nor the payload of those that failed: they can
     end, however much that is.
     """
 
-    def __init__(self, directory: str, reserve: int = DISK_RESERVE) -> None:
+    def __init__(self, directory: str, reserve: int | None = None) -> None:
         self.directory = directory
         self._path = os.path.join(directory, FILE)
         self._shard = 0
         self._lock = -1
+        self._is_new = False
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._log: LogIndex | None = None
         self._log_is_long = False  # said so: one line each time, not one for each commit
+        self._keeps_nothing = False  # said so
         self._open_changes: list[Change] = []  # of the open transaction, to do them again with more room
         self._room = Room(directory, reserve)
         self._tables: Tables | None = None  # the writer's
 
     def describe(self) -> str:
         """See Store."""
-        return f"{self.directory}; every acknowledged background job is on disk"
+        return (
+            f"{self.directory}{', which is new' if self._is_new else ''}; every acknowledged background job is on disk"
+        )
 
     # -- opening
 
@@ -117,6 +109,7 @@ class SqliteStore(Store):
                     EXIT_DATA,
                 )
             make_private(self.directory)
+            self._room.measure()
             self._check_log()
             self._create()
             self._writer = self._open_writer()
@@ -190,10 +183,10 @@ class SqliteStore(Store):
             if found != wanted:
                 raise StoreError(f"{self._path}: SQLite does not take {pragma} = {value}; it says {found}")
         database.execute("PRAGMA wal_autocheckpoint = 0")  # see _shorten_log
-        database.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_MAX}")
+        database.execute(f"PRAGMA journal_size_limit = {LOG_KEPT * self._room.log_size}")
         # Where it is on, as in Debian's build, a job that ends writes zeros over all of its payload first.
         database.execute("PRAGMA secure_delete = OFF")
-        bring_up_to_date(database, self._path)
+        self._is_new = bring_up_to_date(database, self._path) == 0
         if faults := quick_faults(database, self._path):
             raise damaged(self.directory, faults)
         # After an error of the disk the log may hold what the file does not: copying it writes and syncs it again.
@@ -204,6 +197,8 @@ class SqliteStore(Store):
         (self._shard,) = database.execute("SELECT shard FROM owner").fetchone()
         database.execute("COMMIT")
         self._tables = Tables(database)
+        self._tables.expired_max = self._room.log_size // EXPIRED_SIZE
+        self._tables.ended_max = self._room.ended_max
 
     def known(self) -> Iterator[Known]:
         """See Store. A row whose checksum is wrong is said, and not used."""
@@ -214,31 +209,10 @@ class SqliteStore(Store):
 
     def load(self) -> Iterator[Save]:
         """See Store. A row whose checksum is wrong is put aside, with an error in the log, and not run."""
-        database = self._opened()
-        aside = []
         try:
-            for *fields, crc in database.execute(_LOAD):
-                save = Save(*fields)
-                if is_sound(save, crc):
-                    yield save
-                else:
-                    aside.append(save.id)
-            for id in aside:
-                self._put_aside(database, id)
+            yield from jobs.load(self._opened())
         except sqlite3.Error as error:
             raise self._failed(error) from error
-
-    def _put_aside(self, database: sqlite3.Connection, id: int) -> None:
-        log.error("job %s is damaged in the store: it is put aside and will not run", handle_of(id).decode())
-        database.execute("BEGIN IMMEDIATE")
-        database.execute(
-            """INSERT INTO damaged SELECT ?, id, function, unique_key, priority, reducer, due, created, crc, payload
-            FROM job WHERE id = ?""",
-            (time.time(), id),
-        )
-        for table in ("job", "progress", "attempt"):
-            database.execute(f"DELETE FROM {table} WHERE id = ?", (id,))
-        database.execute("COMMIT")
 
     # -- writing
 
@@ -275,27 +249,42 @@ class SqliteStore(Store):
         fails; then the log would grow for as long as the server runs. On a full disk the log may wait."""
         assert self._log
         try:
-            if self._log.pages() >= WAL_PAGES_MAX:
-                _, pages, copied = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                self._warn_of_log(pages - copied)
+            if self._log.size() >= self._room.log_size:
+                database.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                self._warn_of_log(self._log.size())
         except sqlite3.Error as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise self._failed(error) from error
             self.pressed = True
 
-    def _warn_of_log(self, pages: int) -> None:
-        """pages: that could not be copied, for somebody reads the file as it was before they were written."""
-        if pages >= WAL_PAGES_WARNED and not self._log_is_long:
+    def _warn_of_log(self, size: int) -> None:
+        """size: of what could not be copied, for somebody reads the file as it was before that was written."""
+        is_long = size >= LOG_WARNED * self._room.log_size
+        if is_long and not self._log_is_long:
             log.warning("%s-wal grows: something has been reading the store for long", self._path)
-        self._log_is_long = pages >= WAL_PAGES_WARNED
+        self._log_is_long = is_long
 
     def _put(self, changes: Iterable[Change]) -> None:
         database = self._opened()
         if not database.in_transaction:
             self._begin(database)
         assert self._tables
+        if not self._room.has_ballast:
+            changes = self._with_what_there_is_room_for(database, list(changes))
         self._tables.put(changes, with_output=self._room.has_ballast)
         self.overdue = self._tables.overdue
+
+    def _with_what_there_is_room_for(self, database: sqlite3.Connection, changes: list[Change]) -> list[Change]:
+        """Of jobs that end not even that is kept where the disk is used up: for what is deleted nothing must grow."""
+        ends = sum(isinstance(change, Finish | Attempt) for change in changes)
+        (size,) = database.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").fetchone()
+        if self._room.holds_ends(ends, size):
+            return changes
+        if ends and not self._keeps_nothing:
+            log.error("the disk of %s is used up: nothing at all is kept of jobs that end", self.directory)
+            self._keeps_nothing = True
+        some = (change for change in changes if not isinstance(change, Attempt | Expire))
+        return [Forget(change.id) if isinstance(change, Finish) else change for change in some]
 
     def _begin(self, database: sqlite3.Connection) -> None:
         assert self._tables
@@ -307,20 +296,15 @@ class SqliteStore(Store):
             raise Fenced(f"another server has taken the store {self.directory} over")
 
     def adopt(self, jobs: Iterable[tuple[Save, Finish | None]], source: Source | None = None) -> int:
-        """Take in jobs from elsewhere, ended ones with their end: all of them or none, durable when this returns.
-
-        A job of id 0 gets a new id; one whose id is known stays as it is. Call it between `open` and the first `write`;
-        the shard is another one afterwards, above those of all that came. Returns how many jobs were new. Errors as
+        """Take in jobs from elsewhere, as adopt.py does: all of them or none, durable when this returns. Call it
+        between `open` and the first `write`; the shard is another one afterwards. Returns how many were new. Errors as
         `write`, and whatever `jobs` raises."""
         database = self._opened()
         if not self._room.has_ballast:  # then what jobs wrote would not be kept
             raise StoreError(f"the disk of {self.directory} is full", "make room on it, and try again")
         try:
             self._begin(database)
-            new, top = self._adopt(database, jobs)
-            database.execute("UPDATE owner SET shard = ?", (top + 1,))
-            if source:
-                database.execute("REPLACE INTO imported VALUES (?, ?, ?, ?)", (*source, new, time.time()))
+            new, shard = adopt(database, self._put, self._shard + 1, jobs, source)
             database.execute("COMMIT")
         except sqlite3.Error as error:
             raise self._failed(error) from error
@@ -329,38 +313,27 @@ class SqliteStore(Store):
                 database.rollback()
                 assert self._tables
                 self._tables.undone()
-        self._shard = top + 1
+        self._shard = shard
         return new
-
-    def _adopt(self, database: sqlite3.Connection, jobs: Iterable[tuple[Save, Finish | None]]) -> tuple[int, int]:
-        mine = top = self._shard + 1
-        next_id, new = first_id(mine), 0
-        for save, end in jobs:
-            if not save.id:
-                save, next_id = save._replace(id=next_id), next_id + 1
-                end = end and end._replace(id=save.id)
-            top = max(top, save.id >> SEQUENCE_BITS)
-            if not database.execute(_KNOWN, (save.id, save.id)).fetchone():
-                self._put([save, end] if end else [save])
-                new += 1
-        return new, top
 
     def imported(self, source: str) -> str:
         """The mark with which this source was taken in; empty: it was not."""
-        row = self._opened().execute("SELECT mark FROM imported WHERE source = ?", (source,)).fetchone()
-        return str(row[0]) if row else ""
+        return imported(self._opened(), source)
 
     # -- room on the disk
 
     def low(self) -> str:
         """See Store."""
         self.pressed = False
-        why = self._room.low()
+        with self._read() as database:
+            (inside,) = database.execute(_FREE).fetchone()
+        why = self._room.low(inside)
         self.room = self._room.left
         return why
 
     def _drop_ballast(self) -> None:
         self.pressed = True
+        self._keeps_nothing = False
         self._room.drop_ballast()
 
     def _with_ballast(self, error: sqlite3.Error, changes: Sequence[Change]) -> None:
@@ -386,13 +359,7 @@ class SqliteStore(Store):
     def payload(self, id: int) -> bytes:
         """See Store."""
         with self._read() as database:
-            row = database.execute(_LOAD_ONE, (id,)).fetchone() or database.execute(TO_REVIVE, (id,)).fetchone()
-        if row is None:
-            raise StoreError(f"there is no job of id {id} in {self.directory}")
-        save = Save(*row[:-1])
-        if row[-1] is not None and not is_sound(save, row[-1]):  # the next start puts it aside
-            raise damaged(self.directory, f"job {handle_of(id).decode()} is not what was written")
-        return save.payload
+            return jobs.payload(database, id, self.directory)
 
     def keeps(self) -> bool:
         """See Store."""

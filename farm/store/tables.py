@@ -121,6 +121,8 @@ class Tables:
         self._database = database
         self.overdue = False
         self.ended_size = 0
+        self.ended_max = 1 << 62  # bytes, whatever an Expire says
+        self.expired_max = EXPIRED_AT_ONCE_MAX  # fewer where the log is short
         # Rows of `ended` up to this n are not in that yet.
         (self._uncounted,) = database.execute("SELECT ifnull(max(n), 0) FROM ended").fetchone()
         self._count()
@@ -325,7 +327,7 @@ class Tables:
         """First what is too old, then what its own time is over of, then the oldest of what is too much."""
         if self._uncounted:
             self._count()
-        left = EXPIRED_AT_ONCE_MAX
+        left = min(EXPIRED_AT_ONCE_MAX, self.expired_max)
         left -= self._drop(self._too_old(expire, left))
         left -= self._drop(
             self._database.execute(
@@ -364,7 +366,7 @@ class Tables:
         return gone
 
     def _too_much(self, expire: Expire, most: int) -> list[tuple[int, int, int]]:
-        excess = self.ended_size - expire.size_max
+        excess = self.ended_size - min(expire.size_max, self.ended_max)
         gone: list[tuple[int, int, int]] = []
         if excess > 0:
             for row in self._database.execute("SELECT n, id, size FROM ended ORDER BY n LIMIT ?", (most,)):

@@ -57,6 +57,43 @@ class Frame(NamedTuple):
     whole: bool
 
 
+class Header(NamedTuple):
+    """What the header of a log says. sums: its checksum, from which that of the first frame goes on."""
+
+    page_size: int
+    salts: Pair
+    sums: Pair
+    big: bool
+
+
+def header_of(head: bytes) -> Header | None:
+    """A log's first bytes; None: they are damaged."""
+    magic, version, page_size, _, salt1, salt2, *sums = _header.unpack(head)
+    big = bool(magic & 1)
+    if magic & ~1 != MAGIC or version != FORMAT or _sum(head[:24], big) != tuple(sums):
+        return None
+    return Header(page_size, (salt1, salt2), (sums[0], sums[1]), big)
+
+
+def sums_in(head: bytes) -> Pair:
+    """The checksum that a header has, right or not."""
+    one, two = _header.unpack(head)[-2:]
+    return one, two
+
+
+def salts_in(head: bytes) -> Pair:
+    """The salts that the header of a frame has, right or not."""
+    salt1, salt2 = _frame.unpack(head)[2:4]
+    return salt1, salt2
+
+
+def page_size_in(head: bytes) -> int:
+    """The size of a database's pages, from its first bytes."""
+    size = int.from_bytes(head[16:18], "big")
+    size = 65536 if size == 1 else size
+    return size if size in PAGE_SIZES else PAGE_SIZE
+
+
 def inspect_beside(path: str) -> Finding:
     """Look at the log of a database file, without SQLite and without changing either. Raises OSError."""
     with contextlib.ExitStack() as files:
@@ -72,10 +109,7 @@ def inspect_beside(path: str) -> Finding:
             head = b""
         if not head:  # SQLite would take the log for another file's, and remove it
             return Finding("its file is missing or empty, but there is a write-ahead log" if size > HEADER else "")
-        page_size = int.from_bytes(head[16:18], "big")
-        page_size = 65536 if page_size == 1 else page_size
-        if page_size not in PAGE_SIZES:
-            page_size = PAGE_SIZE
+        page_size = page_size_in(head)
 
         def page(number: int) -> bytes:
             file.seek((number - 1) * page_size)
@@ -90,14 +124,13 @@ def inspect(log: BinaryIO, size: int, page_size: int, page: Callable[[int], byte
     if size < HEADER:
         return Finding(unfinished=size > 0)
     head = log.read(HEADER)
-    magic, version, found_page_size, _, salt1, salt2, *sums = _header.unpack(head)
-    big = bool(magic & 1)
-    if magic & ~1 != MAGIC or version != FORMAT or _sum(head[:24], big) != tuple(sums):
-        return _without_header(log, size, page_size, page, (sums[0], sums[1]))
-    if found_page_size not in PAGE_SIZES:
+    header = header_of(head)
+    if header is None:
+        return _without_header(log, size, page_size, page, sums_in(head))
+    if header.page_size not in PAGE_SIZES:
         return Finding("its write-ahead log has pages of no possible size")
-    frames = _frames(log, size, found_page_size, (sums[0], sums[1]), big, (salt1, salt2))
-    return _with_header(frames, (salt1, salt2), (size - HEADER) % (FRAME_HEADER + found_page_size))
+    frames = frames_of(log, size, header.page_size, header.sums, header.big, header.salts)
+    return _with_header(frames, header.salts, (size - HEADER) % (FRAME_HEADER + header.page_size))
 
 
 def _with_header(frames: Iterator[Frame], salts: Pair, rest: int) -> Finding:
@@ -113,9 +146,9 @@ def _with_header(frames: Iterator[Frame], salts: Pair, rest: int) -> Finding:
     # Of an older use of the file nothing fits: the first salt is counted up at every new one, the second is drawn. So
     # with both salts right a frame is of this use even where it, or the one before it, was damaged. But where they lie
     # in a sector of their own, a power cut may have lost the one that says whether the frame ends a transaction.
-    mine = frame.sound or _related(frame.salts, salts)
+    mine = frame.sound or is_of(frame.salts, salts)
     commits = sum(
-        later.commit > 0 and ((later.whole and later.salts == salts) or (later.sound and _related(later.salts, salts)))
+        later.commit > 0 and ((later.whole and later.salts == salts) or (later.sound and is_of(later.salts, salts)))
         for later in frames
     )
     commits += frame.sound and frame.commit > 0
@@ -135,7 +168,7 @@ def _without_header(log: BinaryIO, size: int, page_size: int, page: Callable[[in
     committed: dict[int, int] = {}
     pages = 0
     frame_size = FRAME_HEADER + page_size
-    for index, frame in enumerate(_frames(log, size, page_size, sums, sys.byteorder == "big")):
+    for index, frame in enumerate(frames_of(log, size, page_size, sums, sys.byteorder == "big")):
         if not frame.sound or (salts and frame.salts != salts):
             continue
         salts = frame.salts
@@ -153,15 +186,17 @@ def _without_header(log: BinaryIO, size: int, page_size: int, page: Callable[[in
     return Finding(unfinished=True)
 
 
-def _related(found: Pair, salts: Pair) -> bool:
-    """Whether a frame with these salts is of this use of the file, even where one of them was damaged."""
+def is_of(found: Pair, salts: Pair) -> bool:
+    """Whether a frame with these salts is of this use of the file, also where one of them was damaged."""
     return found[0] == salts[0] or found[1] == salts[1]
 
 
-def _frames(
+def frames_of(
     log: BinaryIO, size: int, page_size: int, sums: Pair, big: bool, salts: Pair | None = None
 ) -> Iterator[Frame]:
-    """salts: of this use of the file. Where they are known, what is left of older uses is not summed up."""
+    """The frames of a log that was read up to the end of its header. sums: the header's, which the first frame goes on
+    from. big: its checksums take words in big-endian order. salts: of this use of the file. Where they are known, what
+    is left of older uses is not summed up."""
     frame_size = FRAME_HEADER + page_size
     left = (size - HEADER) // frame_size
     at = HEADER
@@ -175,7 +210,7 @@ def _frames(
         before = [sums, *((head[4], head[5]) for head in heads)]
         sums = before.pop()
         if salts:  # and one more: it may be the one in which both salts are damaged
-            last = max((index for index, head in enumerate(heads) if _related((head[2], head[3]), salts)), default=-1)
+            last = max((index for index, head in enumerate(heads) if is_of((head[2], head[3]), salts)), default=-1)
             del before[last + 2 :]
         found = _frame_sums(chunk[: len(before) * frame_size], frame_size, before, big)
         for head, right in zip_longest(heads, found):

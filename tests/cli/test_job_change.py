@@ -40,6 +40,7 @@ def outcomes(verb: str, *outcomes: str) -> dict[str, Say | bytes]:
         ("retry", "live", 75, "has not ended"),
         ("retry", "done", 75, "is done: there is nothing to repeat"),
         ("retry", "gone", 75, "its payload is not kept any more"),
+        ("retry", "unreadable", 75, "the server cannot read what it has kept of it"),
         ("purge", "purged", 0, ""),
         ("purge", "live", 75, "has not ended"),
         ("purge", "something new", 75, "something new"),

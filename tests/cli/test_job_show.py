@@ -323,3 +323,14 @@ def test_a_refusal_has_its_exit_code(lone_rig: Rig, verb: str) -> None:
         done = lone_rig.run(command, "12", "-s", address)
     assert (done.status, done.out) == (77, b"")
     assert done.error == f"the server at {address} refuses: not from there"
+
+
+@pytest.mark.parametrize("command", ["show", "explain", "logs", "result"])
+def test_a_server_that_cannot_read_what_it_has_kept(lone_rig: Rig, command: str) -> None:
+    """The job may be there or not; nobody knows."""
+    verb = {"show": "job", "explain": "explain", "logs": "job"}.get(command, "output")
+    with job_server(verbs({verb: error("STORE_ERROR", "cannot be read; see the log")})) as (address, _):
+        done = lone_rig.run(command, ID, "-s", address)
+    assert (done.status, done.out) == (65, b"")
+    assert "cannot be read; see the log" in done.error
+    assert "farm store check" in done.err

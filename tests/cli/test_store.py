@@ -139,11 +139,12 @@ def test_a_damaged_page(lone_rig: Rig, tmp_path: Path) -> None:
     repair = found["repair"]
     assert isinstance(repair, dict)
     assert Path(repair["kept_as"]).read_bytes() == content
-    assert (len(repair["lost"]), found["sound"]) == (2, True), repair
+    *gaps, trace = repair["lost"]
+    assert (len(gaps), trace[:26], found["sound"]) == (2, "rows that leave no trace, ", True), repair
     saved = kept(path)
     assert len(saved) > 2900
     assert set(saved) < set(jobs)
-    for words in repair["lost"]:  # the gaps are where it says
+    for words in gaps:  # they are where it says
         low, high = (
             int(word.rpartition(":")[2].strip(",")) for word in words.replace(": those", "").split() if "H:" in word
         )
@@ -200,11 +201,49 @@ def test_damage_in_the_middle_of_the_log(lone_rig: Rig, tmp_path: Path) -> None:
     assert (killed / "jobs.db-wal").read_bytes() == content
     repair = checked(lone_rig, killed, "--repair")["repair"]
     assert isinstance(repair, dict)
-    assert ["write-ahead log" in words for words in repair["lost"]] == [True]
+    (words,) = repair["lost"]
+    assert words.startswith("frame 9 of the write-ahead log: a later one has its page, ")
     assert Path(repair["kept_as"] + "-wal").read_bytes() == content
-    saved = kept(killed)
-    assert 0 < len(saved) < 20
-    assert saved == [job(n) for n in range(1, len(saved) + 1)]
+    assert kept(killed) == [job(n) for n in range(1, 21)]
+
+
+@pytest.mark.parametrize("command", [["check"], ["check", "--repair"], ["backup", "copy"], ["vacuum"], ["export"]])
+def test_a_file_of_no_bytes(lone_rig: Rig, tmp_path: Path, command: list[str]) -> None:
+    """Not one in which this and that table is missing, nor one that could be repaired, nor an empty store."""
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "jobs.db").touch()
+    done = lone_rig.run("store", *command, str(tmp_path / "s"))
+    assert (done.status, done.error) == (65, f"{tmp_path}/s/jobs.db is empty")
+    assert done.hint == "take the newest backup; to begin anew, move it away"
+    assert os.listdir(tmp_path / "s") in (["jobs.db"], ["jobs.db", "lock"], ["lock", "jobs.db"])
+    assert (tmp_path / "s" / "jobs.db").stat().st_size == 0
+
+
+@pytest.mark.parametrize(
+    "command", [["check"], ["check", "--repair"], ["backup", "copy"], ["vacuum"], ["export"], ["import"]]
+)
+def test_the_log_of_an_empty_file_stays(lone_rig: Rig, tmp_path: Path, command: list[str]) -> None:
+    """SQLite removes it as soon as it sees the two, even to read; and it may be all that there is of the jobs."""
+    path, killed = tmp_path / "s", tmp_path / "killed"
+    store = SqliteStore(str(path))
+    store.open()
+    for n in range(1, 21):
+        store.apply([job(n)])
+    log = (path / "jobs.db-wal").read_bytes()
+    store.close()
+    killed.mkdir(mode=0o700)
+    (killed / "jobs.db-wal").write_bytes(log)
+    (killed / "jobs.db").touch()
+    done = lone_rig.run("store", *command, str(killed))
+    assert done.status == 65, done.err
+    assert (killed / "jobs.db-wal").read_bytes() == log
+
+
+@pytest.mark.parametrize("command", [["server", "--store"], ["store", "import"]])
+def test_a_store_that_is_a_file(lone_rig: Rig, tmp_path: Path, command: list[str]) -> None:
+    path = filled(tmp_path / "s", job(1)) / "jobs.db"
+    done = lone_rig.run(*command, str(path))
+    assert (done.status, done.error) == (73, f"{path} is not a directory")
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -92,7 +92,10 @@ def test_a_stock_server_is_not_given_a_job_that_it_would_not_understand(lone_rig
     ]
 
 
-@pytest.mark.parametrize(("code", "status"), [(b"INVALID_REQUEST", 64), (b"JOB_NOT_FOUND", 66), (b"QUEUE_ERROR", 75)])
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [(b"INVALID_REQUEST", 64), (b"STORE_ERROR", 65), (b"JOB_NOT_FOUND", 66), (b"QUEUE_ERROR", 75)],
+)
 @pytest.mark.parametrize("options", [["-b"], []])
 def test_a_server_that_refuses_the_terms(lone_rig: Rig, options: list[str], code: bytes, status: int) -> None:
     def talk(caller: Caller) -> None:

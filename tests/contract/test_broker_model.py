@@ -4,10 +4,12 @@ and new lives between them. The simulator (tests/sim) tells longer stories, with
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -663,13 +665,35 @@ def _moves_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Job, "move", counted)
 
 
-def test_the_rules_and_the_store_are_as_the_model() -> None:
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The names of the steps that are taken."""
+    names: set[str] = set()
+    for each in Life.setup_state().rules:
+        monkeypatch.setattr(each, "function", _noted(each.function, names))
+    return names
+
+
+def _noted(step: Callable[..., Any], names: set[str]) -> Callable[..., Any]:
+    @functools.wraps(step)
+    def noted(*args: Any, **named: Any) -> Any:
+        names.add(step.__name__)
+        return step(*args, **named)
+
+    return noted
+
+
+def test_the_rules_and_the_store_are_as_the_model(ran: set[str]) -> None:
     Life.moves.clear()
     run_state_machine_as_test(Life, settings=SETTINGS)
     assert Life.moves == set(MOVES), "a move of a job's life was never made"
+    assert ran == {each.function.__name__ for each in Life.setup_state().rules}, "a step was never taken"
+    assert len(ran) > 15
 
 
 @pytest.mark.slow
 def test_the_rules_and_the_store_are_as_the_model_for_long() -> None:
-    longer = settings(SETTINGS, max_examples=1000, stateful_step_count=100, derandomize=False, print_blob=True)
+    """EXAMPLES=20000 bin/check slow_tests for a night."""
+    examples = int(os.environ.get("EXAMPLES", "1000"))
+    longer = settings(SETTINGS, max_examples=examples, stateful_step_count=100, derandomize=False, print_blob=True)
     run_state_machine_as_test(Life, settings=longer)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from farm.broker.effects import Change, Finish, Save
+from farm.broker.effects import Attempt, Change, Expire, Finish, Progress, Save
 from farm.protocol import packets as p
+from farm.server.server import Server
 from farm.store.memory import MemoryStore
 from farm.store.room import Room
 from farm.store.sqlite import SqliteStore
@@ -107,10 +108,10 @@ def test_the_server_looks_at_the_disk_as_soon_as_the_store_is_pressed() -> None:
 
 
 class Disk:
-    """So many bytes free, whatever the real one has."""
+    """So many bytes free, whatever the real one has, and so many in all."""
 
-    def __init__(self, free: int) -> None:
-        self.f_bavail, self.f_frsize = free, 1
+    def __init__(self, free: int, size: int = 1 << 40) -> None:
+        self.f_bavail, self.f_blocks, self.f_frsize = free, size, 1
 
 
 def test_there_is_room_again_a_little_above_the_reserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,3 +145,108 @@ def test_what_the_ballast_needs_is_said(tmp_path: Path, monkeypatch: pytest.Monk
     room = Room(str(tmp_path), 1 << 20)
     monkeypatch.setattr("os.statvfs", lambda path: Disk(7 << 20))
     assert room.low() == "7 MiB free where jobs are kept, 9 MiB wanted"
+
+
+@pytest.mark.parametrize(
+    ("size", "said", "reserve", "ballast", "log"),
+    [
+        (1 << 40, None, 64 << 20, 8 << 20, 4 << 20),
+        (256 << 20, None, 32 << 20, 8 << 20, 4 << 20),
+        (4 << 20, None, 512 << 10, 512 << 10, 256 << 10),
+        (4 << 20, 64 << 20, 64 << 20, 512 << 10, 256 << 10),  # who says how much is right
+        (0, None, 64 << 20, 8 << 20, 4 << 20),  # the file system does not know
+    ],
+)
+def test_on_a_small_disk_all_is_smaller(
+    size: int, said: int | None, reserve: int, ballast: int, log: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.statvfs", lambda path: Disk(0, size))
+    room = Room(str(tmp_path), said)
+    room.measure()
+    assert (room.reserve, room.ballast_size, room.log_size) == (reserve, ballast, log)
+
+
+def test_a_ballast_that_is_larger_than_it_should_be_becomes_smaller(tmp_path: Path) -> None:
+    """It is an older farm's."""
+    (tmp_path / "ballast").write_bytes(bytes(9 << 20))
+    Room(str(tmp_path), 0).fill_ballast()
+    assert (tmp_path / "ballast").stat().st_size == 8 << 20
+
+
+def test_what_is_free_in_the_file_is_room_as_long_as_the_log_has_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mib = 1 << 20
+    (tmp_path / "jobs.db-wal").write_bytes(bytes(3 * mib))  # and 1 MiB to come
+    room = Room(str(tmp_path), 64 * mib)
+    room.fill_ballast()
+
+    def low(free_mib: float, inside_mib: int) -> tuple[str, int]:
+        monkeypatch.setattr("os.statvfs", lambda path: Disk(int(free_mib * mib)))
+        return room.low(inside_mib * mib), room.left // mib
+
+    assert low(63, 0)[0] == "63 MiB free where jobs are kept, 64 MiB wanted"
+    assert low(63, 100) == ("", 99)
+    assert low(11, 100) == ("", 20), "a payload goes into the log first"
+    assert low(2, 100) == ("", 2)
+    assert low(1.5, 100)[0] == "512 KiB free where jobs are kept, 1 MiB wanted"
+
+
+def test_where_the_disk_is_used_up_nothing_is_kept_of_jobs_that_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor of attempts; that a job has failed and is tried again is."""
+    store = SqliteStore(str(tmp_path / "store"), reserve=0)
+    store.open()
+    store.apply([Save(id, b"f", b"", 1, b"payload") for id in (1, 2, 3)])
+    store._drop_ballast()
+    monkeypatch.setattr("os.statvfs", lambda path: Disk(1 << 20))
+    store.apply([Finish(1, "done", 0.0, 1.0), Finish(2, "failed", 0.0, 1.0)])
+    store.apply([Attempt(3, 1, 0.0, 1.0, "failed"), Progress(3, 1, failures=1), Expire(2.0, 0)])
+    monkeypatch.undo()
+    assert [store.ended(id) for id in (1, 2)] == [None, None]
+    assert [save.id for save in store.load()] == [3]
+    assert store.attempts(3) == []
+    assert list(store.known()) == [Progress(3, 1, failures=1)]
+    said = [record.getMessage() for record in caplog.records if "used up" in record.getMessage()]
+    assert said == [f"the disk of {tmp_path / 'store'} is used up: nothing at all is kept of jobs that end"]
+    store.close()
+
+
+def test_what_is_kept_is_no_more_than_a_part_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.statvfs", lambda path: Disk(4 << 20, 4 << 20))
+    store = SqliteStore(str(tmp_path / "store"))
+    store.open()
+    for id in range(1, 31):
+        store.apply([Save(id, b"f", b"", 1, b""), Finish(id, "done", 0.0, 1.0, result=bytes(100_000))])
+    store.apply([Expire(0.0, 1 << 30)])
+    assert sum(store.ended(id) is not None for id in range(1, 31)) == 10
+    store.close()
+
+
+class Crowded(MemoryStore):
+    """It has no room until something is dropped."""
+
+    def low(self) -> str:
+        return "" if self.dropped else "0 MiB free where jobs are kept"
+
+    dropped = False
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        self.dropped |= any(isinstance(change, Expire) for change in changes)
+        super().apply(changes)
+
+    def keeps(self) -> bool:
+        return True
+
+
+def test_what_is_too_much_goes_as_soon_as_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be all that there is no room for."""
+    monkeypatch.setattr(Server, "_look_at_results", lambda self: None)
+    ring = Ring(Crowded())
+    with ring.connect() as client:
+        ring.turn_until(lambda: not ring.server._broker.no_room)
+        client.send(p.SUBMIT_JOB_BG, b"f", b"", b"")
+        ring.loop.turn()
+        assert client.packet()[0] == p.JOB_CREATED
+    ring.close()

@@ -21,7 +21,8 @@ from farm.store.check import check
 from farm.store.contract import StoreError
 from farm.store.index import LogIndex
 from farm.store.place import reading
-from farm.store.sqlite import CACHE_SIZE, WAL_PAGES_MAX, SqliteStore
+from farm.store.room import LOG_SIZE_MAX
+from farm.store.sqlite import CACHE_SIZE, SqliteStore
 from farm.store.tables import EXPIRED_AT_ONCE_MAX
 from tests.cli.rig import FARM
 
@@ -59,8 +60,8 @@ def test_a_large_payload_is_let_go_of_once_it_is_on_disk(store: SqliteStore) -> 
 def test_the_log_is_copied_into_the_file_and_used_again(store: SqliteStore, tmp_path: Path) -> None:
     for number in range(1, 60):
         store.apply([Save(number, b"f", b"", 1, bytes(200_000))])
-    assert (tmp_path / "store" / "jobs.db").stat().st_size > 60 * 200_000 - 2 * WAL_PAGES_MAX * 4096
-    assert (tmp_path / "store" / "jobs.db-wal").stat().st_size < 2 * WAL_PAGES_MAX * 4096
+    assert (tmp_path / "store" / "jobs.db").stat().st_size > 60 * 200_000 - 2 * LOG_SIZE_MAX
+    assert (tmp_path / "store" / "jobs.db-wal").stat().st_size < 2 * LOG_SIZE_MAX
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FULL])
@@ -80,7 +81,7 @@ def test_an_error_while_it_is_copied_is_one_of_the_store(
     monkeypatch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Failing))
     store = SqliteStore(str(tmp_path / "store"), reserve=0)
     store.open()
-    large = Save(1, b"f", b"", 1, bytes(WAL_PAGES_MAX * 4096))
+    large = Save(1, b"f", b"", 1, bytes(LOG_SIZE_MAX))
     if code == sqlite3.SQLITE_FULL:
         store.apply([large])
         assert store.pressed, "the server should look at the disk"
@@ -328,7 +329,7 @@ def test_an_export_that_nobody_reads_holds_up_no_log(store: SqliteStore, tmp_pat
     with subprocess.Popen(command, stdout=subprocess.PIPE) as export:
         assert export.stdout
         first = export.stdout.readline()  # it has begun, and now it waits: a pipe holds a few of these lines
-        assert write_and_forget(store, tmp_path / "store") < 2 * WAL_PAGES_MAX * 4096
+        assert write_and_forget(store, tmp_path / "store") < 2 * LOG_SIZE_MAX
         assert len([first, *export.stdout]) == 3000
     assert export.returncode == 0
 
@@ -336,11 +337,11 @@ def test_an_export_that_nobody_reads_holds_up_no_log(store: SqliteStore, tmp_pat
 def test_a_log_that_somebody_holds_up_is_said_once(
     store: SqliteStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_store, "WAL_PAGES_WARNED", WAL_PAGES_MAX)
+    monkeypatch.setattr(sqlite_store, "LOG_WARNED", 1)
     with reading(str(tmp_path / "store")) as database:
         database.execute("BEGIN")
         database.execute("SELECT count(*) FROM job").fetchone()
-        assert write_and_forget(store, tmp_path / "store") > 2 * WAL_PAGES_MAX * 4096
+        assert write_and_forget(store, tmp_path / "store") > 2 * LOG_SIZE_MAX
         assert [record.getMessage() for record in caplog.records] == [
             f"{tmp_path}/store/jobs.db-wal grows: something has been reading the store for long"
         ]

@@ -17,10 +17,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start a server with options of the test's own: `start("--keep-results", "0")`."""
     daemons: list[Daemon] = []
 
-    def start(*options: str, mutant: str = "", env: dict[str, str] | None = None) -> Daemon:
+    def start(
+        *options: str, mutant: str = "", env: dict[str, str] | None = None, under: tuple[str, ...] = ()
+    ) -> Daemon:
         directory = tmp_path / f"server-{len(daemons)}"
         directory.mkdir()
         daemons.append(Daemon(directory, *options, mutant=mutant, env=env))
+        daemons[-1].under = under
         return daemons[-1].start()
 
     yield start

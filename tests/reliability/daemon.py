@@ -29,6 +29,7 @@ class Daemon:
         self.store = directory / "store"
         self.port = port or free_port()
         self.lives = 0
+        self.under: tuple[str, ...] = ()  # words before its command, which must become it
         self._argv: list[str] = [str(CHECKOUT / "bin" / "farm")]
         if mutant:
             code = "import sys; from tests.reliability.mutants import run; run(sys.argv.pop(1))"
@@ -49,7 +50,7 @@ class Daemon:
         self.lives += 1
         with self._log_file.open("wb") as log:
             self._process = subprocess.Popen(
-                self._argv, cwd=CHECKOUT, env=self._env, stdin=subprocess.DEVNULL, stderr=log
+                [*self.under, *self._argv], cwd=CHECKOUT, env=self._env, stdin=subprocess.DEVNULL, stderr=log
             )
         wait_until(lambda: "store: " in self.log() or self.process.poll() is not None, what="the server listens")
         assert self.process.poll() is None, self.log()

@@ -3,13 +3,15 @@ rule is patched in a process of the test's own, before the server's main is call
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from farm.broker import dispatch, functions, restart
 from farm.broker.broker import Broker
-from farm.broker.effects import Change, Finish, Forget, Known, Save, UniqueUntil
+from farm.broker.effects import Change, Finish, Forget, Known, Progress, Save, UniqueUntil
 from farm.broker.function import Function
 from farm.broker.job import CANCELLED, Job
 from farm.protocol import packets
@@ -49,6 +51,18 @@ def acknowledges_before_commit() -> None:
 def never_commits() -> None:
     """Rows are written into a transaction that nothing ends."""
     SqliteStore.commit = lambda self: None  # type: ignore[method-assign]
+
+
+def drops_the_log() -> None:
+    """What is in the write-ahead log and not in the file yet is taken for a rest of an earlier life."""
+    open_store = SqliteStore.open
+
+    def open_without(self: SqliteStore) -> int:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.directory, "jobs.db-wal"))
+        return open_store(self)
+
+    SqliteStore.open = open_without  # type: ignore[method-assign]
 
 
 def barrier_does_not_wait() -> None:
@@ -172,6 +186,7 @@ MUTANTS: dict[str, tuple[Callable[[], None], str]] = {
     "slow-disk": (slow_disk, ""),
     "acknowledges-before-commit": (acknowledges_before_commit, "lost"),
     "never-commits": (never_commits, "lost"),
+    "drops-the-log": (drops_the_log, "lost"),
     "barrier-does-not-wait": (barrier_does_not_wait, "again"),
     "forgets-when-given-out": (forgets_when_given_out, "lost"),
     "never-forgets": (never_forgets, "again"),
@@ -210,10 +225,51 @@ def times_out_by_the_wall_clock() -> None:
     Broker.tick = tick_by_the_wall  # type: ignore[method-assign]
 
 
-# Not for the kills: test_clock.py
+def keeps_monotonic_times() -> None:
+    """What waits for its time is stored with the time of the clock that begins anew with each boot."""
+
+    def moved(change: Change, by: float) -> Change:
+        if isinstance(change, Save | Progress) and change.due:
+            return change._replace(due=change.due + by)
+        return change
+
+    def offset() -> float:
+        return time.time() - time.monotonic()
+
+    write, load, known = SqliteStore.write, SqliteStore.load, SqliteStore.known
+
+    def load_moved(self: SqliteStore) -> Iterator[Save]:
+        for save in load(self):
+            yield save._replace(due=save.due + offset()) if save.due else save
+
+    def known_moved(self: SqliteStore) -> Iterator[Known]:
+        for each in known(self):
+            yield each._replace(due=each.due + offset()) if isinstance(each, Progress) and each.due else each
+
+    SqliteStore.write = lambda self, changes: write(self, [moved(each, -offset()) for each in changes])  # type: ignore[method-assign]
+    SqliteStore.load = load_moved  # type: ignore[method-assign]
+    SqliteStore.known = known_moved  # type: ignore[method-assign]
+
+
+def looks_at_the_time_first() -> None:
+    """A turn begins with what is due, and only then takes what has come."""
+    end_turn = Server._end_turn
+
+    def end_turn_late(self: Server) -> None:
+        self._broker.tick(self._loop.now)
+        end_turn(self)
+
+    Server._end_turn = end_turn_late  # type: ignore[method-assign]
+
+
+# Not for the kills: test_clock.py, test_clock_bases.py
 CLOCK_MUTANTS: dict[str, Callable[[], None]] = {
     "reads-the-clock-once": reads_the_clock_once,
     "times-out-by-the-wall-clock": times_out_by_the_wall_clock,
+}
+BASE_MUTANTS: dict[str, Callable[[], None]] = {
+    "keeps-monotonic-times": keeps_monotonic_times,
+    "looks-at-the-time-first": looks_at_the_time_first,
 }
 
 
@@ -269,6 +325,6 @@ def run(name: str) -> None:
     """Break the rule and become the server."""
     from farm.cli.main import main
 
-    others = CLOCK_MUTANTS | STOP_MUTANTS | LOSS_MUTANTS
+    others = CLOCK_MUTANTS | BASE_MUTANTS | STOP_MUTANTS | LOSS_MUTANTS
     (others[name] if name in others else MUTANTS[name][0])()
     main()

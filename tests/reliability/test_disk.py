@@ -17,15 +17,15 @@ import pytest
 from farm.errors import EXIT_CANNOT_CREATE
 from farm.protocol import packets as p
 from farm.server.server import DISK_CHECK_S
-from farm.store.room import BALLAST_SIZE
+from farm.store.room import SMALL_SHARE
 from tests.cli.rig import FARM, Rig, Running, connect
 from tests.interop.ends import lack, need
 from tests.support import CHECKOUT, PATIENCE_S, Wire, req, wait_until
 
 pytestmark = pytest.mark.slow
 
-DISK_SIZE = 32 << 20
-RESERVE = 1 << 20
+DISK_SIZE = 4 << 20
+RESERVE = BALLAST_SIZE = DISK_SIZE // SMALL_SHARE  # where nobody says anything about them
 JOBS = 600
 RECOVERY_S = 5.0
 
@@ -58,9 +58,10 @@ class SmallDisk:
         self._holder.kill()
         self._holder.communicate(timeout=PATIENCE_S)
 
-    def server(self, reserve: int = RESERVE, program: Sequence[str] = (FARM,)) -> Running:
-        """A server with its store on the disk."""
-        options = ["--listen", "127.0.0.1:0", "--store", f"{self._inside}/store", "--disk-reserve", str(reserve)]
+    def server(self, reserve: int = 0, program: Sequence[str] = (FARM,)) -> Running:
+        """A server with its store on the disk. reserve: 0: as it chooses."""
+        options = ["--listen", "127.0.0.1:0", "--store", f"{self._inside}/store"]
+        options += ["--disk-reserve", str(reserve)] if reserve else []
         enter = ["nsenter", "--mount", f"--target={self._holder.pid}"]
         server = self._rig.background([*enter, *program, "server", *options], {"PYTHONPATH": str(CHECKOUT)})
         server.wait_for("store: ")
@@ -134,20 +135,35 @@ def submit_all(client: Wire, count: int) -> dict[bytes, bytes]:
     return dict(zip(handles, payloads, strict=True))
 
 
-def finish_all(server: Running, result: bytes = bytes(20_000), *, failed: bool = False) -> dict[bytes, bytes]:
-    """Do every job there is, each end durable before the next begins; returns them. failed: with no success."""
+def finish_all(
+    server: Running, result: bytes = bytes(20_000), *, failed: bool = False, at_once: int = 1
+) -> dict[bytes, bytes]:
+    """Do every job there is, and the end of so many durable before the next begin; returns them. failed: with no
+    success."""
     done = {}
     with connected(server) as worker:
         worker.send(p.OPTION_REQ, b"farm-sync")
         worker.expect(p.OPTION_RES, b"farm-sync")
         worker.send(p.CAN_DO, b"f")
-        while body := worker.grab():
-            handle, _, payload = body.split(b"\0", 2)
-            worker.send(*(p.WORK_FAIL, handle) if failed else (p.WORK_COMPLETE, handle, result))
-            worker.send(p.ECHO_REQ, handle)
-            worker.expect(p.ECHO_RES, handle)
-            done[handle] = payload
+        while some := grab_some(worker, at_once):
+            for handle in some:
+                worker.send(*(p.WORK_FAIL, handle) if failed else (p.WORK_COMPLETE, handle, result))
+            worker.send(p.ECHO_REQ, b"durable?")
+            worker.expect(p.ECHO_RES, b"durable?")
+            done |= some
     return done
+
+
+def grab_some(worker: Wire, count: int) -> dict[bytes, bytes]:
+    """So many jobs, or as many as there are: handle -> payload."""
+    worker.raw(count * req(p.GRAB_JOB))
+    found = {}
+    for _ in range(count):
+        number, body = worker.packet()
+        if number == p.JOB_ASSIGN:
+            handle, _, payload = body.split(b"\0", 2)
+            found[handle] = payload
+    return found
 
 
 def test_loss_I_a_full_disk_takes_no_new_jobs_and_lets_the_others_end(disk: SmallDisk) -> None:
@@ -175,13 +191,48 @@ def test_loss_I_a_full_disk_takes_no_new_jobs_and_lets_the_others_end(disk: Smal
     assert list(finish_all(disk.server()).values()) == [b"again"], "what had ended came back, or a job was lost"
 
 
+def fill_finish_and_resume(disk: SmallDisk, size: int, program: Sequence[str] = (FARM,)) -> None:
+    """Jobs until no more are taken, and somebody else takes the rest of the disk; all of them end, though nothing but
+    their own room is left. Then that somebody goes, and jobs are taken again."""
+    server = disk.server(program=program)
+    acknowledged: dict[bytes, bytes] = {}
+    with connected(server) as client:
+        is_full = False
+        while not is_full:
+            payloads = [b"%0*d" % (size, len(acknowledged) + number) for number in range(max(1, 8000 // size))]
+            client.raw(b"".join(req(p.SUBMIT_JOB_BG, b"f", b"", payload) for payload in payloads))
+            for payload in payloads:
+                number, body = client.packet()
+                is_full |= number == p.ERROR
+                if number == p.JOB_CREATED:
+                    acknowledged[body] = payload
+    # A reserve and a ballast are an eighth each, and the log a sixteenth; of tiny jobs much is handles and pages.
+    assert disk.free() < 2 * RESERVE
+    disk.fill()
+    assert finish_all(server, bytes(2000), at_once=50) == acknowledged, "not all that was acknowledged could end"
+    assert "giving up the ballast" in server.err()
+    with connected(server) as client:
+        disk.make_room()
+        begin = time.monotonic()
+        wait_until(lambda: submit(client, bytes(size)), RECOVERY_S, what="there is room again")
+        assert time.monotonic() - begin < RECOVERY_S
+    server.kill()
+    assert list(finish_all(disk.server()).values()) == [bytes(size)], "what had ended came back, or a job was lost"
+
+
+@pytest.mark.parametrize("size", [20, 300, 20_000])
+def test_a_disk_that_its_own_jobs_have_filled(disk: SmallDisk, size: int) -> None:
+    """What is kept of the end of a tiny job takes more room than the job did."""
+    fill_finish_and_resume(disk, size)
+
+
 def test_a_nearly_full_disk_is_enough_to_be_careful(disk: SmallDisk) -> None:
     """No write fails; the reserve alone makes it refuse."""
-    reserve = 12 << 20
+    reserve = 3 * RESERVE
     server = disk.server(reserve)
     with connected(server) as client:
         acknowledged = submit_all(client, 10)
-        disk.fill(leave=reserve - RESERVE)
+        disk.fill(leave=reserve - RESERVE // 2)
         while handle := submit(client, b"one more"):
             acknowledged[handle] = b"one more"
         assert finish_all(server, b"small") == acknowledged
@@ -230,13 +281,14 @@ def test_a_job_that_is_larger_than_what_is_left_is_refused(disk: SmallDisk) -> N
 def test_many_that_are_larger_together_than_what_is_left_are_refused(disk: SmallDisk) -> None:
     """Though all of them come between two looks at the disk."""
     server = disk.server()
-    payloads = [os.urandom(RESERVE) for _ in range(DISK_SIZE // RESERVE)]
+    size = DISK_SIZE // 64
+    payloads = [os.urandom(size) for _ in range(64)]
     with connected(server) as client:
         for payload in payloads:
             client.raw(req(p.SUBMIT_JOB_BG, b"f", b"", payload))
         answers = [client.packet() for _ in payloads]
     taken = [payload for payload, (number, _) in zip(payloads, answers, strict=True) if number == p.JOB_CREATED]
-    assert DISK_SIZE // 4 < len(taken) * RESERVE < DISK_SIZE - BALLAST_SIZE
+    assert DISK_SIZE // 4 < len(taken) * size < DISK_SIZE - BALLAST_SIZE
     assert "ballast" not in server.err()
     assert list(finish_all(server).values()) == taken
 
@@ -271,3 +323,17 @@ def test_without_the_ballast_they_could_not_end(disk: SmallDisk) -> None:
         with pytest.raises((AssertionError, ConnectionError), match=words):
             finish_all(server)
     assert server.wait().status == EXIT_CANNOT_CREATE
+
+
+@pytest.mark.parametrize(
+    ("mutant", "words"),
+    [
+        ("ends", "closed the connection|reset by peer|Broken pipe|server stops"),
+        ("inside", "there is room again"),
+    ],
+)
+def test_it_notices(disk: SmallDisk, mutant: str, words: str) -> None:
+    """ends: they are kept to the last byte. inside: what is free in the store's file counts for nothing."""
+    program = (sys.executable, "-P", "-m", "tests.reliability.power.mutant", mutant)
+    with pytest.raises((AssertionError, ConnectionError), match=words):
+        fill_finish_and_resume(disk, 20, program)

@@ -12,6 +12,7 @@ it would miss is noticed, because the records, done again, must give the same fi
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -19,13 +20,18 @@ import pytest
 
 from tests.reliability.power.cuts import figures, line
 from tests.reliability.power.record import compile_recorder, record
+from tests.reliability.power.starts import start_on_all
 
 pytestmark = [pytest.mark.slow, pytest.mark.power]
 
 JOBS = 6000
-CUTS = 5000
+CUTS = int(os.environ.get("CUTS", "5000"))  # CUTS=20000 bin/check power for more of them
+STARTS = int(os.environ.get("STARTS", "60"))  # and STARTS=500
+START_JOBS = 1500
 MUTANT_JOBS = 1500
 MUTANT_CUTS = 300
+MUTANT_STARTS = 15
+STARTED = ("given out", "lost", "phantom", "refused", "put aside")
 WRONG = ("lost", "phantom", "result", "corrupt", "refused")
 
 
@@ -54,10 +60,27 @@ def test_no_power_cut_loses_what_was_acknowledged(
     ("mutant", "noticed"),
     [
         ("normal", ("lost",)),  # the log is not synced at each commit
-        ("off", ("lost", "corrupt")),  # nothing is ever synced
+        ("off", ("corrupt",)),  # nothing is ever synced
         ("early", ("lost",)),  # JOB_CREATED before the commit
     ],
 )
 def test_it_notices(mutant: str, noticed: tuple[str, ...], recorder: Path, tmp_path: Path) -> None:
     found: Counter[str] = figures(record(tmp_path, recorder, MUTANT_JOBS, 2, mutant), MUTANT_CUTS, seed=2)
     assert sum(found[name] for name in noticed) > 0, line(found)
+
+
+def test_a_server_starts_on_what_a_power_cut_leaves(
+    recorder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Itself, and it has what was acknowledged."""
+    found = start_on_all(record(tmp_path, recorder, START_JOBS, seed=3), STARTS, seed=3)
+    with capsys.disabled():
+        print(f"\nstarts after a power cut: {', '.join(f'{found[name]} {name}' for name in ('cuts', *STARTED))}")
+    assert found["cuts"] == STARTS
+    assert {name: found[name] for name in STARTED[1:]} == dict.fromkeys(STARTED[1:], 0)
+    assert found["given out"] > STARTS
+
+
+def test_such_a_start_notices_a_log_that_is_not_synced(recorder: Path, tmp_path: Path) -> None:
+    records = record(tmp_path, recorder, MUTANT_JOBS, 2, "normal")
+    assert start_on_all(records, MUTANT_STARTS, seed=2)["lost"] > 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import signal
 import sqlite3
 import struct
@@ -15,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -25,6 +26,7 @@ from farm.errors import FarmError
 from farm.loop import Loop
 from farm.protocol import packets as p
 from farm.protocol.address import Address
+from farm.server import journal
 from farm.server.config import ServerConfig
 from farm.server.server import Server
 from farm.store.contract import Store, StoreError
@@ -34,7 +36,10 @@ from tests.support import Wire
 pytestmark = pytest.mark.slow
 
 PATIENCE_S = 20.0
-METHODS = ("open", "load", "write", "commit", "payload", "low", "close")
+# A server whose store fails in one of these must leave: what it promises hangs on them.
+PROMISING = ("open", "known", "load", "write", "commit", "payload", "low", "close")
+# Of these only who has asked need know: nothing hangs on what is told of jobs that have ended.
+TELLING = ("ended", "past", "about", "attempts", "ended_ids")
 CODES = {
     "IOERR": sqlite3.SQLITE_IOERR,
     "FULL": sqlite3.SQLITE_FULL,
@@ -98,19 +103,19 @@ class FailingStore(Store):
         return bytes(self._call("payload", id))
 
     def ended(self, id: int) -> Finish | None:
-        return self._store.ended(id)
+        return cast("Finish | None", self._call("ended", id))
 
-    def past(self, *args: Any, **named: Any) -> list[Past]:
-        return self._store.past(*args, **named)
+    def past(self, *args: Any) -> list[Past]:
+        return list(self._call("past", *args))
 
     def about(self, id: int) -> Past | None:
-        return self._store.about(id)
+        return cast("Past | None", self._call("about", id))
 
     def attempts(self, id: int) -> list[Attempt]:
-        return self._store.attempts(id)
+        return list(self._call("attempts", id))
 
     def ended_ids(self, first: int, last: int, limit: int) -> list[int]:
-        return self._store.ended_ids(first, last, limit)
+        return list(self._call("ended_ids", first, last, limit))
 
     def keeps(self) -> bool:
         return self._store.keeps()
@@ -182,9 +187,12 @@ class Story:
         self.acknowledged: dict[bytes, bytes] = {}  # handle -> payload
         self.may_end: set[bytes] = set()
         self.ended: set[bytes] = set()
+        self.revived: set[bytes] = set()  # it was asked that they run again, so they may be there or not
+        self.unread = 0  # questions of which the server has said that it cannot read what it has kept
         self._unanswered: list[bytes] = []
         self._assigned: list[bytes] = []
         self._reported: list[bytes] = []
+        self._asked: list[bytes] = []  # verbs
         self._store = store
         self._loop = Loop()
         self._loop._running = True
@@ -221,7 +229,7 @@ class Story:
 
     def _begin(self) -> None:
         # Hardly any payload stays in memory: they are read from the store.
-        config = ServerConfig(listen=[Address("127.0.0.1", 0)], rules=Rules(payload_memory_max=1))
+        config = ServerConfig(listen=[Address("127.0.0.1", 0)], rules=Rules(payload_memory_max=1, result_max=100))
         self._server = Server(config, self._store, self._loop)
         host, _, port = self._server.listen()[0].rpartition(":")
         self._ends = [End(Wire((host, int(port)))) for _ in range(2)]
@@ -245,8 +253,28 @@ class Story:
         self._server._expire_results()
         self._submit(client, b"third")
         self._until(lambda: not self._unanswered)
+        self._ask_about(client)
         worker.send(p.GRAB_JOB)  # and it never reports
         self._until(lambda: self._assigned)
+
+    def _ask_about(self, client: End) -> None:
+        """All that can be asked of ended jobs, and that the one that has failed is run again."""
+        client.send(p.OPTION_REQ, b"farm-1")
+        done, dead, _ = (handle.decode() for handle in self.acknowledged if handle in self.may_end)
+        self._ask(client, b"jobs")
+        for text in ("last", done.rpartition(":")[2], done[:-1]):
+            self._ask(client, b"find", text=text)
+        for verb in (b"job", b"output", b"explain"):
+            self._ask(client, verb, id=dead)
+        self._ask(client, b"wait", ids=[done])
+        self.revived.add(dead.encode())
+        self._ask(client, b"retry", ids=[dead])
+        self._ask(client, b"job", id=dead)
+
+    def _ask(self, client: End, verb: bytes, **request: object) -> None:
+        self._asked.append(verb)
+        client.send(p.FARM_ASK, verb, json.dumps(request).encode(), b"")
+        self._until(lambda: not self._asked)
 
     def _submit(self, client: End, payload: bytes) -> None:
         self.submitted.append(payload)
@@ -284,10 +312,18 @@ class Story:
             elif number == p.ECHO_RES:
                 self.ended.update(self._reported)
                 self._reported.clear()
+            elif number == p.FARM_ANSWER:
+                verb, _, answer = body.partition(b"\0")
+                assert verb == self._asked.pop()
+                self.unread += b'"unreadable"' in answer
+            elif number == p.ERROR and body.startswith(b"STORE_ERROR\0"):
+                assert not self._server or not self._server.failure
+                self._asked.pop()
+                self.unread += 1
             elif number == p.ERROR:
                 self._hear_refused(end, body)
             else:
-                assert number in (p.OPTION_RES, p.NOOP, p.NO_JOB), (number, body)
+                assert number in (p.OPTION_RES, p.NOOP, p.NO_JOB, p.FARM_OUTPUT, p.FARM_ENDED), (number, body)
 
     def _hear_refused(self, end: End, body: bytes) -> None:
         """The server has failed, and says so once for each thing that somebody waits for: it is answered, and not kept
@@ -295,7 +331,7 @@ class Story:
         assert self._server
         assert self._server.failure, "an ERROR of a server that has not failed"
         assert body == b"QUEUE_ERROR\0The job cannot be stored; the server stops"
-        waiting = self._unanswered if end is self._ends[0] else self._reported
+        waiting = (self._unanswered or self._asked) if end is self._ends[0] else self._reported
         assert waiting, "an ERROR for nothing"
         waiting.pop(0)
         end.refused = True
@@ -313,7 +349,7 @@ def must_agree(story: Story, directory: Path) -> None:
     assert faults == [("ok",)]
     for handle, payload in story.acknowledged.items():
         assert handle in story.may_end or there.get(handle) == payload, f"lost: {payload!r}"
-    assert not there.keys() & story.ended, "what had ended durably is back"
+    assert not there.keys() & (story.ended - story.revived), "what had ended durably is back"
     assert set(there.values()) <= set(story.submitted)
     assert len(set(there.values())) == len(there)
 
@@ -346,8 +382,9 @@ def try_each(tmp_path: Path, tell: Callable[[Path, int], tuple[Story, Fault]]) -
             assert story.failed is None, story.failed
             assert len(story.acknowledged) == len(story.submitted) == 8
             assert len(story.ended) == 3
+            assert not story.unread
             return went
-        went["left" if story.failed else "went on"] += 1
+        went["left" if story.failed else "told" if story.unread else "went on"] += 1
     raise AssertionError("it never came to an end without a fault")
 
 
@@ -365,12 +402,9 @@ def sqlite_error(code: int) -> Exception:
     return error
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["not-done", "done"])
-@pytest.mark.parametrize(
-    "error", [store_error, functools.partial(sqlite_error, CODES["IOERR"])], ids=["Store", "SQLite"]
-)
-@pytest.mark.parametrize("method", METHODS)
-def test_a_method_of_the_store_fails(method: str, error: Callable[[], Exception], after: bool, tmp_path: Path) -> None:
+def fails(method: str, error: Callable[[], Exception], after: bool) -> Callable[[Path, int], tuple[Story, Fault]]:
+    """The story on a store of which this method fails."""
+
     def tell(directory: Path, nth: int) -> tuple[Story, Fault]:
         fault = Fault(nth, error, after)
         inner = SqliteStore(str(directory), reserve=0)
@@ -379,9 +413,41 @@ def test_a_method_of_the_store_fails(method: str, error: Callable[[], Exception]
         inner.close()
         return story, fault
 
-    went = try_each(tmp_path, tell)
+    return tell
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["not-done", "done"])
+@pytest.mark.parametrize(
+    "error", [store_error, functools.partial(sqlite_error, CODES["IOERR"])], ids=["Store", "SQLite"]
+)
+@pytest.mark.parametrize("method", PROMISING)
+def test_a_method_of_the_store_fails(method: str, error: Callable[[], Exception], after: bool, tmp_path: Path) -> None:
+    went = try_each(tmp_path, fails(method, error, after))
     assert went["left"] > 0
     assert went["went on"] == 0, "an error of the store was taken for none"
+    # A payload that is only to be run again can be refused; one that is given out cannot.
+    assert went["told"] == (1 if (method, error) == ("payload", store_error) else 0), went
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["not-done", "done"])
+@pytest.mark.parametrize("method", TELLING)
+def test_what_cannot_be_told_is_said_to_who_has_asked(
+    method: str, after: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the server goes on."""
+    went = try_each(tmp_path, fails(method, store_error, after))
+    assert went["told"] > 0
+    assert (went["left"], went["went on"]) == (0, 0), went
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert set(lines) == {"cannot read what is kept of jobs that have ended: the disk does not answer"}
+    assert len(lines) == went["told"]
+
+
+def test_every_method_of_a_store_is_among_them() -> None:
+    """But those that read nothing, or only call others."""
+    assert {*PROMISING, *TELLING, "describe", "give_to", "apply", "keeps"} == {
+        name for name, value in vars(Store).items() if callable(value) and not name.startswith("_")
+    }
 
 
 @pytest.fixture
@@ -413,6 +479,7 @@ def test_a_statement_fails(code: str, after: bool, tell_sqlite: Callable[..., St
     assert went.total() > 50, "so few statements?"
     # Room can be made when the disk is full, and then it goes on. Nothing else is ever tried again.
     assert (went["went on"] > 0) == (code == "FULL"), went
+    assert went["told"] > 0, "no question was refused"
 
 
 class Swallows(SqliteStore):
@@ -433,3 +500,18 @@ def test_it_notices_an_error_that_is_swallowed(tell_sqlite: Callable[..., Story]
 
     with pytest.raises(AssertionError, match="lost: "):
         try_each(tmp_path, tell)
+
+
+def test_it_notices_a_server_that_leaves_for_a_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was: an error went all the way up."""
+    monkeypatch.setattr(journal.Past, "_reading", lambda self: contextlib.nullcontext())
+    went = try_each(tmp_path, fails("ended", store_error, False))
+    assert (went["told"], went["left"] > 0) == (0, True), went
+
+
+def test_it_notices_a_question_that_is_answered_as_if_nothing_were_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.Past, "_reading", lambda self: contextlib.suppress(StoreError))
+    with pytest.raises(AssertionError, match="an ERROR of a server that has not failed"):  # JOB_NOT_FOUND
+        try_each(tmp_path, fails("about", store_error, False))

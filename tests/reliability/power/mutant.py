@@ -7,6 +7,7 @@ import sys
 
 from farm.cli.main import main
 from farm.server.promises import Promises
+from farm.store.room import Room
 from farm.store.sqlite import SqliteStore
 
 _prepare = SqliteStore._prepare
@@ -33,11 +34,22 @@ def _no_ballast() -> None:
     SqliteStore._with_ballast = give_up  # type: ignore[method-assign]
 
 
+def _keep_ends() -> None:
+    Room.holds_ends = lambda self, count, file_size: True  # type: ignore[method-assign]
+
+
+def _nothing_inside() -> None:
+    low = Room.low
+    Room.low = lambda self, inside=0: low(self)  # type: ignore[method-assign]
+
+
 MUTANTS = {
     "normal": lambda: _synchronous("NORMAL"),
     "off": lambda: _synchronous("OFF"),
     "early": _acknowledge_at_once,
     "ballast": _no_ballast,
+    "ends": _keep_ends,
+    "inside": _nothing_inside,
 }
 
 if __name__ == "__main__":
