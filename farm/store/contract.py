@@ -67,8 +67,8 @@ class Store(ABC):
     def write(self, changes: Sequence[Change]) -> None:
         """Put changes, in order, into the open transaction. Saving an id again, or ending an unknown one, changes
         nothing; nor does what is said of an unknown job or entry, or of an attempt that is known. Where there is hardly
-        room left, nothing that a job wrote or used need be kept of it, and where there is none, nothing at all, so that it can
-        end.
+        room left, nothing that a job wrote or used need be kept of it, and where there is none, nothing at all, so that
+        it can end.
         Raises Fenced or StoreError; after that the store must not be used."""
 
     @abstractmethod
