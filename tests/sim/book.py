@@ -334,6 +334,7 @@ class Book:
             running = item.doomed
             self.saw("attempt counted as lost after a restart" if running else "attempts remembered after a restart")
         self.handles[handle] = item
+        self.counted.pop(handle, None)  # the end that its worker told was lost with the server
         return item
 
     def is_poison(self, item: Item) -> bool:
