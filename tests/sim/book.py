@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from farm.broker.broker import DEFAULT, Rules
 from farm.protocol import packets
 from tests.sim import course
+from tests.sim.calendar import NIGHTS
+from tests.sim.entry import Entry
 from tests.sim.kept import Kept, Row
 from tests.sim.model import HIGH, LOW, SOMETIMES, Item, Key, Out, Party, PutOff, Terms, Wrong
 from tests.sim.terms import OF_A_WORKER
@@ -23,7 +25,7 @@ class Book:
     paused: of functions. keys: those that count although their job may have ended: until when, and as whose. settling:
     the ends whose consequences are being drawn. promised: what was just decided that must wait until it is durable.
     lined_up: jobs that have just come to stand in line. counted: jobs whose end their worker told, and for good;
-    again: those that somebody has run once more since.
+    again: those that somebody has run once more since. crons: entries by name. night: around which all takes place.
     """
 
     def __init__(self, rules: Rules = DEFAULT) -> None:
@@ -35,6 +37,7 @@ class Book:
         self.stopping = False
         self.counted: dict[bytes, None] = {}
         self.again: dict[bytes, None] = {}
+        self.night = NIGHTS[0]
         self.forget()
 
     def forget(self) -> None:
@@ -50,6 +53,7 @@ class Book:
         self.settling: list[tuple[bytes, str]] = []
         self.promised: list[Out] = []
         self.lined_up: list[Item] = []
+        self.crons: dict[str, Entry] = {}
         self.limits: dict[bytes, tuple[int, ...]] = {}
         self.kept.crash()
         self.stopping = self.no_room = False
