@@ -41,6 +41,7 @@ def run(directory: Path, kills: int = KILLS, acked_min: int = ACKED_MIN, seed: i
         _begin(daemon, ledger)
         crowd.add_entries()
         daemon.kill()
+        ledger.kills += 1
         while ledger.kills < kills or ledger.acked < acked_min:
             assert ledger.kills < 5 * kills, f"only {ledger.acked} acknowledged"
             _live(daemon, ledger, chance)
