@@ -37,39 +37,6 @@ def test_plain(lone_rig: Rig, busy: ServerRunning) -> None:
     assert done.out == b"FUNCTION\tQUEUED\tRUNNING\tWORKERS\na\t2\t1\t1\nb\t1\t0\t0\nc\t0\t0\t1\n"
 
 
-def test_json(lone_rig: Rig, busy: ServerRunning) -> None:
-    """The golden text of schema farm.status/1: fields may be added, none renamed or removed."""
-    done = lone_rig.run("status", "--json")
-    shown = json.loads(done.out)["servers"][0]
-    version, limits = shown["version"], json.dumps(shown["limits"], indent=8).replace("\n}", "\n      }")
-    functions = ",".join(
-        f"""
-        {{
-          "function": "{name}",
-          "queued": {queued},
-          "running": {running},
-          "workers": {workers}
-        }}"""
-        for name, queued, running, workers in (("a", 2, 1, 1), ("b", 1, 0, 0), ("c", 0, 0, 1))
-    )
-    assert (
-        done.out.decode()
-        == f"""{{
-  "schema": "farm.status/1",
-  "servers": [
-    {{
-      "server": "{busy.address}",
-      "version": "{version}",
-      "functions": [{functions}
-      ],
-      "limits": {limits}
-    }}
-  ]
-}}
-"""
-    )
-
-
 # Every limit of a farm server, with its default. Those of a stock server are not known.
 LIMITS = {
     "backlog": 1024,

@@ -115,10 +115,12 @@ def is_met(condition: bytes, outcome: str) -> bool:
 
 class Model:
     """kept, come, ended: what a crash leaves of each background job that is durable: the job, how far it has come, how
-    it ended. was: of ended jobs. paused, keys (until when, as whose): of functions. losses_max: see Rules."""
+    it ended. was: of ended jobs. paused, keys (until when, as whose): of functions. losses_max: see Rules.
+    jumped: by how much the wall clock was set; what is due, expires or counts until some time does so by it."""
 
     def __init__(self, losses_max: int) -> None:
         self.losses_max = losses_max
+        self.jumped = 0.0
         self.kept: dict[bytes, Job] = {}
         self.come: dict[bytes, Come] = {}
         self.ended: dict[bytes, str] = {}
@@ -144,6 +146,11 @@ class Model:
         self._written: list[Written] = []
         self.pauses = (0.0, 0.0)  # bounds of the newest one
         self._settling: deque[tuple[bytes, str]] = deque()
+
+    @property
+    def wall(self) -> float:
+        """The wall clock."""
+        return self.now + self.jumped
 
     # -- what is kept
 
@@ -246,7 +253,7 @@ class Model:
 
     def line_up(self, job: Job) -> None:
         """Last in its line, or aside until its time, or until others have ended."""
-        job.delayed = not job.after and job.due > self.now
+        job.delayed = not job.after and job.due > self.wall
         if job.queued:
             self.queue(job).append(job)
 
@@ -261,7 +268,7 @@ class Model:
     def holder_of(self, key: Key | None) -> bytes:
         """As whose handle the key counts although its job may have ended; empty: as none."""
         until, handle = self.keys.get(key, (0.0, b"")) if key else (0.0, b"")
-        return handle if until > self.now else b""
+        return handle if until > self.wall else b""
 
     def _hold_key(self, job: Job) -> None:
         if job.key and job.key_until:
@@ -439,7 +446,7 @@ class Model:
         for handle in [handle for handle, stop in self.stops.items() if stop.until <= now]:
             self.stop_over(handle)
         for job in sorted(self.jobs.values(), key=lambda job: (job.due, id_of(job.handle))):
-            if job.delayed and job.due <= now and job.handle not in self.stops:
+            if job.delayed and job.due <= self.wall and job.handle not in self.stops:
                 job.delayed = False
                 self.queue(job).append(job)
         while late := [job for job in self.jobs.values() if self._waits_too_long(job)]:
@@ -451,7 +458,7 @@ class Model:
                 self.write_down(job)
 
     def _waits_too_long(self, job: Job) -> bool:
-        return not job.attempts and 0 < job.expires <= self.now
+        return not job.attempts and 0 < job.expires <= self.wall
 
     def slow(self) -> Iterable[Job]:
         """Those whose time is up, the last one first, for those that are put back come in front."""

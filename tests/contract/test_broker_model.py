@@ -95,7 +95,7 @@ some_terms = st.builds(
     st.sampled_from((0.0, 0.0, 3.0)),
     st.sampled_from((0.0, 0.0, 1.0, 2.0)),
     st.sampled_from((0.0, 0.0, 8.0)),
-    st.sampled_from((0.0, 3.0)),
+    st.sampled_from((0.0, 3.0, 20.0)),
     st.sampled_from((b"attach", b"skip", b"fail", b"replace")),
     some_after,
 )
@@ -122,11 +122,15 @@ class Life(RuleBasedStateMachine):
         self.scratch = tempfile.TemporaryDirectory(prefix="farm-model-", dir=SCRATCH)
         self.crashes = 0
         self.now = 100.0
-        self.model = Model(RULES.losses_max)
+        self.model = self._make_model()
+        self.model.now = self.now
         self.promised: list[bytes] = []  # handles that are to be acknowledged with the next commit
         self.acked: set[bytes] = set()
         self.store = SqliteStore(str(self._place()))
         self._start()
+
+    def _make_model(self) -> Model:
+        return Model(RULES.losses_max)
 
     def teardown(self) -> None:
         self.store.close()
@@ -137,7 +141,7 @@ class Life(RuleBasedStateMachine):
 
     def _start(self) -> None:
         self.broker = Broker(self.store.open(), RULES)
-        self.broker.wall_offset = WALL
+        self.broker.wall_offset = WALL + self.model.jumped
         self.broker.history = self.store  # it is only asked when all is durable
         rows = list(self.store.load())
         assert [(row.id, row.function, row.unique, row.priority, row.payload, row.due) for row in rows] == [
@@ -172,7 +176,7 @@ class Life(RuleBasedStateMachine):
     @rule(wanted=st.lists(jobs, min_size=1, max_size=4))
     def submit(self, wanted: list[Wanted]) -> None:
         for client, function, unique, priority, background, payload, delay_s in wanted:
-            due = self.now + delay_s if delay_s else 0.0
+            due = self.model.wall + delay_s if delay_s else 0.0
             key = key_of(function, unique, payload)
             joined = self.model.joinable.get(key) if key else None
             limit = self.model.functions.get(function, (0, 0, 0))[priority]
@@ -266,7 +270,7 @@ class Life(RuleBasedStateMachine):
         if joined:
             known.cancel(joined)
         return p.JOB_CREATED, model.Job(
-            b"", function, unique, b"data", NORMAL, terms.background, terms.in_s and self.now + terms.in_s
+            b"", function, unique, b"data", NORMAL, terms.background, terms.in_s and known.wall + terms.in_s
         )
 
     def _lives(self, handle: bytes) -> bool:
@@ -278,7 +282,7 @@ class Life(RuleBasedStateMachine):
         if not job.handle:
             assert handle not in self.model.handles, "a handle was used before"
             job.handle, job.retries, job.timeout_s = handle, terms.retries, terms.timeout_s
-            job.expires = self.now + terms.expires_s if terms.expires_s else 0.0
+            job.expires = self.model.wall + terms.expires_s if terms.expires_s else 0.0
             job.asked_after = dict(after)
             job.after = {handle: condition for handle, condition in after.items() if self._lives(handle)}
             ended = {handle: self.model.ended.get(handle, "cancelled") for handle in after if handle not in job.after}
@@ -288,7 +292,7 @@ class Life(RuleBasedStateMachine):
             job.after |= {b"never": b"ok"} if never else {}
             self.model.add(job, self.now)
             if terms.unique_for_s and job.unique and job.key:
-                job.key_until = self.now + terms.unique_for_s
+                job.key_until = self.model.wall + terms.unique_for_s
             if terms.background:
                 self.model.save(job)
         elif terms.background and not job.background:
@@ -531,7 +535,7 @@ class Life(RuleBasedStateMachine):
         if job.delayed:
             job.due = self.broker.jobs[job.handle].due - WALL
             least, most = self.model.pauses
-            assert least - 1e-6 <= job.due - self.now <= most + 1e-6
+            assert least - 1e-6 <= job.due - self.model.wall <= most + 1e-6
             self.model.write_down(job)
 
     @precondition(lambda self: self.model.late)
@@ -562,8 +566,15 @@ class Life(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from((1.0, 5.0)))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
+        self._tick()
+
+    def _entries_come(self) -> None:
+        """Here nobody has made any: see CronLife."""
+
+    def _tick(self) -> None:
         self.broker.tick(self.now)
         self.model.pass_time(self.now)
+        self._entries_come()
         for job in self.model.slow():
             self.model.time_is_up(job)
             if job.timeout_s and not job.abandoned and self.now >= job.started + job.timeout_s:
@@ -639,14 +650,14 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def keys_count_for_as_long(self) -> None:
-        wall = self.now + WALL
+        wall = self.model.wall + WALL
         found = {
             (name, unique, b""): (until - WALL, handle_of(id))
             for name, function in self.broker.functions.items()
             for unique, (until, id) in function.uniques.items()
             if until > wall
         }
-        assert found == {key: held for key, held in self.model.keys.items() if held[0] > self.now}
+        assert found == {key: held for key, held in self.model.keys.items() if held[0] > self.model.wall}
 
     @invariant()
     def the_same_can_be_joined(self) -> None:

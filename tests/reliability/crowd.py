@@ -15,9 +15,11 @@ from typing import Any
 
 from farm.protocol import packets as p
 from tests.reliability.daemon import jobs_in_all
-from tests.reliability.ends import CONNECTIONS, FLAKY, IN_FLIGHT_MAX, JOBS, LATER
+from tests.reliability.ends import CLOCKED, CONNECTIONS, FLAKY, IN_FLIGHT_MAX, JOBS, LATER
 from tests.reliability.ledger import Ledger
 from tests.support import CHECKOUT, PATIENCE_S, Wire
+
+ENTRIES = 40  # of cron, each with a job every minute: more than are looked after in one turn
 
 
 class Crowd:
@@ -95,18 +97,33 @@ class Crowd:
             assert not reader.is_alive()
         self.note()
 
+    def add_entries(self) -> None:
+        """Of cron: every minute a job, whatever becomes of the server meanwhile."""
+        ways = {"line": "* * * * *", "function": CLOCKED.decode(), "overlap": "queue", "catch_up": "all"}
+        with Wire(("127.0.0.1", self._port)) as wire:
+            wire.send(p.OPTION_REQ, b"farm-1")
+            wire.expect(p.OPTION_RES, b"farm-1")
+            for number in range(ENTRIES):
+                name = f"c.{number}."
+                wire.send(p.FARM_ASK, b"cron add", json.dumps({"name": name, **ways}).encode(), name.encode())
+                assert wire.packet()[0] == p.FARM_ANSWER
+                self._ledger.entry(name, time.time())
+
     def drain(self, patience_s: float) -> bool:
-        """Wait until the server has no job left, and tell the ledger how each of those that were tried again has ended.
-        False: it still has some."""
+        """Wait until the server has no job left, and tell the ledger how each of those that were tried again has ended,
+        and what has become of the times of cron entries. False: it still has some."""
         deadline = time.monotonic() + patience_s
         with Wire(("127.0.0.1", self._port)) as wire:
-            while (left := jobs_in_all(wire, (JOBS, LATER, FLAKY))) and time.monotonic() < deadline:
+            while (left := _left(wire)) and time.monotonic() < deadline:
                 time.sleep(0.05)
             wire.send(p.OPTION_REQ, b"farm-sync")
             wire.expect(p.OPTION_RES, b"farm-sync")
             wire.expect_nothing()  # a job whose end is not durable yet is in no listing
             for job in _listed(wire, FLAKY):
                 self._ledger.ended(job["id"], job["state"], job["failures"])
+            wire.send(p.FARM_ASK, b"cron", b"{}", b"")
+            for entry in json.loads(wire.packet()[1].partition(b"\0")[2])["entries"]:
+                self._ledger.came(entry["name"], time.time(), [(run["at"], run["id"]) for run in entry["last"]])
         return not left
 
     def abandon(self) -> None:
@@ -115,6 +132,11 @@ class Crowd:
             for process, _ in ends:
                 process.kill()
                 process.wait(PATIENCE_S)
+
+
+def _left(wire: Wire) -> int:
+    """How many jobs there are, with the one that a cron entry has as soon as a minute begins."""
+    return jobs_in_all(wire, (JOBS, LATER, FLAKY, CLOCKED)) + (-time.time() % 60 < 1)
 
 
 def _listed(wire: Wire, function: bytes) -> Iterator[dict[str, Any]]:

@@ -26,6 +26,7 @@ from tests.support import req
 JOBS = b"job"  # the function of all but delayed jobs
 LATER = b"later"  # of delayed ones: one that waits must not be joined by one that is due at once
 FLAKY = b"flaky"  # of those that are tried again: each attempt fails or not by chance
+CLOCKED = b"clocked"  # of cron entries: each job's payload is its entry's name
 CONNECTIONS = 3  # of each worker
 WINDOW = 64  # submissions without an answer on a connection
 CALLS = 8  # foreground jobs without a result on a connection
@@ -297,7 +298,7 @@ class Worker(End):
         self._barriers[link.index].clear()
         link.out += b"getpid\n" + req(p.OPTION_REQ, b"farm-sync")
         link.out += b"" if link.index else req(p.OPTION_REQ, b"farm-1")
-        link.out += b"".join(req(p.CAN_DO, function) for function in (JOBS, LATER, FLAKY)) + req(p.GRAB_JOB)
+        link.out += b"".join(req(p.CAN_DO, function) for function in (JOBS, LATER, FLAKY, CLOCKED)) + req(p.GRAB_JOB)
 
     def took(self, link: Link, number: int, body: bytes) -> None:
         """X before the attempt's end goes out, F or B once it is durable."""

@@ -25,6 +25,8 @@ from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
 CLOCK_TOLERANCE_S = 0.1  # between the clocks that two processes read
+MINUTE_S, LATE_S = 60.0, 5.0  # between a cron entry's times; and so late is none
+REMEMBERED = 10  # runs of an entry
 JITTER = 0.25  # what a back-off may be shorter by
 
 Terms = tuple[int, float]  # retries, and seconds before each
@@ -55,6 +57,16 @@ class State(NamedTuple):
     failures: int
 
 
+class Entry:
+    """A cron entry. added, asked: wall, the latter when the server told its newest runs: (when, handle), newest first;
+    0: it did not."""
+
+    def __init__(self, added: float) -> None:
+        self.added = added
+        self.asked = 0.0
+        self.runs: list[tuple[float, bytes]] = []
+
+
 class Verdict(NamedTuple):
     """What became of the promise. Everything from `lost` on must be empty."""
 
@@ -72,6 +84,7 @@ class Verdict(NamedTuple):
     forgotten: list[str]  # a failed attempt was
     cut: list[str]  # it ended before it was done or its attempts were used up
     back: list[str]  # run although it had been cancelled
+    clock: list[str]  # a minute of a cron entry without a job or with two, or a job without a minute
 
     @property
     def faults(self) -> dict[str, list[str]]:
@@ -103,6 +116,7 @@ class Ledger:
         self._asked_to_go: set[bytes] = set()
         self._cancelled: dict[bytes, tuple[bytes, float, int]] = {}  # (outcome, mono, pid)
         self._states: dict[bytes, State] = {}
+        self._entries: dict[bytes, Entry] = {}
         self._lives: dict[int, list[float]] = defaultdict(list)  # pid -> when such a server began
         self._tails: dict[str, bytes] = {}
 
@@ -113,6 +127,16 @@ class Ledger:
     def ended(self, handle: str, state: str, failures: int) -> None:
         """What the server says when all is over of a job that was to be tried again."""
         self._states[handle.encode()] = State(state, failures)
+
+    def entry(self, name: str, wall: float) -> None:
+        """A cron entry of every minute was added; each of its jobs has this name."""
+        self._due[name.encode()] = 0.0
+        self._entries[name.encode()] = Entry(wall)
+
+    def came(self, name: str, wall: float, runs: list[tuple[float, str | None]]) -> None:
+        """What the server says when all is over of the newest times of an entry."""
+        entry = self._entries[name.encode()]
+        entry.asked, entry.runs = wall, [(at, (id or "").encode()) for at, id in runs]
 
     def feed(self, who: str, data: bytes) -> None:
         """What `who` wrote next. A line that was cut off by its death never counts: its act did not follow."""
@@ -185,6 +209,7 @@ class Ledger:
             self._forgotten(),
             self._cut(),
             self._back(),
+            self._clock(),
         )
 
     def _tried(self) -> Iterator[tuple[bytes, Terms, State]]:
@@ -232,7 +257,11 @@ class Ledger:
             handles.update(run)
         held = Counter(name.rpartition(b".")[2] for name in self._promised.values())
         found += [f"key {key.decode()} of {times} jobs" for key, times in held.items() if key[:1] == b"u" and times > 1]
-        return found + [f"{name.decode()} under {times} handles" for name, times in handles.items() if times > 1]
+        return found + [
+            f"{name.decode()} under {times} handles"
+            for name, times in handles.items()
+            if times > 1 and name not in self._entries
+        ]
 
     def _early(self) -> list[str]:
         runs = [run for runs in self._runs.values() for run in runs]
@@ -284,4 +313,22 @@ class Ledger:
             for run in self._runs_after(handle, mono, pid):
                 if outcome == b"cancelled" or self._life(run.pid, run.mono) > self._life(pid, mono):
                     found.append(f"{handle.decode()} {run.name.decode()}")
+        return found
+
+    def _clock(self) -> list[str]:
+        """Where the server remembers fewer runs than there were, only of the newest."""
+        found = []
+        for name, entry in self._entries.items():
+            shown = name.decode()
+            if not entry.asked:
+                found.append(f"{shown} is unknown")
+            times = [at for at, _ in entry.runs]
+            late_s = entry.asked - max([entry.added, *times]) - MINUTE_S
+            if late_s > LATE_S or any(later - earlier != MINUTE_S for later, earlier in pairwise(times)):
+                found.append(f"{shown} came at {times}")
+            ids = {id for _, id in entry.runs}
+            found += [f"{shown} {id.decode() or 'no job'} never ran" for id in ids if id not in self._runs]
+            ran = {handle for handle, given in self._runs.items() if given[0].name == name}
+            if len(entry.runs) < REMEMBERED and ran - ids:
+                found.append(f"{shown} has {len(ran - ids)} jobs without a time")
         return found

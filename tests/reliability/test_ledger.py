@@ -136,3 +136,40 @@ def test_a_line_that_was_cut_off_does_not_count() -> None:
     ledger.feed("s2", b"S s2.1. 0\n")
     ledger.feed("s1", b":1\n")
     assert ledger.judge(1).lost == ["H:1:1 s1.1."]
+
+
+CLOCKED = "".join(f"X H:1:{number} c.1. 50.0 {number} 7 done\n" for number in (1, 2, 3))
+CAME: list[tuple[float, str | None]] = [(240.0, "H:1:3"), (180.0, "H:1:2"), (120.0, "H:1:1")]
+
+
+def judge_clock(lines: str, came: list[tuple[float, str | None]], wall: float = 299.0) -> Verdict:
+    ledger = Ledger()
+    ledger.kills = 1
+    ledger.began(7, 1.0)
+    ledger.entry("c.1.", 100.0)
+    ledger.feed("w1", lines.encode())
+    if wall:
+        ledger.came("c.1.", wall, came)
+    return ledger.judge(in_flight_max=2)
+
+
+def test_a_good_run_of_a_cron_entry() -> None:
+    assert not judge_clock(CLOCKED, CAME).faults
+    assert not judge_clock("", [], 159.0).faults  # before its first minute
+    assert not judge_clock(CLOCKED, [(960.0 - 60 * n, "H:1:3") for n in range(10)], 961.0).faults  # it knows ten
+
+
+@pytest.mark.parametrize(
+    ("lines", "came", "wall"),
+    [
+        (CLOCKED, CAME, 0.0),  # the server does not know it
+        (CLOCKED, CAME, 310.0),  # its newest minute did not come
+        (CLOCKED, [CAME[0], CAME[2]], 299.0),
+        (CLOCKED, [CAME[0], *CAME], 299.0),
+        (CLOCKED, CAME[:2], 299.0),  # a job without a time
+        (CLOCKED, [*CAME[:2], (120.0, None)], 299.0),
+        (CLOCKED, [*CAME[:2], (120.0, "H:1:4")], 299.0),
+    ],
+)
+def test_a_broken_promise_of_a_cron_entry(lines: str, came: list[tuple[float, str | None]], wall: float) -> None:
+    assert "clock" in judge_clock(lines, came, wall).faults

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from farm.protocol import packets
-from tests.sim import course
+from tests.sim import course, cron
 from tests.sim.book import Book
 from tests.sim.kept import last_outcome
 from tests.sim.model import Item, Out, Party, error, shown_state
@@ -20,19 +20,24 @@ def ask(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -> 
     """FARM_ASK."""
     if not party.extension:
         return error(party, b"INVALID_COMMAND")
-    verb, request, _ = body.split(b"\0", 2)
+    verb, request, payload = body.split(b"\0", 2)
     fields = json.loads(request) if request.startswith(b"{") else None
     rule = VERBS.get(verb.decode())
-    if rule is None:
+    if rule is None and verb.decode() not in CRON:
         book.saw("strange question refused")
         return error(party, b"INVALID_REQUEST")
-    changes = verb.decode() in COMMANDS or (verb == b"function" and fields and "set" in fields)
+    changes = verb.decode() in (*COMMANDS, *CRON[1:]) or (verb == b"function" and fields and "set" in fields)
     if changes and not party.may_change:
         book.saw("command from elsewhere refused")
         return error(party, b"PERMISSION_DENIED")
     if fields is None:
         book.saw("strange question refused")
         return error(party, b"INVALID_REQUEST")
+    if rule is None:
+        found = cron.answer(book, verb.decode(), fields, payload, outs)
+        if isinstance(found, bytes):
+            return error(party, found)
+        return [_done(book, party, verb, found) if changes else _answer(party, verb, found)]
     return rule(book, party, verb, fields)
 
 
@@ -44,7 +49,16 @@ def answered(body: bytes) -> bytes:
         job = found["job"]
         attempts = [[attempt["number"], attempt["outcome"]] for attempt in job["attempts_list"]]
         found = {"job": {name: job[name] for name in OF_A_JOB} | {"attempts_list": attempts}}
+    if verb.decode() in CRON:
+        found = {name: _cron_told(value) for name, value in found.items()}
     return _body(verb, found)
+
+
+def _cron_told(value: Any) -> Any:
+    """An entry, several, or the handle of a job."""
+    if isinstance(value, list):
+        return [cron.told(entry) for entry in value]
+    return cron.told(value) if isinstance(value, dict) else value
 
 
 def _body(verb: bytes, found: Json) -> bytes:
@@ -281,3 +295,4 @@ COMMANDS = {
     "resume": _pause(False),
 }
 VERBS = QUESTIONS | COMMANDS
+CRON = ("cron", "cron add", "cron remove", "cron pause", "cron resume", "cron run")

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from farm.broker.broker import DEFAULT, Rules
 from farm.protocol import packets
 from tests.sim import course
+from tests.sim.calendar import NIGHTS
+from tests.sim.entry import Entry
 from tests.sim.kept import Kept, Row
 from tests.sim.model import HIGH, LOW, SOMETIMES, Item, Key, Out, Party, PutOff, Stopped, Terms, Wrong
 from tests.sim.terms import OF_A_WORKER
@@ -25,7 +27,7 @@ class Book:
     the ends whose consequences are being drawn. promised: what was just decided that must wait until it is durable.
     stops: commands that are being stopped, by their jobs' handles, in order of time.
     lined_up: jobs that have just come to stand in line. counted: jobs whose end their worker told, and for good;
-    again: those that somebody has run once more since.
+    again: those that somebody has run once more since. crons: entries by name. night: around which all takes place.
     """
 
     def __init__(self, rules: Rules = DEFAULT) -> None:
@@ -37,6 +39,7 @@ class Book:
         self.stopping = False
         self.counted: dict[bytes, None] = {}
         self.again: dict[bytes, None] = {}
+        self.night = NIGHTS[0]
         self.forget()
 
     def forget(self) -> None:
@@ -52,6 +55,7 @@ class Book:
         self.settling: list[tuple[bytes, str]] = []
         self.promised: list[Out] = []
         self.lined_up: list[Item] = []
+        self.crons: dict[str, Entry] = {}
         self.limits: dict[bytes, tuple[int, ...]] = {}
         self.stops: dict[bytes, Stopped] = {}
         self.kept.crash()
@@ -369,6 +373,7 @@ class Book:
             running = item.doomed
             self.saw("attempt counted as lost after a restart" if running else "attempts remembered after a restart")
         self.handles[handle] = item
+        self.counted.pop(handle, None)  # the end that its worker told was lost with the server
         return item
 
     def is_poison(self, item: Item) -> bool:

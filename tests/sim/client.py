@@ -11,6 +11,7 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from farm.protocol import packets
+from tests.sim.cron_wishes import CronWishes
 from tests.sim.end import End
 from tests.sim.model import SPARE, SUBMITS, Wrong
 from tests.sim.wishes import Wishes
@@ -46,6 +47,7 @@ class Client(End):
         self.expected = Counter[bytes]()  # how often it asked to hear of which job's end, and did not since
         self.held = 0  # so many of its questions must be answered before it goes on: the last may be put off
         self._wishes = Wishes(self)
+        self._cron_wishes = CronWishes(self)
 
     def begin(self) -> None:
         """See End."""
@@ -80,6 +82,7 @@ class Client(End):
         deed = self.rng.choices(
             (
                 self._wishes.act,
+                self._cron_wishes.act,
                 self.submit,
                 self._burst,
                 self._status,
@@ -92,6 +95,7 @@ class Client(End):
             ),
             (
                 self.world.odds("terms", 130 if self.farm else 1),
+                self.world.cron_weight,
                 50,
                 8,
                 8,
@@ -269,6 +273,9 @@ class Client(End):
         return background
 
     def _hear_answer(self, body: bytes) -> None:
+        if body.startswith(b"cron"):
+            self._expect("cron")
+            return
         if not self.open:
             raise Wrong(f"{self.name} gets an answer and has asked nothing about jobs")
         self.open -= 1

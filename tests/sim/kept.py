@@ -7,16 +7,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from farm.broker.effects import Known, Progress, Save, Setting, UniqueUntil
+from farm.broker.effects import CronRow, Known, Progress, Save, Setting, UniqueUntil
 from farm.protocol import packets
 from farm.store.contract import Store
 from tests.sim import terms
+from tests.sim.entry import stored
 from tests.sim.model import Item, Terms, Wrong, id_of
 
 Row = tuple[Any, ...]  # of a change, without the id or the names that it is found by
 Change = tuple[str, Any, Row | None]  # what it is about, of which job, function or key, and what holds
 SAVED, ENDED, COURSE, TRIED, USED = "saved", "ended", "course", "tried", "used"
-REVIVED, PURGED, SET, KEY = "revived", "purged", "set", "key"
+REVIVED, PURGED, SET, KEY, CRON = "revived", "purged", "set", "key", "cron"
 
 _EXIT = re.compile(rb"farm: exit ([0-9]{1,3})( farm)?\n")
 
@@ -24,7 +25,8 @@ _EXIT = re.compile(rb"farm: exit ([0-9]{1,3})( farm)?\n")
 class Kept:
     """written: how many batches of changes were given to the journal. begun: how many of them the newest commit covers,
     stored: how many are on the disk, known: how many the server has heard that of. durable, ended: what the journal
-    holds then, by handle; saves: of ended jobs. settings: by function. keys: by function and key. finished: the
+    holds then, by handle; saves: of ended jobs. settings: by function. keys: by function and key. crons: by
+    name, each with the time up to which all is decided about. finished: the
     background jobs whose end is stored; they must never run again, unless somebody wants it."""
 
     def __init__(self) -> None:
@@ -35,6 +37,7 @@ class Kept:
         self.attempts: dict[bytes, list[Row]] = {}
         self.settings: dict[bytes, Row] = {}
         self.keys: dict[tuple[bytes, bytes], Row] = {}
+        self.crons: dict[bytes, tuple[Row, float]] = {}
         self.finished: dict[bytes, None] = {}
         self.crash()
 
@@ -141,6 +144,10 @@ class Kept:
         """This key counts as this job's."""
         self._decided.append((KEY, (function, unique), (id_of(handle), until)))
 
+    def cron(self, name: bytes, entry: tuple[Row, float] | None) -> None:
+        """This holds of a cron entry; None: it is no more."""
+        self._decided.append((CRON, name, entry))
+
     def decided_ends(self) -> list[bytes]:
         """The jobs that have ended in the turn that is under way."""
         return [handle for what, handle, _ in self._decided if what == ENDED]
@@ -179,6 +186,8 @@ class Kept:
         _compare("settings", _settings(known), self.settings)
         keys = {(row.function, row.unique): tuple(row[2:]) for row in known if isinstance(row, UniqueUntil)}
         _compare("keys", keys, self.keys)
+        crons = {row.name: stored(row.words, row.payload or b"") for row in known if isinstance(row, CronRow)}
+        _compare("cron entries", crons, {name: row for name, (row, _) in self.crons.items()})
 
     def _compare_past(self, store: Store, handle: bytes) -> None:
         end = store.ended(id_of(handle))
@@ -238,6 +247,11 @@ class Kept:
     def _key(self, key: tuple[bytes, bytes], row: Row) -> None:
         self.keys[key] = row
 
+    def _cron(self, name: bytes, entry: tuple[Row, float] | None) -> None:
+        self.crons.pop(name, None)
+        if entry is not None:
+            self.crons[name] = entry
+
 
 _OF_THE_PAST = (ENDED, TRIED, USED, REVIVED, PURGED)
 _APPLY: dict[str, Callable[..., None]] = {
@@ -250,6 +264,7 @@ _APPLY: dict[str, Callable[..., None]] = {
     PURGED: Kept._purge,
     SET: Kept._set,
     KEY: Kept._key,
+    CRON: Kept._cron,
 }
 
 

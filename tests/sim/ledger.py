@@ -12,13 +12,15 @@ from collections.abc import Callable, Collection, Iterable
 from itertools import takewhile
 
 from farm.broker.broker import DEFAULT, WAKE_PATIENCE_S, Rules
+from farm.broker.effects import Change, CronRow, Save
 from farm.protocol import packets
 from farm.protocol.decoder import Decoder
 from farm.protocol.packets import RESPONSE
 from farm.server.promises import Send
-from tests.sim import course
+from tests.sim import course, cron
 from tests.sim.asks import answered
 from tests.sim.book import Book
+from tests.sim.entry import restored
 from tests.sim.kept import handle_of
 from tests.sim.model import CLOSE, Item, Later, Out, Owed, Party, PutOff, Wrong, age, error
 from tests.sim.rules import RULES
@@ -153,8 +155,8 @@ class Ledger:
         if self._compare(expected, outs, now):
             book.saw("another worker woken when one was lost")
 
-    def ticked(self, outs: list[Out], now: float) -> None:
-        """The rules were told the time."""
+    def ticked(self, outs: list[Out], changes: list[Change], now: float) -> None:
+        """The rules were told the time. changes: what is to be kept because of that."""
         book = self.book
         self._look_at_clocks(now)
         late = any(
@@ -165,7 +167,10 @@ class Ledger:
                 later.due = later.batch is not None and later.batch <= book.kept.known
         over = self._stops_over()
         due = self._due()
+        on_time = not self._clock_set
         expired = self._waited_too_long()
+        fired = self._changed_crons(changes)
+        expired += cron.ticked(book, fired, on_time)
         for item in book.jobs.values():
             book.note_if_long(item)
         late_ones, told = self._timed_out()
@@ -174,10 +179,25 @@ class Ledger:
             book.saw("due job woke a sleeper")
         if woken and late_ones:
             book.saw("timed out, another worker woken")
-        if woken and not due and not late_ones and not self._ended_waiting and not self._stop_ended:
+        quiet = not self._ended_waiting and not self._stop_ended and not fired
+        if woken and not due and not late_ones and quiet:
             book.saw("wake-up passed on after patience")
             if not late:
                 raise Wrong("a worker was woken in place of one that still had time to come")
+
+    def _changed_crons(self, changes: list[Change]) -> list[tuple[str, list[bytes]]]:
+        """Each entry that the server has something to keep of, with the new jobs that are kept before it."""
+        found: list[tuple[str, list[bytes]]] = []
+        handles: list[bytes] = []
+        for change in changes:
+            if isinstance(change, Save) and handle_of(change.id) not in self.book.handles:
+                handles.append(handle_of(change.id))
+            elif isinstance(change, CronRow):
+                found.append((change.name.decode(), handles))
+                handles = []
+        if handles:
+            raise Wrong(f"jobs {handles} belong to no cron entry")
+        return found
 
     def asked(self, busy: bool) -> None:
         """The rules were asked whether there is anything to wait for before the server leaves."""
@@ -384,6 +404,9 @@ class Ledger:
         self._look_at_clocks(now)
         self._clock_set = True
         self._restore_functions(functions)
+        book.crons = {name.decode(): restored(row, after) for name, (row, after) in book.kept.crons.items()}
+        if book.crons:
+            book.saw("cron: entries restored after a restart")
         for handle in sorted(book.kept.durable, key=age):
             item = book.restored(handle)
             book.saw("restored after a restart")

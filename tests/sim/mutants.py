@@ -21,10 +21,11 @@ from farm.broker.peer import Peer
 from farm.errors import PacketRefused
 from farm.protocol import packets
 from farm.store.memory import MemoryStore
+from tests.sim.mutants_cron import MUTANTS_OF_CRON
 from tests.sim.mutants_keeping import KEEPING
 from tests.sim.mutants_life import LIFE
 from tests.sim.mutants_stops import STOPS
-from tests.sim.world import STEPS, tell
+from tests.sim.world import CRON_ONE_OF, STEPS, tell
 
 SEEDS = 200  # a mutant must be caught within so many
 
@@ -32,10 +33,11 @@ Patch = tuple[Any, str, Any]
 
 
 class Mutant(NamedTuple):
-    """A broken rule: what is wrong with it in a few words, and how to break it."""
+    """A broken rule: what is wrong with it in a few words, and how to break it. every: of so many seeds one is used."""
 
     name: str
     patches: tuple[Patch, ...]
+    every: int = 1
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -57,10 +59,10 @@ class Catch(NamedTuple):
 def hunt(mutant: Mutant, check: bool, seeds: int = SEEDS, steps: int = STEPS) -> Catch:
     """Run seeds from 0 until one of them catches the mutant."""
     with mutant.applied():
-        for seed in range(seeds):
-            result = tell(seed, steps, check)
+        for number in range(seeds):
+            result = tell(number * mutant.every, steps, check)
             if result.caught_by:
-                return Catch(seed + 1, result.caught_by, result.message)
+                return Catch(number + 1, result.caught_by, result.message)
     return Catch(0, "", "")
 
 
@@ -550,4 +552,5 @@ MUTANTS = (
     Mutant("a job wakes one sleeper where it is to wake all", ((Broker, "_wake", _wake_as_many_as_needed),)),
     Mutant("a job never fails for its lost workers", ((Broker, "_lose", _lose_patiently),)),
     *(Mutant(name, patches) for name, patches in (*KEEPING, *LIFE, *STOPS)),
+    *(Mutant(name, patches, CRON_ONE_OF) for name, patches in MUTANTS_OF_CRON),
 )

@@ -23,7 +23,7 @@ Rule = Callable[[Book, Party, int, bytes, list[Out]], list[Out]]
 
 
 def _schedule(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -> list[Out]:
-    """Here nobody sends a time that there is; cron has tests of its own."""
+    """Here nobody sends a time that there is: entries are made by `cron add`."""
     return error(party, b"SHUTDOWN" if book.stopping else b"INVALID_REQUEST")
 
 

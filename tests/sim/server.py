@@ -242,7 +242,9 @@ class SimServer:
         self._turn_open = False
         now = self._world.now
         self._look_at_clock()
-        self._ledger.ticked(self._decide(lambda: self.broker.tick(now)), now)
+        before = len(self.broker.effects.changes)
+        outs = self._decide(lambda: self.broker.tick(now))
+        self._ledger.ticked(outs, self.broker.effects.changes[before:], now)
         self._put_again()
         self._ledger.asked(self.broker.busy())
         while self._touched or self.broker.effects:

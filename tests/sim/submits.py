@@ -20,7 +20,7 @@ def submit(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) 
     else:
         function, unique, payload = body.split(b"\0", 2)
     priority, background = SUBMITS[number]
-    expected = _take(book, party, Wish(background, priority, reducer, due), function, unique, payload, outs)
+    expected = take(book, party, Wish(background, priority, reducer, due), function, unique, payload, outs)
     if number == packets.SUBMIT_JOB_EPOCH and expected[-1][1] == packets.JOB_CREATED:
         book.saw("delayed" if book.handles[expected[-1][2]].delayed else "epoch that is past")
     return expected
@@ -43,7 +43,7 @@ def submit_with_terms(book: Book, party: Party, number: int, body: bytes, outs: 
         told = _of_the_same_key(book, party, wish, function, unique)
         if told:
             return told
-    return _take(book, party, wish, function, unique, payload, outs)
+    return take(book, party, wish, function, unique, payload, outs)
 
 
 def _of_the_same_key(book: Book, party: Party, wish: Wish, function: bytes, unique: bytes) -> list[Out]:
@@ -69,9 +69,10 @@ def _of_the_same_key(book: Book, party: Party, wish: Wish, function: bytes, uniq
     return [book.promise(party.id, packets.FARM_EXISTS, handle + b"\0" + state.encode())]
 
 
-def _take(
+def take(
     book: Book, party: Party, wish: Wish, function: bytes, unique: bytes, payload: bytes, outs: list[Out]
 ) -> list[Out]:
+    """A new job, or one of the same key, or neither. outs: the server's answer, for the handle that it has chosen."""
     if book.stopping:
         book.saw("submission refused while stopping")
         return error(party, b"SHUTDOWN")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import itertools
+import math
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable
@@ -17,7 +18,9 @@ from random import Random
 from typing import NamedTuple
 
 from farm.broker.broker import DEFAULT, Rules
+from tests.sim.calendar import NIGHTS
 from tests.sim.client import Client
+from tests.sim.clock import LATEST_S, Clock
 from tests.sim.ledger import Ledger
 from tests.sim.model import SPARE, Wrong
 from tests.sim.server import CRASH_POINTS, CheckFailed, SimServer
@@ -44,6 +47,9 @@ FAULTS = (
     "terms",
     "pauses",
 )
+CRON_ONE_OF = 3  # worlds: in the others all is over before any minute has passed
+CRON_ROUNDS = 4
+NOTICED_S = 1.5  # so soon it must be noticed that the clock was set
 WALL_OFFSET = 1_000_000.0  # of the wall clock; it is set by quarters of a second, so that no rounding comes in
 
 
@@ -96,11 +102,18 @@ class World:
         # Nothing takes longer than it may, a second at least, where all is over in one.
         self.pause_s = self.rng.choice((0.1, 0.3) if "overrun" in self._faults else (0.02, 0.02, 0.1, 0.3))
         self._job_s = self.rng.choice((0.005, 0.1, 1.0))
+        self.night = NIGHTS[0]
+        self.cron_weight = 0
+        self._clock: Clock | None = None
+        if seed % CRON_ONE_OF == 0:
+            self.night = self.ledger.book.night = self.rng.choice(NIGHTS)
+            self.cron_weight = 130
+            self._clock = Clock(self, self.night)
         self.functions = [b"reap", b"sow", b"tab\tbed", b"mow"][: self.rng.randint(1, 4)]
         self.keys = [b"k%d" % number for number in range(self.rng.choice((1, 3, 10, 40)))]
         self.talk = self.rng.choice((0.2, 0.7))  # how often a worker reports instead of ending its job
         self.server = SimServer(self)
-        self.farm_clients = 0.75 if "terms" in self._faults else 0.5  # how many speak the extension
+        self.farm_clients = 0.75 if "terms" in self._faults or self._clock else 0.5  # how many speak the extension
         self.clients = [Client(self, f"client{number}") for number in range(self.rng.randint(1, 5))]
         self.workers = [Worker(self, f"worker{number}") for number in range(self.rng.randint(1, 5))]
 
@@ -166,6 +179,8 @@ class World:
             self._calm()
             self._patience()
             self._last_round()
+            if self._clock:
+                self._clockwork(self._clock)
             if self.server.broker.payload_memory:
                 raise Wrong(f"{self.server.broker.payload_memory} bytes of payloads are held for no job")
             self.ledger.closed()
@@ -184,7 +199,7 @@ class World:
             self.later(self.rng.uniform(0, 0.5), end.connect)
             self.later(self.rng.uniform(0, 1.0), end.act)
         self.later(self.rng.uniform(0.5, 5.0), self._crash)
-        self.later(self.rng.uniform(0.5, 3.0), self._set_clock)
+        self.later(self.rng.uniform(0.5, 3.0), self._clock.act if self._clock else self._set_clock)
         self.later(self.rng.uniform(0.5, 3.0), self._fill_disk)
         while self.events < self._steps:
             self._step()
@@ -226,6 +241,8 @@ class World:
         self.quiet = True
         self.disk_low = False
         self.server.doom = ""
+        if self._clock:
+            self._clock.catch_up()
         if self.server.up and self.server.broker.stopping:
             self.server.die()
         self._until(lambda: self._resumed() and not self.ledger.backlog(self._hung()), "a worker sleeps through")
@@ -249,6 +266,23 @@ class World:
                 self._until(self._all_connected, "is never connected")
                 client.submit(function)
                 self._until(self._drained, "is not woken in the last round")
+
+    def _clockwork(self, clock: Clock) -> None:
+        """The next times of all entries, while nothing else happens: each is noticed, as is that the clock is set."""
+        self.note("clockwork", "")
+        book = self.ledger.book
+        for number in range(CRON_ROUNDS):
+            times = [time for entry in book.crons.values() if (time := entry.next(book)) is not None]
+            time = min(times, default=math.inf)
+            if time > self.night.change + LATEST_S:
+                return
+            clock.set(time + (0.5 if number % 2 else -0.5))
+            self._until(lambda due=time: self._is_past(due), "is not done at its time", NOTICED_S)  # type: ignore[misc]
+            self._until(self._drained, "never drains")
+
+    def _is_past(self, time: float) -> bool:
+        book = self.ledger.book
+        return all((due := entry.next(book)) is None or due > time for entry in book.crons.values())
 
     def _resumed(self) -> bool:
         """Whether all are connected and no function is paused; whoever could pause one can take that back, also where
@@ -274,8 +308,8 @@ class World:
     def _hung(self) -> list[int]:
         return [worker.link.id for worker in self.workers if worker.link and worker.phase == HUNG]
 
-    def _until(self, condition: Callable[[], bool], complaint: str) -> None:
-        limit = self.now + DRAIN_S
+    def _until(self, condition: Callable[[], bool], complaint: str, within_s: float = DRAIN_S) -> None:
+        limit = self.now + within_s
         while not condition():
             if not self._heap or self.now > limit:
                 backlog = [item.handle for item in self.ledger.book.jobs.values()]

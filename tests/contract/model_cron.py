@@ -1,0 +1,153 @@
+"""What cron entries should be: a few fields each, and the arithmetic of every minute and every fifth of UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from tests.contract.model import Job, Model, key_of
+
+PAYLOAD = b"by the clock"
+IN_TIME_S, DAY_S, LIVE_MAX = 60.0, 86_400.0, 100
+
+
+@dataclass
+class Entry:
+    """every: seconds between its times. created, seen, after: by the wall clock; seen: when it was last decided
+    about one, after: up to when it is about all. live: handles of its jobs, of which some may have ended."""
+
+    every: int
+    function: bytes
+    unique: bytes
+    overlap: str
+    catch_up: str
+    created: float
+    after: float
+    seen: float = 0.0
+    paused: bool = False
+    live: list[bytes] = field(default_factory=list)
+
+    def next(self, wall_offset: float) -> float | None:
+        """Its first time that is not decided about, as the server's clock has it."""
+        if self.paused:
+            return None
+        return ((self.after + wall_offset) // self.every + 1) * self.every
+
+    def says(self) -> tuple[object, ...]:
+        """What somebody has asked for."""
+        return self.every, self.function, self.unique, self.overlap, self.catch_up
+
+
+class CronModel(Model):
+    """crons, kept_crons: as they are, and as a crash leaves them. wall_offset: what all times here are short of."""
+
+    def __init__(self, losses_max: int, wall_offset: float) -> None:
+        self.wall_offset = wall_offset
+        self.kept_crons: dict[str, Entry] = {}
+        super().__init__(losses_max)
+
+    def start(self) -> None:
+        """See Model."""
+        super().start()
+        self.crons = _copy(self.kept_crons)
+
+    def commit(self) -> None:
+        """See Model."""
+        super().commit()
+        self.kept_crons = _copy(self.crons)
+
+    # -- what is asked
+
+    def add_entry(self, name: str, new: Entry, replaces: bool) -> bool:
+        """Returns whether it is taken."""
+        earlier = self.crons.get(name)
+        if earlier is not None and earlier.says() == new.says():
+            return True
+        if earlier is not None and not replaces:
+            return False
+        self.functions.setdefault(new.function, (0, 0, 0))
+        if earlier is not None:
+            new.created, new.seen, new.paused, new.live = earlier.created, earlier.seen, earlier.paused, earlier.live
+            new.after = max(self.wall, new.seen)
+        self.crons[name] = new
+        return True
+
+    def pause_entry(self, entry: Entry, paused: bool) -> None:
+        """Times until it is resumed are not missed."""
+        if entry.paused != paused:
+            entry.paused = paused
+            entry.after = max(self.wall, entry.seen)
+
+    def run_entry(self, entry: Entry, handle: bytes) -> bytes | None:
+        """A job now, under this handle if it is a new one. Returns its handle, None: there is none."""
+        self._forget_ended(entry)
+        return None if len(entry.live) >= LIVE_MAX else self._submit(entry, False, iter([handle]))
+
+    # -- what is due
+
+    def entries_come(self, order: list[str], handles: Iterator[bytes]) -> None:
+        """The clock was looked at. order: of entries, handles: of new jobs; both are the server's choice."""
+        for name in order:
+            entry = self.crons[name]
+            if max(entry.created, entry.seen) > self.wall + DAY_S:  # that clock was wrong
+                entry.created, entry.seen = min(entry.created, self.wall), min(entry.seen, self.wall)
+                entry.after = self.wall
+            times = self._times(entry)
+            if times:
+                self._fire(entry, times, handles)
+
+    def _times(self, entry: Entry) -> list[float]:
+        """Those that have come."""
+        time = entry.next(self.wall_offset)
+        wall = self.wall + self.wall_offset
+        return [] if time is None else [time + n * entry.every for n in range(int((wall - time) // entry.every) + 1)]
+
+    def _fire(self, entry: Entry, times: list[float], handles: Iterator[bytes]) -> None:
+        wall = self.wall + self.wall_offset
+        wanted = [time for time in times[-1:] if entry.catch_up == "last" or wall - time <= IN_TIME_S]
+        wanted = times[-LIVE_MAX:] if entry.catch_up == "all" else wanted
+        self._forget_ended(entry)
+        if entry.overlap == "skip" and entry.live:
+            wanted = []
+        if entry.overlap == "replace":
+            for handle in list(entry.live) if wanted else ():
+                if self.lives(handle):
+                    self.cancel(self.jobs[handle])
+            wanted = wanted[-1:]
+        room = LIVE_MAX - len(entry.live) if entry.overlap != "replace" else 1
+        for _ in wanted[: max(0, room)]:
+            self._submit(entry, entry.overlap != "replace", handles)
+        entry.seen = entry.after = self.wall
+
+    def _submit(self, entry: Entry, behind: bool, handles: Iterator[bytes]) -> bytes | None:
+        key = key_of(entry.function, entry.unique, PAYLOAD)
+        joined = self.joinable.get(key) if key else None
+        limit = self.functions.get(entry.function, (0, 0, 0))[1]
+        self.functions.setdefault(entry.function, (0, 0, 0))
+        if joined is None:
+            if self.holder_of(key) or 0 < limit <= self.count(entry.function):
+                return None
+            joined = Job(next(handles), entry.function, entry.unique, PAYLOAD, 1, True, 0.0)
+            assert joined.handle not in self.handles, "a handle was used before"
+            if behind and entry.live and self.lives(entry.live[-1]):
+                joined.after = {entry.live[-1]: b"any"}
+                joined.asked_after = dict(joined.after)
+            self.add(joined, self.now)
+            self.save(joined)
+        elif not joined.background:
+            self.save(joined)
+        if joined.handle not in entry.live:
+            entry.live.append(joined.handle)
+        return joined.handle
+
+    def _forget_ended(self, entry: Entry) -> None:
+        entry.live = [handle for handle in entry.live if self.lives(handle)]
+
+    def lives(self, handle: bytes) -> bool:
+        """Whether it is a job that has not ended, but for its worker."""
+        job = self.jobs.get(handle)
+        return job is not None and not job.cancelled
+
+
+def _copy(entries: dict[str, Entry]) -> dict[str, Entry]:
+    return {name: replace(entry, live=list(entry.live)) for name, entry in entries.items()}
