@@ -132,12 +132,12 @@ def _pause(paused: bool) -> Callable[[Book, str, list[Out]], Answer]:
 
 def _run(book: Book, name: str, outs: list[Out]) -> Answer:
     entry = book.crons[name]
-    entry.live = [handle for handle in entry.live if book.live(handle)]
+    entry.live = [handle for handle in entry.live if _goes_on(book, handle)]
     if len(entry.live) >= MOST:
         return b"QUEUE_ERROR"
     answers = [json.loads(body.partition(b"\0")[2]) for _, number, body in outs if number == packets.FARM_ANSWER]
     chosen = [found["id"].encode() for found in answers if "id" in found]
-    item, _ = _submit(book, entry, False, [handle for handle in chosen if handle not in book.handles])
+    item, _ = _submit(book, entry, [], [handle for handle in chosen if handle not in book.handles])
     if item is None:
         return b"SHUTDOWN" if book.stopping else b"QUEUE_ERROR"
     book.saw("cron: run by hand")
@@ -212,7 +212,7 @@ def _fire(book: Book, name: str, handles: list[bytes], on_time: bool) -> list[Ou
     if entry.catch_up == "all":
         wanted = times[-MOST:]
     left = times[: len(times) - len(wanted)]
-    live = [handle for handle in entry.live if book.live(handle)]
+    live = [handle for handle in entry.live if _goes_on(book, handle)]
     entry.live = list(live)
     if left:
         book.saw("cron: left out, it was missed")
@@ -250,7 +250,10 @@ def _submit_all(book: Book, entry: Entry, wanted: list[float], live: list[bytes]
         book.saw("cron: several caught up with")
     for time in wanted[:room]:
         late = book.wall - time > IN_TIME_S
-        item, joined = _submit(book, entry, entry.overlap != "replace", new)
+        stopped = [handle for handle in entry.live if handle in book.stops]
+        newest = entry.live[-1:] if entry.overlap != "replace" else []
+        before = [handle for handle in dict.fromkeys([*stopped, *newest]) if _goes_on(book, handle)]
+        item, joined = _submit(book, entry, before, new)
         entry.remember(time, item.handle if item else b"", joined or late or item is None)
         if late:
             book.saw("cron: caught up with")
@@ -259,13 +262,17 @@ def _submit_all(book: Book, entry: Entry, wanted: list[float], live: list[bytes]
         entry.remember(wanted[-1], b"", True)
 
 
-def _submit(book: Book, entry: Entry, behind: bool, new: list[bytes]) -> tuple[Item | None, bool]:
-    """The job, None: there is none; and whether it was there already. new: handles that the server has chosen, of which
-    that of this job is taken away."""
+def _goes_on(book: Book, handle: bytes) -> bool:
+    """Whether the job has not ended, or has, and its command is still being stopped."""
+    return book.live(handle) is not None or handle in book.stops
+
+
+def _submit(book: Book, entry: Entry, before: list[bytes], new: list[bytes]) -> tuple[Item | None, bool]:
+    """The job, None: there is none; and whether it was there already. before: the jobs that it waits for. new: handles
+    that the server has chosen, of which that of this job is taken away."""
     words = {**entry.terms, "background": "1"}
-    newest = entry.live[-1] if entry.live else b""
-    if behind and newest and book.live(newest):
-        words["after"] = "any:" + newest.decode()
+    if before:
+        words["after"] = ",".join("any:" + handle.decode() for handle in before)
     wish = terms.wish(" ".join(f"{name}={value}" for name, value in words.items()).encode(), book.wall)
     assert wish is not None
     key = key_of(entry.function, entry.unique, entry.payload)
