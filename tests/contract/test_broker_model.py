@@ -103,7 +103,7 @@ some_terms = st.builds(
 jobs_with_terms = st.tuples(st.sampled_from(CLIENTS), functions, st.sampled_from((b"", b"", b"k", b"l")), some_terms)
 
 SETTINGS = settings(
-    max_examples=300,
+    max_examples=400,
     stateful_step_count=50,
     deadline=None,
     derandomize=True,
