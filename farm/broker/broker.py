@@ -576,7 +576,6 @@ class Broker:
         job.due = now + self.wall_offset
         job.function.delayed += 1
         self.delayed.set(job, job.due)
-        course_of(job).reason = b"until its command has been stopped"
         self._note_loss(job)
 
     def _note_loss(self, job: Job) -> None:

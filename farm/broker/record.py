@@ -141,6 +141,8 @@ def _reason(broker: Broker, job: Job) -> str | None:
         return "for " + ", ".join(shown(c + b":" + handle) for c, handle in tries.waits_for(job))
     if job.course and job.course.reason:
         return words_of(job.course.reason)
+    if job.state == DELAYED and job.id in broker.stops.by_id:
+        return "until its command has been stopped"
     if job.state == DELAYED and job.course and job.course.failures:  # since before a restart
         retries = _retries(job)
         return f"retry {job.course.failures}" + ("" if retries is None else f" of {retries}")

@@ -57,7 +57,8 @@ class Stops:
 
     def add(self, id: int, stop: Stop) -> None:
         """The newest of all."""
-        assert id not in self.by_id, "its worker was told already"
+        if id in self.by_id:
+            self.remove(id)
         self.by_id[id] = stop
         if stop.key is not None:
             self.by_key[stop.key] = id

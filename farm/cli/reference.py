@@ -13,6 +13,7 @@ from farm.errors import EXIT_MEANINGS, EXIT_SIGNAL_BASE
 _OTHER_ENVIRONMENT = {
     "FARM_EXIT_ORIGIN_FD": "`farm submit` writes one word to this descriptor when it ends: `job` when the exit code is "
     "the job's own, `farm` when it is farm's.",
+    "FARM_INTERPRETED": "Set, `farm server` does not use what bin/compile has made.",
     "FARM_DEBUG": "Set to 1, a bug in farm shows where it is instead of one line.",
 }
 _JOB_ENVIRONMENT = {

@@ -81,8 +81,8 @@ def test_a_timeline_for_people(lone_rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"attempts": 2, "failures": 1, "losses": 1}, ["2: 1 failed, 1 lost"]),
-        ({"attempts": 3, "failures": 0, "losses": 0}, ["3: 1 failed, 1 lost; since farm retry 0 failed, 0 lost"]),
+        ({"attempts": 4, "failures": 1, "losses": 3}, ["4: 1 failed, 3 lost"]),
+        ({"attempts": 4, "failures": 0, "losses": 0}, ["4: 1 failed, 3 lost; since farm retry 0 failed, 0 lost"]),
         ({"attempts": 1, "failures": 1, "losses": 0}, []),
     ],
 )

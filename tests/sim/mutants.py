@@ -282,17 +282,17 @@ def _held_until_late(broker: Broker, peer: Peer, handle: bytes) -> Job | None:
     return job
 
 
-def _absorb_reports_only(peer: Peer, number: int, handle: bytes) -> bool:
-    return number not in dispatch._ENDS and _absorbed(peer, number, handle)
+def _absorb_reports_only(broker: Broker, peer: Peer, number: int, handle: bytes, now: float) -> bool:
+    return number not in dispatch._ENDS and _absorbed(broker, peer, number, handle, now)
 
 
-def _absorb_for_ever(peer: Peer, number: int, handle: bytes) -> bool:
-    return handle in peer.late or _absorbed(peer, number, handle)
+def _absorb_for_ever(broker: Broker, peer: Peer, number: int, handle: bytes, now: float) -> bool:
+    return handle in peer.late or _absorbed(broker, peer, number, handle, now)
 
 
-def _absorb_without_the_failure(peer: Peer, number: int, handle: bytes) -> bool:
+def _absorb_without_the_failure(broker: Broker, peer: Peer, number: int, handle: bytes, now: float) -> bool:
     with patch.object(packets, "WORK_EXCEPTION", -1):
-        return _absorbed(peer, number, handle)
+        return _absorbed(broker, peer, number, handle, now)
 
 
 def _time_out_at_the_tail(broker: Broker, job: Job, now: float) -> None:
@@ -307,7 +307,7 @@ def _time_out_untold(broker: Broker, job: Job, now: float) -> None:
 
 def _time_out_telling_again(broker: Broker, job: Job, now: float) -> None:
     if job.state == ABANDONED:
-        giving_up.tell_worker(broker, job)
+        giving_up.tell_worker(broker, job, now)
     _time_out(broker, job, now)
 
 
