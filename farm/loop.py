@@ -13,11 +13,12 @@ import signal
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Final
 
-READ = select.POLLIN  # epoll has the same numbers
-WRITE = select.POLLOUT
+READ: Final[int] = select.POLLIN  # epoll has the same numbers
+WRITE: Final[int] = select.POLLOUT
 
-_READY = READ | WRITE
+_READY: Final = READ | WRITE
 _EPOLL = hasattr(select, "epoll")  # Linux
 _UNIT_S = 1.0 if _EPOLL else 0.001  # of the time that is waited: poll wants milliseconds
 

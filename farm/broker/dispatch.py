@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from farm.broker import admin, asks, cron_asks, finding, giving_up, record, stops, waiting
 from farm.broker.broker import Broker
@@ -297,7 +298,7 @@ def _pre_sleep(broker: Broker, peer: Peer, args: list[bytes], now: float) -> Non
     broker.pre_sleep(peer, now)
 
 
-_NO_JOB = response(packets.NO_JOB)
+_NO_JOB: Final = response(packets.NO_JOB)
 
 
 def _grab(reply: int) -> Handler:
@@ -328,7 +329,7 @@ def _grab(reply: int) -> Handler:
 
 # The packets of a running job, with the text that gearmand answers when the job is not this worker's.
 _NOT_YOURS = b"Job given in work result not found"
-_RELAYED = {
+_RELAYED: Final = {
     packets.WORK_STATUS: _NOT_YOURS,
     packets.WORK_COMPLETE: _NOT_YOURS,
     packets.WORK_FAIL: _NOT_YOURS,
@@ -462,7 +463,7 @@ def _remember_progress(job: Job, args: list[bytes]) -> None:
     job.denominator = denominator if denominator.isdigit() and len(denominator) <= NUMBER_MAX else b"0"
 
 
-_HANDLERS: dict[int, Handler] = {
+_HANDLERS: Final[dict[int, Handler]] = {
     **{number: _submit(priority, background) for number, (priority, background) in _SUBMITS.items()},
     packets.SUBMIT_REDUCE_JOB: _submit_reduce(background=False),
     packets.SUBMIT_REDUCE_JOB_BACKGROUND: _submit_reduce(background=True),

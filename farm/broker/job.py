@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from farm.broker.course import Course
@@ -26,7 +26,7 @@ EXPIRED = "expired"  # it has waited too long
 ENDED = frozenset((DONE, FAILED, CANCELLED, EXPIRED))
 
 # (state, event) -> next state. A missing key is a bug in the broker, never bad input.
-MOVES = {
+MOVES: Final = {
     (WAITING, "release"): QUEUED,
     (WAITING, "delay"): DELAYED,
     (WAITING, "abandon"): CANCELLED,

@@ -5,7 +5,7 @@ store, a tuple here; the table is in `farm/protocol/JOBS.md`.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from farm.broker.job import HIGH, LOW, NORMAL
 from farm.errors import PacketRefused, UsageError
@@ -41,7 +41,7 @@ class Terms(NamedTuple):
     after: tuple[tuple[bytes, bytes], ...] = ()
 
 
-NOTHING = Terms()
+NOTHING: Final = Terms()
 
 
 class Submission(NamedTuple):

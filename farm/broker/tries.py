@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from farm.broker import keeping
 from farm.broker.course import course_of, terms_of
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from farm.broker.broker import Broker
     from farm.broker.job import Job
 
-COUNTED_AFTER_S = 1.0  # an attempt that has lasted so long is counted on disk: one that takes the machine along is seen
+# An attempt that has lasted so long is counted on disk: one that takes the machine along is seen.
+COUNTED_AFTER_S: Final = 1.0
 EXIT_CANCELLED = 130  # of a cancelled job: as if by Ctrl-C
 
 

@@ -18,9 +18,13 @@ from farm.protocol.limits import (
 )
 from farm.protocol.packets import BULKY, KINDS, MISDIRECTED, REQUEST, RESPONSE, TEXT
 
+TYPE_CHECKING = False  # as in packets.py
+if TYPE_CHECKING:
+    from typing import Final
+
 Packet = tuple[int, bytes]
 
-_unpack_header = struct.Struct(">4sII").unpack_from
+_unpack_header: Final = struct.Struct(">4sII").unpack_from
 
 
 class Decoder:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-HEADER_SIZE = 12  # magic, type and length: four bytes each
+TYPE_CHECKING = False  # typing is not on the start-up path of `farm submit`
+if TYPE_CHECKING:
+    from typing import Final  # what is final costs the compiled server no look-up
+
+HEADER_SIZE: Final = 12  # magic, type and length: four bytes each
 
 FUNCTION_NAME_MAX = 512  # libgearman's GEARMAN_FUNCTION_MAX_SIZE: a longer name could not be served by its workers
 UNIQUE_MAX = 64  # gearmand refuses more
@@ -18,4 +22,4 @@ TEXT_LINE_MAX = 4096  # an admin command is a few words
 
 ARGUMENTS_MAX = 1024  # names and keys in front of a payload, so that a payload may be as long as was allowed
 
-JOIN_MAX = 16 * 1024  # payloads up to this are copied behind their header: one small copy beats a second send
+JOIN_MAX: Final = 16 * 1024  # payloads up to this are copied behind their header: one small copy beats a second send

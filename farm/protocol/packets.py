@@ -13,68 +13,72 @@ import struct
 from farm.errors import PacketRefused
 from farm.protocol.limits import JOIN_MAX
 
-REQUEST = b"\0REQ"
-RESPONSE = b"\0RES"
+TYPE_CHECKING = False  # typing is not on the start-up path of `farm submit`
+if TYPE_CHECKING:
+    from typing import Final  # what is final costs the compiled server no look-up
 
-TEXT = 0  # not a packet: the decoder's number for one admin line
-MISDIRECTED = -1  # not a packet: the decoder's number for a well-formed packet with the other side's magic
+REQUEST: Final = b"\0REQ"
+RESPONSE: Final = b"\0RES"
 
-CAN_DO = 1
-CANT_DO = 2
-RESET_ABILITIES = 3
-PRE_SLEEP = 4
-NOOP = 6
-SUBMIT_JOB = 7
-JOB_CREATED = 8
-GRAB_JOB = 9
-NO_JOB = 10
-JOB_ASSIGN = 11
-WORK_STATUS = 12
-WORK_COMPLETE = 13
-WORK_FAIL = 14
-GET_STATUS = 15
-ECHO_REQ = 16
-ECHO_RES = 17
-SUBMIT_JOB_BG = 18
-ERROR = 19
-STATUS_RES = 20
-SUBMIT_JOB_HIGH = 21
-SET_CLIENT_ID = 22
-CAN_DO_TIMEOUT = 23
-ALL_YOURS = 24
-WORK_EXCEPTION = 25
-OPTION_REQ = 26
-OPTION_RES = 27
-WORK_DATA = 28
-WORK_WARNING = 29
-GRAB_JOB_UNIQ = 30
-JOB_ASSIGN_UNIQ = 31
-SUBMIT_JOB_HIGH_BG = 32
-SUBMIT_JOB_LOW = 33
-SUBMIT_JOB_LOW_BG = 34
-SUBMIT_JOB_SCHED = 35
-SUBMIT_JOB_EPOCH = 36
-SUBMIT_REDUCE_JOB = 37
-SUBMIT_REDUCE_JOB_BACKGROUND = 38
-GRAB_JOB_ALL = 39
-JOB_ASSIGN_ALL = 40
-GET_STATUS_UNIQUE = 41
-STATUS_RES_UNIQUE = 42
-FARM_CANCEL = 1001
-FARM_CANCEL_RES = 1002
-FARM_JOB_CANCEL = 1003
-FARM_JOB_JOINED = 1004
-FARM_JOB_RESTARTED = 1005
-FARM_HEARTBEAT = 1006
-FARM_ALIVE = 1007
-FARM_SUBMIT = 1008
-FARM_EXISTS = 1009
-FARM_ASK = 1010
-FARM_ANSWER = 1011
-FARM_OUTPUT = 1012
-FARM_ENDED = 1013
-FARM_TERMS = 1014
-FARM_USAGE = 1015
+TEXT: Final = 0  # not a packet: the decoder's number for one admin line
+MISDIRECTED: Final = -1  # not a packet: the decoder's number for a well-formed packet with the other side's magic
+
+CAN_DO: Final = 1
+CANT_DO: Final = 2
+RESET_ABILITIES: Final = 3
+PRE_SLEEP: Final = 4
+NOOP: Final = 6
+SUBMIT_JOB: Final = 7
+JOB_CREATED: Final = 8
+GRAB_JOB: Final = 9
+NO_JOB: Final = 10
+JOB_ASSIGN: Final = 11
+WORK_STATUS: Final = 12
+WORK_COMPLETE: Final = 13
+WORK_FAIL: Final = 14
+GET_STATUS: Final = 15
+ECHO_REQ: Final = 16
+ECHO_RES: Final = 17
+SUBMIT_JOB_BG: Final = 18
+ERROR: Final = 19
+STATUS_RES: Final = 20
+SUBMIT_JOB_HIGH: Final = 21
+SET_CLIENT_ID: Final = 22
+CAN_DO_TIMEOUT: Final = 23
+ALL_YOURS: Final = 24
+WORK_EXCEPTION: Final = 25
+OPTION_REQ: Final = 26
+OPTION_RES: Final = 27
+WORK_DATA: Final = 28
+WORK_WARNING: Final = 29
+GRAB_JOB_UNIQ: Final = 30
+JOB_ASSIGN_UNIQ: Final = 31
+SUBMIT_JOB_HIGH_BG: Final = 32
+SUBMIT_JOB_LOW: Final = 33
+SUBMIT_JOB_LOW_BG: Final = 34
+SUBMIT_JOB_SCHED: Final = 35
+SUBMIT_JOB_EPOCH: Final = 36
+SUBMIT_REDUCE_JOB: Final = 37
+SUBMIT_REDUCE_JOB_BACKGROUND: Final = 38
+GRAB_JOB_ALL: Final = 39
+JOB_ASSIGN_ALL: Final = 40
+GET_STATUS_UNIQUE: Final = 41
+STATUS_RES_UNIQUE: Final = 42
+FARM_CANCEL: Final = 1001
+FARM_CANCEL_RES: Final = 1002
+FARM_JOB_CANCEL: Final = 1003
+FARM_JOB_JOINED: Final = 1004
+FARM_JOB_RESTARTED: Final = 1005
+FARM_HEARTBEAT: Final = 1006
+FARM_ALIVE: Final = 1007
+FARM_SUBMIT: Final = 1008
+FARM_EXISTS: Final = 1009
+FARM_ASK: Final = 1010
+FARM_ANSWER: Final = 1011
+FARM_OUTPUT: Final = 1012
+FARM_ENDED: Final = 1013
+FARM_TERMS: Final = 1014
+FARM_USAGE: Final = 1015
 
 CLIENT, WORKER, ANY, SERVER = "client", "worker", "any", "server"
 
@@ -156,12 +160,12 @@ _TABLE = (
     Kind(FARM_TERMS, "FARM_TERMS", WORKER, "function terms"),
     Kind(FARM_USAGE, "FARM_USAGE", WORKER, "handle cpu peak"),
 )
-KINDS: dict[int, Kind] = {kind.number: kind for kind in _TABLE}
+KINDS: Final[dict[int, Kind]] = {kind.number: kind for kind in _TABLE}
 
 # The only packets that may be large: those that carry a job's payload, its output or its result.
 BULKY = frozenset(kind.number for kind in _TABLE if kind.data) - {ECHO_REQ, ECHO_RES}
 
-_pack_header = struct.Struct(">4sII").pack
+_pack_header: Final = struct.Struct(">4sII").pack
 
 
 def header(magic: bytes, number: int, length: int) -> bytes:

@@ -13,7 +13,7 @@ It must not know what a packet means.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from farm.protocol.limits import JOIN_MAX
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from farm.server.connection import Audience, Connection
     from farm.server.promises import Send
 
-FEW = 4  # small packets: they alone, some 64 KB, cannot put a reader behind that has read everything
+FEW: Final = 4  # small packets: they alone, some 64 KB, cannot put a reader behind that has read everything
 
 
 def audiences(peer: Peer) -> list[Audience]:

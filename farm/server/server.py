@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from logging import INFO, getLevelName, getLogger
+from typing import Final
 
 from farm.broker import dispatch, restart, waiting
 from farm.broker.broker import WRITTEN_TIMES, About, Broker
@@ -48,8 +49,8 @@ FLOOD_OVER = 0.9  # of the limit on connections: only with fewer, the next flood
 DISK_CHECK_S = (
     1.0  # how often the room on the store's disk is looked at, while packets come in or jobs are refused for want of it
 )
-CLOCK_EVERY = 16  # packets of one connection between two looks at the clock: a packet takes some microseconds
-LISTING = frozenset((TEXT, FARM_ASK))  # the packets whose answers may be long, and take long
+CLOCK_EVERY: Final = 16  # packets of one connection between two looks at the clock: a packet takes some microseconds
+LISTING: Final = frozenset((TEXT, FARM_ASK))  # the packets whose answers may be long, and take long
 EXPIRE_EVERY = 1000  # ended jobs, fewer than the store drops at once
 EXPIRE_EVERY_S = 60.0
 EXPIRE_AGAIN_S = 1.0  # for there may be more than the store drops at once
