@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from hashlib import sha256
 
 INTERPRETED = "FARM_INTERPRETED"  # set to anything: the server is not to use it
@@ -31,16 +32,21 @@ def sources(root: str) -> list[str]:
     return sorted(found)
 
 
+def _home() -> str:
+    """Where copies lie: beside this interpreter's packages, and no package itself."""
+    return os.path.join(sysconfig.get_path("purelib"), "farm-compiled")
+
+
 def place(root: str) -> str:
-    """Where the copy of the package at `root` lies, if there is one: beside this interpreter's packages, under a name
-    that changes with each letter of the sources and with the interpreter."""
+    """Where the copy of the package at `root` lies, if there is one: under a name that changes with each letter of the
+    sources and with the interpreter."""
     digest = sha256(sys.version.encode())
     for path in sources(root):
         with open(path, "rb") as file:
             content = file.read()
         digest.update(b"%s %d\n" % (os.path.relpath(path, root).encode(), len(content)))
         digest.update(content)
-    return os.path.join(sys.prefix, "compiled", digest.hexdigest()[:16])
+    return os.path.join(_home(), digest.hexdigest()[:16])
 
 
 def use() -> None:
@@ -60,7 +66,7 @@ def note() -> str:
 
     if not str(loop.__file__).endswith(SUFFIX):
         return "compiled"
-    if os.environ.get(INTERPRETED) or not os.path.isdir(os.path.join(sys.prefix, "compiled")):
+    if os.environ.get(INTERPRETED) or not os.path.isdir(_home()):
         return ""
     return "interpreted, for what is compiled is of other sources; bin/compile makes it anew"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -25,13 +26,14 @@ def package(tmp_path: Path) -> Path:
 
 def used(package: Path, prefix: Path, env: dict[str, str] | None = None) -> str:
     """Where `farm` comes from after `use`."""
-    begin = f"import sys; sys.prefix = {str(prefix)!r}; sys.path.insert(0, {str(package.parent)!r}); "
+    begin = f"import sys, sysconfig; sysconfig.get_path = lambda name: {str(prefix)!r}; "
+    begin += f"sys.path.insert(0, {str(package.parent)!r}); "
     argv = [sys.executable, "-P", "-c", begin + ASK]
     return subprocess.run(argv, capture_output=True, text=True, check=True, env=env or {}).stdout.strip()
 
 
 def place(package: Path, prefix: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(sys, "prefix", str(prefix))
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(prefix))
     return Path(compiled.place(str(package)))
 
 
@@ -59,24 +61,25 @@ def test_each_letter_and_name_counts(package: Path, tmp_path: Path, monkeypatch:
 
 
 def test_the_log_says_when_what_is_there_is_of_other_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
     if compiled.note() == "compiled":
         pytest.skip("this is the compiled copy")
     assert compiled.note() == ""
-    (tmp_path / "compiled").mkdir()
+    (tmp_path / "farm-compiled").mkdir()
     assert "bin/compile" in compiled.note()
     monkeypatch.setenv(compiled.INTERPRETED, "1")
     assert compiled.note() == ""
 
 
 def test_a_compiler_that_is_missing_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    begin = f"import sys; sys.prefix = {str(tmp_path)!r}; from farm import compiled; compiled._BUILD = "
+    begin = f"import sysconfig; sysconfig.get_path = lambda name: {str(tmp_path)!r}; "
+    begin += "from farm import compiled; compiled._BUILD = "
     argv = [sys.executable, "-P", "-c", begin + "'raise ImportError(\"no mypyc here\")'; compiled.main()"]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=CHECKOUT)
     assert done.returncode == 69
     assert "Traceback" not in done.stderr
     assert "farm: error: could not compile farm: ImportError: no mypyc here\nhint: " in done.stderr
-    assert not list((tmp_path / "compiled").iterdir())
+    assert not list((tmp_path / "farm-compiled").iterdir())
 
 
 def test_only_the_job_path_is_compiled() -> None:
