@@ -43,7 +43,9 @@ class Heartbeats:
     def schedule(self) -> None:
         """After each turn: see to it that there is a next time, if anybody wants one."""
         if self._broker.beating and not self._timer:
-            self._timer = self._loop.call_in(self._interval_s, self._beat)
+            # From the beginning of this turn: where the process is stopped within it, the next beat comes so late that
+            # it sees that.
+            self._timer = self._loop.call_at(self._loop.now + self._interval_s, self._beat)
 
     def _beat(self) -> None:
         assert self._timer
