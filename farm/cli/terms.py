@@ -88,6 +88,8 @@ def _refuse_contradictions(values: Values) -> None:
     for name, flag in (("if_exists", "--if-exists"), ("unique_for", "--unique-for")):
         if values[name] not in (None, "attach") and not values["unique"]:
             raise UsageError(f"{flag} says something about a key, and there is none", "--unique KEY, or --unique auto")
+        if values[name] not in (None, "attach") and values["unique"] == "-":
+            raise UsageError(f"{flag} needs a key, and `-` only compares payloads of jobs that live", "--unique auto")
     if isinstance(values["delay"], float):
         _refuse_to_expire_first("--in", values["delay"], values)
 

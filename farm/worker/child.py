@@ -3,7 +3,8 @@
 The run has ended when the command has exited and both its outputs are at their end. A process that the command left
 behind may keep them open: it is listened to for as long as it writes, and for `--linger` of silence, then what is left
 of the process group is killed, and the job's stderr says so (decision 10). The group is killed before the command is
-reaped, so its id cannot have gone to somebody else.
+reaped, so its id cannot have gone to somebody else. A group that was told to end has its whole grace, also when its
+first process is gone: the shell of `a && b` ends at once, and what it runs may have something to clean up.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ READ_SIZE = 64 * 1024  # a pipe's capacity on Linux
 LINGER_S = 10.0  # of silence from what the command left behind, after it has exited itself
 LINGER_TERMINATED_S = 1.0  # from what was told to end, for nobody may be kept waiting by who does not hear it
 KILL_GRACE_S = 5.0  # between SIGTERM and SIGKILL
+GONE_CHECK_S = 0.1  # how often it is looked whether a group that was told to end has; the system does not tell
 
 _PR_SET_PDEATHSIG = 1
 
@@ -37,7 +39,8 @@ OnOutput = Callable[[bool, bytes], None]  # (whether it is stderr, bytes)
 class Usage(NamedTuple):
     """What a command and the processes that it waited for used. cpu_s: user and system seconds. peak_bytes: the most
     resident memory that any one of them had; the system counts the worker's own copy before it became the command too,
-    so it is never less than a Python's 11 MiB or so."""
+    so it is never less than a Python's 11 MiB or so. Both -1: not known, for the command ended by a signal beside
+    others of its group, which nobody waited for."""
 
     cpu_s: float
     peak_bytes: int
@@ -76,6 +79,16 @@ def _bytes_in(pipe: int) -> int:
 
 def _session_lives(session: int) -> bool:
     """Whether a process of this session runs. Where the system does not say (it is not Linux), one may."""
+    return _runs(lambda pid, group, its_session: its_session == session)
+
+
+def _group_lives(group: int, besides: int = 0) -> bool:
+    """The same of a process group, not counting this one process."""
+    return _runs(lambda pid, its_group, session: its_group == group and pid != besides)
+
+
+def _runs(wanted: Callable[[int, int, int], bool]) -> bool:
+    """wanted: of a process, its group and its session."""
     try:
         pids = [name for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
@@ -83,10 +96,10 @@ def _session_lives(session: int) -> bool:
     for pid in pids:
         try:
             with open(f"/proc/{pid}/stat", "rb") as file:
-                state, _, _, its_session = file.read().rpartition(b")")[2].split()[:4]
+                state, _, group, session = file.read().rpartition(b")")[2].split()[:4]
         except (OSError, ValueError):  # it has ended meanwhile, or this is another system's /proc
             continue
-        if int(its_session) == session and state not in (b"Z", b"X"):
+        if wanted(int(pid), int(group), int(session)) and state not in (b"Z", b"X"):
             return True
     return not pids
 
@@ -121,6 +134,9 @@ class Child:
         self._unread: dict[int, int] = {}  # bytes that lay in each pipe when the command exited: its own words
         self._left_wrote = False  # what is left behind has written something
         self._kill: Timer | None = None
+        self._killed = False
+        self._gone: Timer | None = None  # looks whether all of its group are
+        self._company = False  # others of its group ran when it was told to end
         self._process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
@@ -225,7 +241,7 @@ class Child:
             return
         now = time.monotonic()
         if self._kill:
-            self._end()
+            self._end_when_gone()
         elif now >= self._heard_at + self._linger_s:
             self._cut_off("ended what the command left running: it has been silent")
         elif now >= self._linger_until and not _session_lives(self.pid):
@@ -245,6 +261,15 @@ class Child:
 
     def _end_if_over(self) -> None:
         if self._exited and not self._outputs:
+            self._end_when_gone()
+
+    def _end_when_gone(self) -> None:
+        """Where it was told to end, the others of its group have the same time for it."""
+        if self._gone:
+            self._gone.cancel()
+        if self._kill and not self._killed and not self._ended and _group_lives(self.pid):
+            self._gone = self._loop.call_in(GONE_CHECK_S, self._end_when_gone)
+        else:
             self._end()
 
     def terminate(self) -> None:
@@ -252,10 +277,15 @@ class Child:
         if self._kill or self._ended:
             return
         self.pause(False)  # what it still writes must not keep it from ending
+        self._company = _group_lives(self.pid, besides=self.pid)
         self._signal(signal.SIGTERM)
-        self._kill = self._loop.call_in(KILL_GRACE_S, lambda: self._signal(signal.SIGKILL))
+        self._kill = self._loop.call_in(KILL_GRACE_S, self._kill_group)
         if self._exited:  # what it left behind may have left its group too, and be beyond any signal
             self._start_linger()
+
+    def _kill_group(self) -> None:
+        self._killed = True
+        self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
         if not self._ended:
@@ -273,7 +303,7 @@ class Child:
         self._ended = True
         if self._guard:
             self._guard.ended(self.pid)
-        for timer in (self._linger, self._kill):
+        for timer in (self._linger, self._kill, self._gone):
             if timer:
                 timer.cancel()
         process = self._process
@@ -283,4 +313,6 @@ class Child:
         _, status, used = os.wait4(self.pid, 0)
         code = process.returncode = os.waitstatus_to_exitcode(status)  # said to Popen, which would wait for it again
         usage = Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * _MAXRSS_UNIT)
+        if self._company and code < 0:
+            usage = Usage(-1.0, -1)
         self._on_end(code if code >= 0 else EXIT_SIGNAL_BASE - code, usage)

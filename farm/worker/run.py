@@ -199,6 +199,6 @@ class Run:
         self._send((request(packets.WORK_FAIL, self.job.handle),))
 
     def _tell_usage(self, usage: Usage | None) -> None:
-        if usage and self._farm_server:
+        if usage and usage.cpu_s >= 0 and self._farm_server:
             cpu, peak = b"%.6f" % usage.cpu_s, b"%d" % usage.peak_bytes
             self._send((request(packets.FARM_USAGE, self.job.handle, cpu, peak),))

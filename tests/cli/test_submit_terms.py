@@ -374,6 +374,14 @@ def test_a_signal_comes_before_the_time_is_up(rig: Rig, function: str) -> None:
         (["-b", "--wait-timeout", "1s"], "--wait-timeout and --background exclude each other"),
         (["--in", "1m", "--at", "17:00"], "--in and --at exclude each other"),
         (["--if-exists", "skip"], "--if-exists says something about a key, and there is none"),
+        (
+            ["--unique", "-", "--unique-for", "1h"],
+            "--unique-for needs a key, and `-` only compares payloads of jobs that live",
+        ),
+        (
+            ["-u", "-", "--if-exists", "fail"],
+            "--if-exists needs a key, and `-` only compares payloads of jobs that live",
+        ),
         (["--if-exists", "maybe"], "--if-exists cannot be 'maybe'"),
         (["--at", "soon"], "--at is not a time: 'soon'"),
         (["--in", "1h30"], "--in is not a time: '1h30'"),

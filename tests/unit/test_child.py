@@ -264,6 +264,38 @@ def test_who_tidies_up_on_sigterm_may_do_so(bench: Bench) -> None:
     assert bench.out == b"ready\ntidy\n"
 
 
+@pytest.mark.parametrize("where", ["", "> /dev/null 2>&1"])
+def test_what_a_shell_runs_may_tidy_up_too(bench: Bench, tmp_path: Path, where: str) -> None:
+    """The shell itself is gone at once, with or without an output that its command keeps open."""
+    tidy = tmp_path / "tidy"
+    script = f"trap 'sleep 0.3; echo tidy > {tidy}; exit' TERM; echo ready > {tidy}; while :; do sleep 0.01; done"
+    child = bench.shell(f'sh -c "{script}" {where}; true')
+    bench.until(lambda: tidy.exists() and tidy.read_text())
+    child.terminate()
+    assert bench.end() == 128 + signal.SIGTERM
+    assert tidy.read_text() == "tidy\n"
+    assert bench.usages == [Usage(-1.0, -1)], "what the shell did not wait for is in nobody's sum"
+
+
+def test_what_a_shell_runs_is_killed_when_it_does_not_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_module, "KILL_GRACE_S", 0.3)
+    child = bench.shell("sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.01; done' & wait")
+    bench.until(lambda: bench.out)
+    child.terminate()
+    begin = time.monotonic()
+    assert bench.end() == 128 + signal.SIGTERM
+    assert time.monotonic() - begin > 0.2
+    wait_until(lambda: not alive(int(bench.out)), what="it was killed")
+
+
+def test_what_a_command_alone_has_used_is_known_when_it_was_told_to_end(bench: Bench) -> None:
+    child = bench.start("sleep", "300")
+    child.terminate()
+    assert bench.end() == 128 + signal.SIGTERM
+    assert bench.usages[0].cpu_s >= 0
+    assert bench.usages[0].peak_bytes > 0
+
+
 def test_terminate_after_the_end_is_nothing(bench: Bench) -> None:
     child = bench.shell("exit 0")
     bench.end()
