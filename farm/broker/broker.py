@@ -21,6 +21,7 @@ from farm.broker.job import (
     ABANDONED,
     CANCELLED,
     DELAYED,
+    DONE,
     ENDED,
     QUEUED,
     RUNNING,
@@ -120,6 +121,7 @@ class Broker:
         self.no_room = ""  # why no new background job can be taken
         self.room = math.inf  # bytes that new ones may still take on the disk, until the ring around looks again
         self.kept = 0  # how many ended jobs something was kept of
+        self.kept_size = 0  # bytes of that, but for what each takes at least
         self.payload_memory = 0  # bytes of background payloads
         self.shard = shard
         self.memory = 0  # and of all payloads
@@ -640,7 +642,12 @@ class Broker:
     def _end(self, job: Job, outcome: str, now: float) -> None:
         """The journal need not run a background job again."""
         self.effects.changes.append(keeping.end(job, outcome, self.rules.result_max, now, self.wall_offset))
-        self.kept += 1 if self.rules.result_max else 0
+        if self.rules.result_max:
+            self.kept += 1
+            if job.report is not None:
+                self.kept_size += job.report.result_size + job.report.log_size
+            if outcome != DONE:
+                self.kept_size += job.payload_size
         if job.payload is not None:
             self.payload_memory -= job.payload_size
 

@@ -29,13 +29,14 @@ PAYLOADS_MAX = 64 * 1024 * 1024  # bytes, of all entries: they are held in memor
 
 class Crons:
     """All entries by name. next: when the first of them is due, by the wall clock. newest: the latest time of the clock
-    that any of them knows of."""
+    that any of them knows of. strange: the names of those in the journal that are not understood."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self.next = math.inf
         self.newest = -math.inf
         self.payload_size = 0
+        self.strange: list[bytes] = []
 
     def reckon(self) -> None:
         """Entries have changed."""
@@ -46,8 +47,12 @@ class Crons:
 
 
 def know(broker: Broker, row: CronRow) -> None:
-    """What the journal knows of an entry."""
-    entry = cron.from_words(row.name, row.words, row.payload or b"")
+    """What the journal knows of an entry. One that is not understood stays there, for whoever has written it."""
+    try:
+        entry = cron.from_words(row.name, row.words, row.payload or b"")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        broker.crons.strange.append(row.name)
+        return
     if entry.next is None:  # it may be that an earlier version could not evaluate it
         entry.plan(entry.newest)
     broker.crons.entries[entry.name] = entry

@@ -52,6 +52,8 @@ DISK_CHECK_S = (
 CLOCK_EVERY: Final = 16  # packets of one connection between two looks at the clock: a packet takes some microseconds
 LISTING: Final = frozenset((TEXT, FARM_ASK))  # the packets whose answers may be long, and take long
 EXPIRE_EVERY = 1000  # ended jobs, fewer than the store drops at once
+EXPIRE_PART = 16  # a sixteenth more than may be kept is the most that is, but for what comes within one turn
+EXPIRE_SIZE_MIN = 1024 * 1024  # what a few small results take is not worth a look
 EXPIRE_EVERY_S = 60.0
 EXPIRE_AGAIN_S = 1.0  # for there may be more than the store drops at once
 
@@ -74,7 +76,7 @@ class Server:
         self._disk_timer: Timer | None = None
         self._make_room_at = 0.0
         self._look_at_keys_at = 0.0
-        self._expired = 0  # the broker's `kept` when old results were last dropped
+        self._expired = self._expired_size = 0  # the broker's `kept` and `kept_size` when old results were last dropped
         self._expiring = False  # they were dropped a moment ago, and that may not have been all
         self._broker = Broker(store.open(), config.rules)
         self._clocks_read_at = 0.0  # the turn in which they were
@@ -89,6 +91,10 @@ class Server:
         for saved in store.load():
             restart.restore(self._broker, saved, loop.now)
         restart.restored(self._broker, loop.now)
+        for name in self._broker.crons.strange:
+            log.error(
+                "cron entry %s in the store is not understood; it is left as it is, and does not run", shown(name)
+            )
         self._later: deque[tuple[int, int, int, bytes]] = deque()  # (batch, peer's id, number, body)
         self._door = Door(config, loop, self._connect)
         self._connections: dict[int, Connection] = {}
@@ -363,7 +369,7 @@ class Server:
         self._read_clocks()
         self._broker.tick(self._loop.now)
         self._put_again()
-        if self._broker.kept - self._expired >= EXPIRE_EVERY:
+        if self._broker.kept - self._expired >= EXPIRE_EVERY or self._kept_too_much():
             self._expire_results()
         while self._touched or self._broker.effects:  # closing a connection may be news for the rules
             effects, self._broker.effects = self._broker.effects, Effects()
@@ -483,7 +489,7 @@ class Server:
 
     def _expire_results(self) -> None:
         """Drop the oldest of what is kept of jobs that have ended."""
-        self._expired = self._broker.kept
+        self._expired, self._expired_size = self._broker.kept, self._broker.kept_size
         now = time.time()
         if self._loop.now >= self._look_at_keys_at:
             self._look_at_keys_at = self._loop.now + EXPIRE_EVERY_S
@@ -491,6 +497,11 @@ class Server:
         self._broker.effects.changes.append(
             Expire(now - self.config.keep_results_s, self.config.keep_results_size, now)
         )
+
+    def _kept_too_much(self) -> bool:
+        """Whether enough has been kept since they were last dropped to exceed what may be kept by a good part."""
+        size = self._broker.kept_size - self._expired_size
+        return size >= max(self.config.keep_results_size // EXPIRE_PART, EXPIRE_SIZE_MIN)
 
     def _look_at_results(self) -> None:
         """Again and again: what an earlier life of this server has kept grows old too, and nobody need come for it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import stat
 import time
@@ -17,6 +18,9 @@ from farm.broker.job import handle_of
 from farm.store.schema import VERSION
 from farm.store.sqlite import SqliteStore
 from tests.cli.rig import Rig, ServerRunning
+from tests.support import CHECKOUT
+
+STORES = CHECKOUT / "tests/contract/stores"
 
 BINARY = bytes(range(256))
 
@@ -642,3 +646,33 @@ def test_root_leaves_another_users_store_to_them(lone_rig: Rig, tmp_path: Path) 
     lone_rig.run("store", "import", str(path), stdin=b"")
     lone_rig.run("store", "vacuum", str(path))
     assert {entry.stat().st_uid for entry in (path, *path.iterdir())} == {65534}
+
+
+@pytest.mark.parametrize("version", sorted(STORES.glob("version-*.db")), ids=lambda path: path.stem)
+def test_a_server_starts_on_a_store_of_every_version(lone_rig: Rig, version: Path) -> None:
+    """Those that are checked in hold a cron entry with too little in it: it is named, and stays."""
+    store = lone_rig.home / "store"
+    store.mkdir(mode=0o700)
+    shutil.copy(version, store / "jobs.db")
+    server = lone_rig.server("--store", str(store))
+    lone_rig.env["FARM_SERVER"] = server.address
+    assert lone_rig.run("jobs", "--json").status == 0
+    assert lone_rig.run("cron", "list").status == 0
+    server.terminate()
+    assert server.wait().status == 0
+    assert lone_rig.run("store", "check", str(store)).status == 0
+    with closing(sqlite3.connect(store / "jobs.db")) as database:
+        rows = database.execute("SELECT count(*) FROM cron").fetchone()[0] if version.stem > "version-2" else 0
+    assert ("is not understood" in server.err()) == bool(rows)
+
+
+def test_results_are_dropped_by_their_size_and_not_by_the_thousand(lone_rig: Rig) -> None:
+    """Twenty failed jobs of a MiB, of which four may be kept."""
+    server = lone_rig.server("--store", "memory", "--keep-results-size", "4M")
+    lone_rig.env["FARM_SERVER"] = server.address
+    lone_rig.worker("fail", "--", "false")
+    for _ in range(20):
+        id = lone_rig.submit("-b", "fail", stdin=bytes(1 << 20)).out.decode().strip()
+        assert lone_rig.run("wait", id).status == 1
+    kept = json.loads(lone_rig.run("jobs", "--json", "--limit", "100").out)["jobs"]
+    assert 3 <= len(kept) <= 5
