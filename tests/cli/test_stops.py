@@ -7,7 +7,7 @@ import json
 from tests.cli.rig import Rig
 from tests.support import wait_until
 
-STUBBORN = b"trap '' TERM; echo $$ > pid; while :; do sleep 0.1; done"
+STUBBORN = b"trap '' TERM; echo $$ > pid; exec sleep 600"  # what is ignored stays so
 # A worker reaps its command before it reports: a process of this number is that command.
 FOLLOWER = b"if kill -0 $(cat pid) 2> /dev/null; then echo beside; else echo alone; fi"
 
