@@ -81,7 +81,7 @@ class CronModel(Model):
     def run_entry(self, entry: Entry, handle: bytes) -> bytes | None:
         """A job now, under this handle if it is a new one. Returns its handle, None: there is none."""
         self._forget_ended(entry)
-        return None if len(entry.live) >= LIVE_MAX else self._submit(entry, False, iter([handle]))
+        return None if len(entry.live) >= LIVE_MAX else self._submit(entry, [], iter([handle]))
 
     # -- what is due
 
@@ -116,10 +116,14 @@ class CronModel(Model):
             wanted = wanted[-1:]
         room = LIVE_MAX - len(entry.live) if entry.overlap != "replace" else 1
         for _ in wanted[: max(0, room)]:
-            self._submit(entry, entry.overlap != "replace", handles)
+            stopped = [handle for handle in entry.live if handle in self.stops]
+            newest = entry.live[-1:] if entry.overlap != "replace" else []
+            before = [handle for handle in dict.fromkeys([*stopped, *newest]) if self._goes_on(handle)]
+            self._submit(entry, before, handles)
         entry.seen = entry.after = self.wall
 
-    def _submit(self, entry: Entry, behind: bool, handles: Iterator[bytes]) -> bytes | None:
+    def _submit(self, entry: Entry, before: list[bytes], handles: Iterator[bytes]) -> bytes | None:
+        """before: the jobs that it waits for."""
         key = key_of(entry.function, entry.unique, PAYLOAD)
         joined = self.joinable.get(key) if key else None
         limit = self.functions.get(entry.function, (0, 0, 0))[1]
@@ -129,9 +133,8 @@ class CronModel(Model):
                 return None
             joined = Job(next(handles), entry.function, entry.unique, PAYLOAD, 1, True, 0.0)
             assert joined.handle not in self.handles, "a handle was used before"
-            if behind and entry.live and self.lives(entry.live[-1]):
-                joined.after = {entry.live[-1]: b"any"}
-                joined.asked_after = dict(joined.after)
+            joined.after = dict.fromkeys(before, b"any")
+            joined.asked_after = dict(joined.after)
             self.add(joined, self.now)
             self.save(joined)
         elif not joined.background:
@@ -141,7 +144,11 @@ class CronModel(Model):
         return joined.handle
 
     def _forget_ended(self, entry: Entry) -> None:
-        entry.live = [handle for handle in entry.live if self.lives(handle)]
+        entry.live = [handle for handle in entry.live if self._goes_on(handle)]
+
+    def _goes_on(self, handle: bytes) -> bool:
+        """Whether it has not ended, or has, and its command is being stopped."""
+        return self.lives(handle) or handle in self.stops
 
     def lives(self, handle: bytes) -> bool:
         """Whether it is a job that has not ended, but for its worker."""
