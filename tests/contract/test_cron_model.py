@@ -15,7 +15,7 @@ from farm.broker import dispatch
 from farm.broker.broker import Broker
 from farm.protocol import packets as p
 from tests.contract.model_cron import PAYLOAD, CronModel, Entry
-from tests.contract.test_broker_model import CLIENTS, RULES, SETTINGS, WALL, Life, functions, indices
+from tests.contract.test_broker_model import CLIENTS, RULES, SETTINGS, WALL, Life, functions, indices, longer
 from tests.sim.mutants import MUTANTS, Mutant
 
 LINES = {60: "* * * * *", 300: "*/5 * * * *"}
@@ -139,8 +139,7 @@ def test_cron_is_as_the_model() -> None:
 
 @pytest.mark.slow
 def test_cron_is_as_the_model_for_long() -> None:
-    longer = settings(SETTINGS, max_examples=1000, stateful_step_count=100, derandomize=False, print_blob=True)
-    run_state_machine_as_test(CronLife, settings=longer)
+    run_state_machine_as_test(CronLife, settings=longer(500))
 
 
 NAMES = (
