@@ -50,11 +50,12 @@ def place(root: str) -> str:
 
 
 def use() -> None:
-    """From now on `farm` means the copy, where there is one. What has been imported of farm is imported anew."""
+    """From now on `farm` means the copy, where there is one that this user may read. What has been imported of farm is
+    imported anew."""
     if os.environ.get(INTERPRETED):
         return
     there = place(os.path.dirname(__file__))
-    if os.path.isdir(there):
+    if os.access(os.path.join(there, "farm", "__init__.py"), os.R_OK):
         sys.path.insert(0, there)
         for name in [name for name in sys.modules if name == "farm" or name.startswith("farm.")]:
             del sys.modules[name]

@@ -45,6 +45,9 @@ def test_the_copy_is_used_where_it_is_of_these_sources(
     shutil.copytree(package, copy / "farm")
     assert used(package, tmp_path) == str(copy / "farm" / "__init__.py")
     assert used(package, tmp_path, {compiled.INTERPRETED: "1"}) == str(package / "__init__.py")
+    (copy / "farm" / "__init__.py").rename(copy / "away")  # as good as one that belongs to somebody else
+    assert used(package, tmp_path) == str(package / "__init__.py")
+    (copy / "away").rename(copy / "farm" / "__init__.py")
     (package / "loop.py").write_text((package / "loop.py").read_text() + "\n")
     assert used(package, tmp_path) == str(package / "__init__.py")
 
