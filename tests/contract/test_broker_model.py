@@ -360,6 +360,21 @@ class Life(RuleBasedStateMachine):
         elif then in ("completes", "fails"):  # it has not heard of it yet
             self._end(job, then == "completes")
 
+    @rule(client=st.sampled_from(CLIENTS), function=functions, condition=st.sampled_from((b"any", b"fail", b"ok")))
+    def what_a_job_waits_for_is_stopped(self, client: int, function: bytes, condition: bytes) -> None:
+        """The command goes on for a while: what waits for its end does so too."""
+        terms = Terms(True, 0, 0.0, 0.0, 0.0, 0.0, b"attach", [])
+        self._submit_with_terms(client, function, b"", terms)
+        self.everybody_grabs(None)
+        told = [job for job in self._held() if job.worker in model.TOLD and self._lives(job.handle)]
+        newest = sorted(self.model.handles, key=id_of, reverse=True)[:6]
+        for job in told:
+            if job.handle in newest:
+                after = [(newest.index(job.handle), condition)]
+                self._submit_with_terms(client, function, b"", terms._replace(after=after))
+                self._cancel_held(job, False, "left")
+                return
+
     def _cancel(self, handle: bytes, administrator: bool) -> None:
         if administrator:
             known = self.model.jobs.get(handle)
