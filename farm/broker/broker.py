@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from farm.broker import crons, giving_up, invariants, keeping, stops, tries, waiting
 from farm.broker.course import course_of
@@ -49,6 +49,7 @@ WRITTEN_TIMES = 2  # what a payload takes on the disk: in the store's log, and w
 MEMORY_MAX = 2 * 1024 * 1024 * 1024
 
 _NOOP = response(packets.NOOP)
+_NEVER: Final = math.inf
 
 
 class Rules(NamedTuple):
@@ -105,7 +106,7 @@ class Broker:
         self.delayed = Deadlines()  # by the wall clock
         self.expiring = Deadlines()  # jobs that must not wait for longer, by the wall clock
         self.timeouts = Deadlines()  # of running jobs, by the monotonic clock
-        self.young: deque[tuple[float, bytes]] = deque()  # (when it counts as a long one, handle) of new attempts
+        self.young: deque[tuple[float, Job]] = deque()  # (when it counts as a long one, job) of new attempts
         self.dependents: dict[int, dict[Job, None]] = {}  # id -> the jobs that wait for that one to end
         self.settling: deque[tuple[int, str]] = deque()  # ended jobs (id, outcome) whose dependents are being told
         self.stops = stops.Stops()  # commands that are being stopped
@@ -263,21 +264,24 @@ class Broker:
         """When `tick` has to be called next; None: never."""
         while self.woken and self.woken[0][2].expected != self.woken[0][0]:
             self.woken.popleft()
-        while self.young and tries.young_job(self, *self.young[0]) is None:
+        first = self.woken[0][0] if self.woken else _NEVER
+        while self.young:
+            due, job = self.young[0]
+            if tries.is_young(due, job):
+                first = min(first, due)
+                break
             self.young.popleft()
-        times = [self.woken[0][0]] if self.woken else []
-        if self.young:
-            times.append(self.young[0][0])
         if (expires := self.expiring.next()) is not None:
-            times.append(expires - self.wall_offset)
-        for due in (self.timeouts.next(), self.stops.next()):
-            if due is not None:
-                times.append(due)
-        if (due := self.delayed.next()) is not None:
-            times.append(due - self.wall_offset)
+            first = min(first, expires - self.wall_offset)
+        if (limit := self.timeouts.next()) is not None:
+            first = min(first, limit)
+        if (stopped := self.stops.next()) is not None:
+            first = min(first, stopped)
+        if (delayed := self.delayed.next()) is not None:
+            first = min(first, delayed - self.wall_offset)
         if (cron := crons.next_deadline(self)) is not None:
-            times.append(cron - self.wall_offset)
-        return min(times, default=None)
+            first = min(first, cron - self.wall_offset)
+        return first if first < _NEVER else None
 
     # -- submitting
 

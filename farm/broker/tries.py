@@ -38,7 +38,7 @@ def begun(broker: Broker, job: Job, now: float) -> float:
         course.reason = b""
     if broker.expiring:
         broker.expiring.drop(job)
-    broker.young.append((now + COUNTED_AFTER_S, job.handle))  # a foreground job may become a background one
+    broker.young.append((now + COUNTED_AFTER_S, job))  # a foreground job may become a background one
     workers_s = job.worker.can_do.get(job.function, 0.0)
     return min(workers_s, limit_s) if workers_s and limit_s else workers_s or limit_s
 
@@ -54,8 +54,8 @@ def time_limit(job: Job) -> float:
 def count_young(broker: Broker, now: float) -> None:
     """Tell the journal of those attempts that have lasted for a while."""
     while broker.young and broker.young[0][0] <= now:
-        job = young_job(broker, *broker.young.popleft())
-        if job is not None and job.background and not (job.course and job.course.counted):
+        due, job = broker.young.popleft()
+        if is_young(due, job) and job.background and not (job.course and job.course.counted):
             course_of(job).counted = True
             save_progress(broker, job)
 
@@ -78,12 +78,9 @@ def has_come_far(job: Job) -> bool:
     )
 
 
-def young_job(broker: Broker, due: float, handle: bytes) -> Job | None:
-    """The job, if the attempt that this entry of `young` is about still runs."""
-    job = broker.jobs.get(handle)
-    if job is None or job.state != RUNNING or job.started_at + COUNTED_AFTER_S != due:
-        return None
-    return job
+def is_young(due: float, job: Job) -> bool:
+    """Whether the attempt that this entry of `young` is about still runs."""
+    return job.state == RUNNING and job.started_at + COUNTED_AFTER_S == due
 
 
 def save_progress(broker: Broker, job: Job) -> None:

@@ -4,8 +4,8 @@ backlog has gone, for only that gives its memory back.
 CPython keeps freed tuples, lists, dicts and floats to use them again, some hundreds of each size. Those that are freed
 while a backlog drains lie scattered over all the memory that its jobs had, one or two in each arena of a MiB in which
 Python has its memory from the system, and an arena goes back only when nothing is left in it. A full collection lets go
-of them. Measured with 300,000 jobs of 100 bytes, submitted and done: 205 MB with all of them, 194 MB after the last,
-51 MB after a collection. With Python's own thresholds one came by chance.
+of them, also one that has nothing to look at. Measured with 300,000 jobs of 100 bytes, submitted and done: 205 MB with
+all of them, 194 MB after the last, 51 MB after a collection. With Python's own thresholds one came by chance.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ class Backlog:
     def look(self, jobs: int) -> None:
         """So many jobs are left: give their memory back where a backlog has just gone."""
         if self.has_gone(jobs):
+            # It need not look for garbage. To look at what is kept of 60,000 jobs was a twentieth of what they took.
+            gc.freeze()
             gc.collect()
+            gc.unfreeze()
 
     def has_gone(self, jobs: int) -> bool:
         """Whether, with so many left, one has just gone: true once for each."""
