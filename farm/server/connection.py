@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections import deque
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from farm.loop import READ, WRITE
@@ -51,7 +49,7 @@ class Connection:
         self.holds_up: dict[Connection, tuple[Audience, ...]] = {}  # those that wait for this one when it is behind
         self._quick_ack = sock.family != socket.AF_UNIX and hasattr(socket, "TCP_QUICKACK")  # Linux has it
         self._loop = loop
-        self._out: deque[bytes | memoryview] = deque()
+        self._out: list[bytes | memoryview] = []
         self._watching = 0
         self._ready: Callable[[int], None] = _not_started
 
@@ -120,7 +118,7 @@ class Connection:
                 elif self.out_size <= JOIN_MAX:
                     sent = self.sock.send(b"".join(out))
                 else:
-                    sent = self.sock.sendmsg(list(islice(out, WRITE_PIECES)))
+                    sent = self.sock.sendmsg(out[:WRITE_PIECES])
             except (BlockingIOError, InterruptedError):
                 break
             except OSError:
@@ -140,12 +138,13 @@ class Connection:
             self.out_size = 0
             return
         self.out_size -= size
-        while size:
-            first = self._out.popleft()
-            if len(first) > size:
-                self._out.appendleft(memoryview(first)[size:])
-                return
-            size -= len(first)
+        whole = 0  # pieces that are gone
+        while size >= len(piece := self._out[whole]):
+            size -= len(piece)
+            whole += 1
+        if size:
+            self._out[whole] = memoryview(piece)[size:]
+        del self._out[:whole]
 
     def close(self) -> None:
         """Give the descriptor back."""

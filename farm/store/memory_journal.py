@@ -27,8 +27,6 @@ from farm.store.contract import SHARD_START_MAX
 # 300,000 kept ends that was 5 us of processor time for every job of a backlog of 20,000.
 Ended = tuple[int, int, tuple[Any, ...], tuple[Any, ...]]
 
-_PAYLOAD = Save._fields.index("payload")
-
 
 class MemoryJournal:
     """What a disk would be: it outlives the stores that write to it. `shard` is the newest owner's."""
@@ -75,16 +73,17 @@ class MemoryJournal:
             self.progress.pop(id, None)
         if save is None:
             return
-        was: tuple[Any, ...] = save[:]
-        if done:
-            was = (*was[:_PAYLOAD], b"", *was[_PAYLOAD + 1 :])
+        ended: tuple[Any, ...] = finish
+        was: tuple[Any, ...] = save
+        if done:  # its payload is of no use any more
+            was = (was[0], was[1], was[2], was[3], b"", was[5], was[6], was[7], was[8])
         size = finish.size + len(save.terms)
         if not done:
             size += len(save.payload)
         if self.attempts and (attempts := self.attempts.get(id)):
             size += sum(map(size_of, attempts.values()))
         self.ends += 1
-        self.ended[id] = self.ends, size, finish[:], was
+        self.ended[id] = self.ends, size, ended[:], was[:]
         self.ended_size += size
         if finish.keep_s >= 0:
             self.timed[id] = None
