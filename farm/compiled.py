@@ -94,6 +94,9 @@ setup(name="farm", packages=[], ext_modules=extensions, script_args=["-q", "buil
 """
 
 
+_NEEDED = "apt install gcc python3-dev"
+
+
 def build() -> str:
     """Make the copy, and remove those of other sources. Returns where it is; raises FarmError."""
     import shutil
@@ -115,11 +118,9 @@ def build() -> str:
         made = subprocess.run(argv, cwd=new, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace")
         if made.returncode:
             words = [line for line in made.stdout.splitlines() if "rror" in line] or made.stdout.splitlines() or [""]
-            raise FarmError(
-                f"could not compile farm: {words[-1].strip()}",
-                "apt install gcc python3-dev; the server works without",
-                status=EXIT_UNAVAILABLE,
-            )
+            needed = "pip install mypy setuptools" if "ModuleNotFoundError" in words[-1] else _NEEDED
+            said = f"could not compile farm: {words[-1].strip()}"
+            raise FarmError(said, f"{needed}; the server works without", status=EXIT_UNAVAILABLE)
         shutil.rmtree(os.path.join(new, "build"))
         for name in os.listdir(parent):
             if os.path.join(parent, name) != new:

@@ -74,14 +74,19 @@ def test_the_log_says_when_what_is_there_is_of_other_sources(tmp_path: Path, mon
     assert compiled.note() == ""
 
 
-def test_a_compiler_that_is_missing_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [("OSError: no gcc here", "apt install gcc"), ("ModuleNotFoundError: no mypyc here", "pip install mypy")],
+)
+def test_what_compiling_lacks_is_one_line_and_leaves_nothing(tmp_path: Path, error: str, hint: str) -> None:
     begin = f"import sysconfig; sysconfig.get_path = lambda name: {str(tmp_path)!r}; "
     begin += "from farm import compiled; compiled._BUILD = "
-    argv = [sys.executable, "-P", "-c", begin + "'raise ImportError(\"no mypyc here\")'; compiled.main()"]
+    name, _, words = error.partition(": ")
+    argv = [sys.executable, "-P", "-c", begin + f"'raise {name}(\"{words}\")'; compiled.main()"]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=CHECKOUT)
     assert done.returncode == 69
     assert "Traceback" not in done.stderr
-    assert "farm: error: could not compile farm: ImportError: no mypyc here\nhint: " in done.stderr
+    assert f"farm: error: could not compile farm: {error}\nhint: {hint}" in done.stderr
     assert not list((tmp_path / "farm-compiled").iterdir())
 
 
