@@ -55,7 +55,7 @@ class Report:
 def row(job: Job, wall_offset: float) -> Save:
     """The job as the journal keeps it. Its payload must still be in memory."""
     assert job.payload is not None
-    return Save(
+    values = (
         job.id,
         job.function.name,
         job.unique,
@@ -66,6 +66,7 @@ def row(job: Job, wall_offset: float) -> Save:
         job.queued_at + wall_offset,
         encode(own_terms(job)),
     )
+    return tuple.__new__(Save, values)  # its own constructor is Python code, and takes three times as long
 
 
 def end(job: Job, outcome: str, result_max: int, now: float, wall_offset: float) -> Finish | Forget:
@@ -91,7 +92,7 @@ def end(job: Job, outcome: str, result_max: int, now: float, wall_offset: float)
         course.peak if course else -1,
         -1.0 if keep_s is None else keep_s,
     )
-    return tuple.__new__(Finish, values)  # its own constructor is Python code, and takes three times as long
+    return tuple.__new__(Finish, values)  # as in `row`
 
 
 def _number(job: Job, outcome: str) -> int:
