@@ -129,7 +129,7 @@ EACH = [pytest.param(each, id=each.name, marks=() if each.name in QUICK else pyt
 @pytest.mark.parametrize("mutant", EACH)
 def test_a_broken_rule_is_noticed(mutant: Mutant) -> None:
     # Of rare things in a row it takes some to meet one; it ends with the first that is wrong.
-    hunt = settings(SETTINGS, max_examples=1500, phases=[Phase.generate], report_multiple_bugs=False)
+    hunt = settings(SETTINGS, max_examples=6000, phases=[Phase.generate], report_multiple_bugs=False)
     with mutant.applied(), patch.object(Broker, "check", lambda self: None), pytest.raises(Exception):  # noqa: B017, PT011
         run_state_machine_as_test(Life, settings=hunt)
 

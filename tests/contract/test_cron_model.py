@@ -179,7 +179,7 @@ QUICK = ("a clock set back runs times again", "overlap skip does not look", "ove
     ],
 )
 def test_a_broken_rule_is_noticed(mutant: Mutant) -> None:
-    hunt = settings(SETTINGS, max_examples=1500, phases=[Phase.generate], report_multiple_bugs=False)
+    hunt = settings(SETTINGS, max_examples=6000, phases=[Phase.generate], report_multiple_bugs=False)
     with mutant.applied(), patch.object(Broker, "check", lambda self: None), pytest.raises(Exception):  # noqa: B017, PT011
         run_state_machine_as_test(CronLife, settings=hunt)
 
