@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from logging import INFO, getLevelName, getLogger
 from typing import Final
 
-from farm.broker import dispatch, restart, waiting
+from farm.broker import dispatch, reports, restart, waiting
 from farm.broker.broker import WRITTEN_TIMES, About, Broker
 from farm.broker.dispatch import receive
 from farm.broker.effects import Effects, Expire, Note
@@ -294,7 +294,7 @@ class Server:
         elif decoder.failed:
             log.info("peer %d at %s: %s", peer.id, peer.address, decoder.failed)
             if isinstance(decoder.failed, PacketTooLarge):
-                dispatch.fail_for_size(broker, peer, decoder.failed, now)
+                reports.fail_for_size(broker, peer, decoder.failed, now)
             dispatch.refuse(broker, peer, decoder.failed)
         sent = sends[before:]
         for id, _ in sent:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from farm.broker import admin, dispatch, functions, giving_up, restart
+from farm.broker import admin, dispatch, functions, giving_up, reports, restart
 from farm.broker import broker as broker_module
 from farm.broker.broker import Broker
 from farm.broker.deadlines import Deadlines
@@ -185,7 +185,7 @@ def _held_by_anybody(broker: Broker, peer: Peer, handle: bytes) -> Job | None:
 
 
 def _exception_to_all(broker: Broker, peer: Peer, job: Job, body: bytes, now: float) -> None:
-    broker.relay(job, dispatch._packet(packets.WORK_EXCEPTION, body))
+    broker.relay(job, reports._packet(packets.WORK_EXCEPTION, body))
     broker.finish(job, False, now)
     peer.ended = job.handle
 
@@ -249,7 +249,7 @@ def _restore_without_key(broker: Broker, saved: Any, now: float) -> None:
 # -- time
 
 _tick, _next_deadline, _line_up, _time_out = Broker.tick, Broker.next_deadline, Broker._line_up, Broker._time_out
-_held, _release, _absorbed = Broker.held, Broker._release, dispatch._absorbed
+_held, _release, _absorbed = Broker.held, Broker._release, reports._absorbed
 
 
 def _next_deadline_without_timeouts(broker: Broker) -> float | None:
@@ -283,7 +283,7 @@ def _held_until_late(broker: Broker, peer: Peer, handle: bytes) -> Job | None:
 
 
 def _absorb_reports_only(broker: Broker, peer: Peer, number: int, handle: bytes, now: float) -> bool:
-    return number not in dispatch._ENDS and _absorbed(broker, peer, number, handle, now)
+    return number not in reports._ENDS and _absorbed(broker, peer, number, handle, now)
 
 
 def _absorb_for_ever(broker: Broker, peer: Peer, number: int, handle: bytes, now: float) -> bool:
@@ -484,7 +484,7 @@ MUTANTS = (
     Mutant("several jobs requeued backwards", ((Broker, "disconnect", _disconnect_backwards),)),
     Mutant("a stranger may report", ((Broker, "held", _held_by_anybody),)),
     Mutant("packets after a fatal one count", ((dispatch, "refuse", _refuse_and_listen),)),
-    Mutant("exceptions go to all", ((dispatch, "_exception", _exception_to_all),)),
+    Mutant("exceptions go to all", ((reports, "_exception", _exception_to_all),)),
     Mutant("coalescing across functions", ((Broker, "function", _function_sharing_keys),)),
     Mutant("an empty unique coalesces", ((Broker, "_key", lambda broker, unique, payload: unique),)),
     Mutant("`-` is a key like others", ((Broker, "_key", lambda broker, unique, payload: unique or None),)),
@@ -507,9 +507,9 @@ MUTANTS = (
         ((Broker, "_time_out", _time_out_and_listen), (Broker, "held", _held_until_late)),
     ),
     Mutant("a late report is refused", ((Peer, "expect_late", lambda *_: None),)),
-    Mutant("a late end is refused", ((dispatch, "_absorbed", _absorb_reports_only),)),
-    Mutant("a late job is never over", ((dispatch, "_absorbed", _absorb_for_ever),)),
-    Mutant("a failure after a late exception is refused", ((dispatch, "_absorbed", _absorb_without_the_failure),)),
+    Mutant("a late end is refused", ((reports, "_absorbed", _absorb_reports_only),)),
+    Mutant("a late job is never over", ((reports, "_absorbed", _absorb_for_ever),)),
+    Mutant("a failure after a late exception is refused", ((reports, "_absorbed", _absorb_without_the_failure),)),
     Mutant("a timed-out job is requeued at the tail", ((Broker, "_time_out", _time_out_at_the_tail),)),
     Mutant("a timed-out worker is not told", ((Broker, "_time_out", _time_out_untold),)),
     Mutant("a worker is told twice to give a job up", ((Broker, "_time_out", _time_out_telling_again),)),
