@@ -88,16 +88,22 @@ LOGS = Command(
             FLAG,
         ),
         Option("attempt", "--attempt", "The end of this attempt's; default: all of the newest.", COUNT, metavar="N"),
+        Option(
+            "json",
+            "--json",
+            "Print JSON, of each attempt (schema farm.logs/1); with --follow a line for each piece (farm.follow/1).",
+            FLAG,
+        ),
         *COMMON,
     ),
-    "farm logs last\nfarm logs -f last\nfarm logs 12 --attempt 1",
+    "farm logs last\nfarm logs -f last\nfarm logs 12 --attempt 1\nfarm logs 12 --json | jq '.attempts_list[-1].stderr'",
 )
 
 RESULT = Command(
     "result",
     "Write what a job wrote to stdout, and exit as the job did; 75: it has not ended, 65: only a part was kept.",
     (ID,),
-    COMMON,
+    (json_of("farm.result/1"), *COMMON),
     "farm result last > small.jpg\nfarm wait 12 && farm result 12",
 )
 

@@ -1,21 +1,23 @@
-"""`farm logs`: what a job wrote to stderr; with --follow all that it writes until it ends."""
+"""`farm logs`: what a job wrote to stderr; with --follow all that it writes until it ends. As JSON: logs_json.py."""
 
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
 from farm.cli.asking import servers_of
 from farm.cli.foreground import RECONNECT_MAX_S, RECONNECT_PAUSE_S
+from farm.cli.logs_json import JsonLines, no_attempt, print_logs
 from farm.cli.main import SIGPIPE, Leave, say
 from farm.cli.options import Values
 from farm.cli.show import ask
 from farm.client.ask import LOG, RESULT, JobServer
-from farm.client.job_output import JobOutput
+from farm.client.job_output import JobOutput, Pieces
 from farm.client.job_servers import JobServers
-from farm.client.outcome import ended_already
+from farm.client.outcome import End, ended_already
 from farm.client.output import STDERR, Output
 from farm.client.records import ENDED_STATES, Record
-from farm.errors import EXIT_OK, EXIT_SIGNAL_BASE, FarmError, JobNotFound, Unavailable, UsageError
+from farm.errors import EXIT_OK, EXIT_SIGNAL_BASE, FarmError, Unavailable, UsageError
 from farm.protocol.extension import ORIGIN_JOB
 from farm.tui.values import text
 
@@ -32,7 +34,9 @@ def run_logs(values: Values) -> int:
         server, id = servers.find(str(values["id"]))
         try:
             if values["follow"]:
-                _follow(servers, server, id)
+                _follow(servers, server, id, JsonLines(server.address, id) if values["json"] else Streams(id))
+            elif values["json"]:
+                print_logs(server, id, number if isinstance(number, int) else None)
             elif isinstance(number, int):
                 _print_attempt(server, id, number)
             else:
@@ -58,16 +62,44 @@ def _print_attempt(server: JobServer, id: str, number: int) -> None:
     job, attempts = ask(server, id)
     log = next((attempt["log"] or "" for attempt in attempts if attempt["number"] == number), None)
     if log is None:
-        raise JobNotFound(f"nothing is known of attempt {number} of job {id}: {job['attempts']:g} have begun")
+        raise no_attempt(job, number)
     Output().write(log.encode("utf-8", "surrogateescape"))
 
 
-def _follow(servers: JobServers, server: JobServer, id: str) -> None:
-    """Each stream to its own; a new attempt is said, for what it writes comes behind what the last one wrote. A server
-    that goes away is waited for, and it goes on where it was."""
+class Told(Protocol):
+    """Where it goes that a followed job writes."""
+
+    def take(self, output: JobOutput, pieces: Pieces) -> None:
+        """What has come; `output` knows of which attempt."""
+
+    def end(self, output: JobOutput, job: Record, end: End) -> None:
+        """No more will come."""
+
+
+class Streams:
+    """Each stream to its own; a new attempt is said, for what it writes comes behind what the last one wrote."""
+
+    def __init__(self, id: str) -> None:
+        self._id = id
+        self._streams = {RESULT: Output(), LOG: _Stderr(STDERR)}
+
+    def take(self, output: JobOutput, pieces: Pieces) -> None:
+        if output.anew:
+            say(f"attempt {output.number} of job {self._id} begins")
+        for stream, data in pieces:
+            if stream in self._streams:
+                self._streams[stream].write(data)
+
+    def end(self, output: JobOutput, job: Record, end: End) -> None:
+        _say_if_cut(job)
+        if job["state"] not in ("done", "dead") and job["reason"]:
+            say(f"job {self._id} is {text(job['state'])}: {text(job['reason'])}")
+
+
+def _follow(servers: JobServers, server: JobServer, id: str, told: Told) -> None:
+    """A server that goes away is waited for, and it goes on where it was."""
     output, out = JobOutput(server, id), Output()
     watch = out.fd if out.to_pipe else -1
-    streams = {RESULT: out, LOG: _Stderr(STDERR)}
     losses = 0
     while True:
         try:
@@ -79,17 +111,12 @@ def _follow(servers: JobServers, server: JobServer, id: str) -> None:
             server = _await(servers, server.address, output, lost)
             continue
         losses = 0
-        if output.anew:
-            say(f"attempt {output.number} of job {id} begins")
-        for stream, data in pieces:
-            if stream in streams:
-                streams[stream].write(data)
+        told.take(output, pieces)
         if job["state"] in ENDED_STATES:
             break
-    _say_if_cut(job)
-    if job["state"] not in ("done", "dead") and job["reason"]:
-        say(f"job {id} is {text(job['state'])}: {text(job['reason'])}")
-    raise Leave(ended_already(server, id).exit, ORIGIN_JOB)
+    end = ended_already(server, id)
+    told.end(output, job, end)
+    raise Leave(end.exit, ORIGIN_JOB)
 
 
 def _await(servers: JobServers, address: str, output: JobOutput, lost: Unavailable) -> JobServer:

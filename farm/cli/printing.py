@@ -5,6 +5,7 @@ What a job's words are made of is escaped (farm/tui/values.py).
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json
@@ -82,6 +83,15 @@ def as_json(fields: Record) -> dict[str, Any]:
         name: iso(value) if name.endswith("_at") and isinstance(value, int | float) else value
         for name, value in fields.items()
     }
+
+
+def data_as_json(data: bytes) -> dict[str, str]:
+    """What a job wrote, exactly: `encoding` says what `data` is, `utf-8` (the text itself) or, where the bytes are no
+    UTF-8, `base64`."""
+    try:
+        return {"encoding": "utf-8", "data": data.decode()}
+    except UnicodeDecodeError:
+        return {"encoding": "base64", "data": base64.b64encode(data).decode()}
 
 
 def cell(value: object) -> str:

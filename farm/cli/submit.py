@@ -28,6 +28,11 @@ AUTO_DIGEST = 24  # bytes: no two jobs of anybody get the same by chance, and it
 
 def run(values: Values) -> int:
     """Submit, and leave with the job's exit code."""
+    if values["json"] and not values["background"]:
+        raise UsageError(
+            "--json is for --background: else stdout is what the job writes, byte for byte",
+            "farm submit -b --json FUNCTION, then farm wait ID and farm result --json ID",
+        )
     function, unique, terms = _function(values), _unique(values), _terms(values)
     servers = Servers(values)
     if terms and terms.after and len(servers) > 1:
@@ -40,29 +45,38 @@ def run(values: Values) -> int:
         wanted.terms, wanted.needs, wanted.epoch = terms.words, terms.needs, terms.epoch(time.time())
     try:
         if values["background"]:
-            _print_handle(_background(wanted, values, servers))
+            _background(wanted, values, servers)
             return EXIT_OK
         from farm.cli.foreground import run as wait
 
         return wait(wanted, values, servers, _keep_quiet if values["quiet"] else say)
     except Exists as found:
-        return _settle(found, values)
+        return _settle(found, wanted, values)
 
 
-def _background(wanted: Request, values: Values, servers: Servers) -> str:
+def _background(wanted: Request, values: Values, servers: Servers) -> None:
+    """Submit, and print the handle."""
     connection = servers.connect_for(wanted.function, bool(values["no_wait"]))
+    notify = _keep_quiet if values["quiet"] else say
     try:
-        return submit_background(connection, wanted, _keep_quiet if values["quiet"] else say)
+        if not values["json"]:
+            handle = line = submit_background(connection, wanted, notify)
+        else:
+            from farm.cli.submit_json import json_line, submit_and_tell
+
+            handle, known = submit_and_tell(connection, wanted, notify)
+            line = json_line(wanted, handle, connection.address, known)
     except Unavailable:
         servers.lost(connection)
         raise
+    _print_handle(handle, line)
 
 
 def _keep_quiet(message: str, hint: str) -> None:
     pass
 
 
-def _settle(found: Exists, values: Values) -> int:
+def _settle(found: Exists, wanted: Request, values: Values) -> int:
     """There was a job with the same key already: what `--if-exists` says about it. One that is still to come to its end
     was joined by the server, so `attach` gets here only when it has ended: its result is as good as if this had waited
     for it."""
@@ -74,17 +88,22 @@ def _settle(found: Exists, values: Values) -> int:
         give_kept(found, what, values)
     if not attach and values["if_exists"] != "skip":
         raise TryAgain(what, EXISTS_HINT)
+    if values["json"]:
+        from farm.cli.submit_json import Known, json_line
+
+        _print_handle(found.handle, json_line(wanted, found.handle, found.address, Known(True, found.state)))
+        return EXIT_OK  # the line says it all
     if background:
-        _print_handle(found.handle)
+        _print_handle(found.handle, found.handle)
     if not values["quiet"]:
         say(f"{what}: nothing was submitted")
     return EXIT_OK
 
 
-def _print_handle(handle: str) -> None:
-    """The job is in the queue now: whoever cannot be told on stdout is told of it all the same."""
+def _print_handle(handle: str, line: str) -> None:
+    """line: what says it. The job is in the queue now: whoever cannot be told on stdout is told of it all the same."""
     try:
-        sys.stdout.write(handle + "\n")
+        sys.stdout.write(line + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         raise

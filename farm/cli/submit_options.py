@@ -83,6 +83,12 @@ SUBMIT = Command(
     (FUNCTION,),
     (
         Option("background", "--background -b", "Do not wait: print the job's handle and nothing else.", FLAG),
+        Option(
+            "json",
+            "--json",
+            "With --background: print a line of JSON instead of the bare handle (schema farm.submit/1).",
+            FLAG,
+        ),
         Option("file", "--file -f", "Read the payload from a file instead of stdin; - is stdin.", metavar="FILE"),
         Option("no_input", "--no-input -n", "Submit an empty payload; do not read stdin.", FLAG),
         Option(
@@ -124,5 +130,6 @@ SUBMIT = Command(
     "id=$(farm submit -b report < data.csv)\n"
     "farm submit -s main:4730,spare:4730 --retry-lost report < data.csv\n"
     "farm submit -b --at 'tomorrow 6:00' --retries 5 --timeout 1h report < data.csv\n"
-    "farm submit -b --unique nightly --if-exists skip backup -n",
+    "farm submit -b --unique nightly --if-exists skip backup -n\n"
+    "farm submit -b --json report < data.csv | jq -r .id",
 )

@@ -60,10 +60,14 @@ def exists(args: list[bytes], connection: Connection) -> Exists:
     return Exists(handle_text(args[0], connection), shown(args[1]), connection.address)
 
 
-def stock_server(connection: Connection, needs: list[str]) -> FarmError:
+class StockAnswer(FarmError):
     """The answer to the extension's option says that the server does not know what the job needs. (No Unavailable: the
     server is well, and it is of no use to try again.)"""
-    return FarmError(
+
+
+def stock_server(connection: Connection, needs: list[str]) -> StockAnswer:
+    """For the server at the connection's other end. needs: in a person's words."""
+    return StockAnswer(
         f"the server at {connection.address} is a stock Gearman server: it does not know {', '.join(needs)}",
         "leave that out, or name a farm server with --server",
         EXIT_UNAVAILABLE,

@@ -90,6 +90,9 @@ def test_jobs(farm: Rig, same: Same) -> None:
     queued = farm.submit("-b", "-p", "high", "nobody", stdin=b"hi\n").out.decode().strip()
     same("status")
     same("jobs")
+    same("result", ids[0])
+    same("logs", ids[1])
+    same("logs", "-f", ids[1], name="logs-follow", status=3)
     same("show", ids[1])
     same("explain", queued)
     same("wait", ids[1], status=3)
@@ -99,6 +102,7 @@ def test_jobs(farm: Rig, same: Same) -> None:
     same("retry", queued)
     same("purge", "--state", "done", "--dry-run", name="purge-dry-run")
     same("purge", ids[0])
+    same("submit", "-b", "-u", "key", "nobody", "-n")
 
 
 def test_functions(farm: Rig, same: Same) -> None:
@@ -141,7 +145,7 @@ def test_stores(lone_rig: Rig, same: Same) -> None:
 
 
 def test_every_command_has_a_file() -> None:
-    wanted = {"cron-next-line", "store-check-repair", "store-export"}
+    wanted = {"cron-next-line", "logs-follow", "store-check-repair", "store-export"}
     for command in commands():
         options = {option.name for option in command.options}
         name = command.name.replace(" ", "-")

@@ -234,7 +234,7 @@ def test_a_followed_job_whose_server_stays_away(lone_rig: Rig, monkeypatch: pyte
     monkeypatch.setattr(logs, "RECONNECT_PAUSE_S", 0.05)
     with job_server(verbs({"output": leave, "job": leave})) as (address, asked):
         with JobServers([parse_address(address)]) as servers, pytest.raises(Unavailable):
-            logs._follow(servers, servers.opened(address), ID)
+            logs._follow(servers, servers.opened(address), ID, logs.Streams(ID))
         assert [verb for verb, _ in asked].count("job") > 1
 
 
@@ -248,7 +248,7 @@ def test_a_server_that_closes_every_connection_is_not_called_for_ever(
     monkeypatch.setattr(logs, "RECONNECT_PAUSE_S", 0.0)
     with job_server(verbs({"output": leave})) as (address, asked):
         with JobServers([parse_address(address)]) as servers, pytest.raises(Unavailable):
-            logs._follow(servers, servers.opened(address), ID)
+            logs._follow(servers, servers.opened(address), ID, logs.Streams(ID))
         assert [verb for verb, _ in asked].count("output") == 3
 
 
