@@ -83,10 +83,10 @@ def _values(text: str) -> list[Any]:
 def test_jobs(farm: Rig, same: Same) -> None:
     farm.worker("upper", "--", "tr", "a-z", "A-Z")
     farm.worker("fail", "--cmd", "echo oops >&2; echo half; exit 3")
-    ids = [
-        farm.submit("-b", name, "-u", f"key-{name}", stdin=b"hi\n").out.decode().strip() for name in ("upper", "fail")
-    ]
-    assert farm.run("wait", *ids).status == 3
+    ids = []
+    for name, status in (("upper", 0), ("fail", 3)):  # one after the other: they are listed as they end
+        ids.append(farm.submit("-b", name, "-u", f"key-{name}", stdin=b"hi\n").out.decode().strip())
+        assert farm.run("wait", ids[-1]).status == status
     queued = farm.submit("-b", "-p", "high", "nobody", stdin=b"hi\n").out.decode().strip()
     same("status")
     same("jobs")
