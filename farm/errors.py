@@ -31,7 +31,8 @@ EXIT_MEANINGS = {
     EXIT_DATA: "a store is damaged, or it, an import or a crontab is not what this version can read; or only a part"
     " of a result was kept",
     EXIT_NO_INPUT: "an input file cannot be read, or there is no such job, function or cron entry",
-    EXIT_UNAVAILABLE: "no server answers, the server went away, the address is taken, no worker (--no-wait), or a stock"
+    EXIT_UNAVAILABLE: "no server answers, or one of those does not that are to change something, the server went away,"
+    " the address is taken, no worker (--no-wait), or a stock"
     " server was asked what only farm's own knows",
     EXIT_INTERNAL: "a bug in farm; FARM_DEBUG=1 shows where",
     EXIT_CANNOT_CREATE: "an output or log file or the store cannot be written",

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from farm.cli.main import say, say_error
 from farm.cli.options import Values
-from farm.client.ask import IDS_MAX, JobServer
+from farm.client.ask import IDS_MAX, JobServer, StockServer
 from farm.client.job_servers import JobServers
 from farm.client.records import STATES
-from farm.errors import InputError, JobNotFound, UsageError
+from farm.errors import EXIT_OK, FarmError, InputError, Unavailable, UsageError
 from farm.protocol.address import parse_addresses
 
 ID_LINE_MAX = 256  # of a line of stdin that is an ID
@@ -43,26 +43,29 @@ def states_of(values: Values, default: tuple[str, ...] = ()) -> list[str]:
     return states or list(default)
 
 
-def meant(servers: JobServers, texts: list[str]) -> Meant:
-    """The jobs that these IDs mean, each once. Raises FarmError when one means none, or several. None at all: `-` was
-    said, and there are none on stdin."""
-    wanted = _with_stdin(texts)
-    servers.look_up(wanted)
-    return list(dict.fromkeys(map(servers.find, wanted)))
+def named(texts: list[str]) -> list[str]:
+    """The IDs that were, with those of stdin in the place of `-`. Where stdin has none there are none, and nothing is
+    to be done, as with xargs -r. Raises UsageError when nothing was said at all."""
+    if not texts:
+        raise UsageError("no job was named", "an ID is a handle, a beginning of one, a number or last: see farm jobs")
+    return [word for text in texts for word in (_lines() if text == "-" else (text,))]
 
 
-def meant_or_unknown(servers: JobServers, texts: list[str]) -> tuple[Meant, dict[str, JobNotFound]]:
-    """The same, but one that is not found does not keep the others from being; each with why."""
+def meant(servers: JobServers, ids: list[str]) -> tuple[Meant, dict[str, FarmError]]:
+    """The jobs that these IDs mean, each once, and the IDs that none was found for, each with why: JobNotFound, or that
+    it may be a job of a server that cannot be asked. They keep nobody from the others. Raises UsageError for an ID that
+    may mean several, and the first failure when no server answers."""
     found: Meant = []
-    unknown: dict[str, JobNotFound] = {}
-    wanted = _with_stdin(texts)
-    servers.look_up(wanted)
-    for text in wanted:
+    missing: dict[str, FarmError] = {}
+    servers.look_up(ids)
+    for text in ids:
         try:
             found.append(servers.find(text))
-        except JobNotFound as error:
-            unknown[text] = error
-    return list(dict.fromkeys(found)), unknown
+        except UsageError:
+            raise
+        except FarmError as error:
+            missing[text] = error
+    return list(dict.fromkeys(found)), missing
 
 
 def by_server(jobs: Meant) -> Iterator[tuple[JobServer, list[str]]]:
@@ -75,18 +78,19 @@ def by_server(jobs: Meant) -> Iterator[tuple[JobServer, list[str]]]:
             yield server, ids[start : start + IDS_MAX]
 
 
+def incomplete(servers: JobServers, hint: str = "") -> int:
+    """After a change that is for all servers: say who did not take part, and return the exit status that tells of it;
+    EXIT_OK when all did. hint: what to do about one that is frozen or down now."""
+    for failure in servers.failures.values():
+        away = isinstance(failure, Unavailable) and not isinstance(failure, StockServer)
+        say(f"error: {failure.message}", hint if away and hint else failure.hint)
+    return next((failure.status for failure in servers.failures.values()), EXIT_OK)
+
+
 def say_who_failed(servers: JobServers) -> None:
     """On stderr: a listing without a server's jobs must not look complete."""
     for failure in servers.failures.values():
         say_error(failure)
-
-
-def _with_stdin(texts: list[str]) -> list[str]:
-    """The words, with those of stdin in the place of `-`. Where stdin has none there are none, and nothing is to be
-    done, as with xargs -r."""
-    if not texts:
-        raise UsageError("no job was named", "an ID is a handle, a beginning of one, a number or last: see farm jobs")
-    return [word for text in texts for word in (_lines() if text == "-" else (text,))]
 
 
 def _lines() -> Iterator[str]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from farm.cli.asking import say_who_failed, servers_of
+from farm.cli.asking import incomplete, say_who_failed, servers_of
 from farm.cli.cron_options import SCHEMA
 from farm.cli.job_options import SETTINGS
 from farm.cli.options import Values
@@ -22,6 +22,8 @@ from farm.protocol.names import function_name_fault, shown
 from farm.tui.values import iso, local, text
 
 COLUMNS = ("NAME", "LINE", "ZONE", "FUNCTION", "NEXT", "LAST", "JOB", "NOTE")
+MAY_HAVE_IT = "an entry of this name may be there too, and run twice: farm cron list, when it answers"
+
 _WIRE = {option.name: option.name.replace("_", "-") for option in SETTINGS} | {"keep_results": "keep"}
 
 Row = tuple[JobServer, Record]
@@ -39,7 +41,7 @@ def run_add(values: Values) -> int:
         server = place(servers, [name], bool(values["replace"]))
         answer = server.ask("cron add", asked, payload)
         _told(server, answer, values)
-    return EXIT_OK
+        return incomplete(servers, MAY_HAVE_IT)
 
 
 def run_list(values: Values) -> int:
@@ -149,10 +151,11 @@ def running(values: Values) -> dict[str, Any]:
 
 def place(servers: JobServers, names: list[str], replace: bool) -> JobServer:
     """The server that is to have entries of these names: the first that answers, and no other one may have them, for
-    then their jobs would run twice. Raises FarmError."""
+    then their jobs would run twice. Whether one that does not answer has them nobody knows: that is for the caller to
+    say (MAY_HAVE_IT). Raises FarmError."""
     if not servers.several:
         return servers.opened(str(servers.addresses[0]))
-    listed = servers.talk_to_each(_list, patient=True)  # one that is only slow may have them
+    listed = servers.talk_to_each(_list)
     first = listed[0][0]
     having = {entry["name"]: server for server, entries in listed for entry in entries if entry["name"] in names}
     homes = {server.address: server for server in having.values()}

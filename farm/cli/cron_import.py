@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from farm.cli.asking import servers_of
-from farm.cli.cron import place, running
+from farm.cli.asking import incomplete, servers_of
+from farm.cli.cron import MAY_HAVE_IT, place, running
 from farm.cli.cron_options import SCHEMA
 from farm.cli.crontab import CRONTAB_MAX, Line, name_of, read
 from farm.cli.main import say
@@ -28,7 +28,7 @@ def run_import(values: Values) -> int:
         raise FarmError(f"{source} has no line that is a job; nothing was imported", status=EXIT_DATA)
     taken: set[str] = set()
     names = [name_of(line.command, taken, str(values["prefix"] or "")) for line in crontab.lines]
-    address = None
+    address, status = None, EXIT_OK
     old: list[str] = []
     if not values["dry_run"]:
         with servers_of(values) as servers:
@@ -37,6 +37,7 @@ def run_import(values: Values) -> int:
             server.ask("cron add", {"entries": rows, "replace": asked["replace"]})
             address = server.address
             old = _of_before(server.ask("cron")["entries"], names, rows)
+            status = incomplete(servers, MAY_HAVE_IT)
     _print(address, names, crontab.lines, values)
     if not values["quiet"]:
         for warning in crontab.warnings:
@@ -44,7 +45,7 @@ def run_import(values: Values) -> int:
         for name in old:
             say(f"warning: the entry {name} is not of this crontab and runs the same line", f"farm cron remove {name}")
         say(f"a worker has to run them: farm work {values['function']} -- sh")
-    return EXIT_OK
+    return status
 
 
 def _of_before(entries: list[dict[str, Any]], names: list[str], rows: list[dict[str, Any]]) -> list[str]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from farm.cli.asking import say_who_failed, servers_of, split_words
+from farm.cli.asking import incomplete, say_who_failed, servers_of, split_words
 from farm.cli.job_options import SETTINGS
 from farm.cli.options import Values
 from farm.cli.printing import print_json, print_rows, servers_as_json, to_terminal, writing
@@ -64,23 +64,19 @@ def run_set(values: Values) -> int:
 def change_everywhere(values: Values, verb: str, asked: dict[str, Any]) -> int:
     """Change a function at all servers. One that does not answer is a failure, once the others have been told."""
     with servers_of(values) as servers:
-        rows = list(_ask_all(servers, verb, {"function": _name(values), **asked}, patient=True))
+        rows = list(_ask_all(servers, verb, {"function": _name(values), **asked}))
         _show(servers, rows, values)
-        for failure in servers.failures.values():
-            raise failure
-    return EXIT_OK
+        return incomplete(servers, "it may do it late, or not at all: say it again when it answers")
 
 
-def _ask_all(servers: JobServers, verb: str, asked: dict[str, Any], patient: bool = False) -> Iterator[Row]:
-    """patient: where it changes anything, a server that is only slow is not to be said to have failed."""
-
+def _ask_all(servers: JobServers, verb: str, asked: dict[str, Any]) -> Iterator[Row]:
     def ask(server: JobServer) -> Answer | FunctionNotFound:
         try:
             return server.ask(verb, asked)
         except FunctionNotFound as unknown:  # another one may have heard of it
             return unknown
 
-    answers = servers.talk_to_each(ask, patient=patient)
+    answers = servers.talk_to_each(ask)
     unknown = [answer for _, answer in answers if isinstance(answer, FunctionNotFound)]
     if len(unknown) == len(answers):
         raise unknown[0]

@@ -137,7 +137,7 @@ class Connection:
             timeout_s -= NOTICE_S
         return self.receive(timeout_s, watch)
 
-    def silent(self) -> Unavailable:
+    def silent(self) -> Silent:
         """What to raise when no answer has come in time."""
         return silent(self.address)
 
@@ -246,13 +246,13 @@ def connect(servers: ServerList, insecure: bool) -> Connection:
     raise Unavailable(message, NO_SERVER_HINT)
 
 
-def silent(address: object) -> Unavailable:
-    """A server that has taken the connection and says nothing."""
-    return Unavailable(f"the server at {address} does not answer", "is it overloaded or stopped?")
-
-
 class Silent(Unavailable):
     """A server did not answer in the time that it was given: it may be slow, not down."""
+
+
+def silent(address: object) -> Silent:
+    """A server that has taken the connection and says nothing."""
+    return Silent(f"the server at {address} does not answer", "is it overloaded or stopped?")
 
 
 def open_connection(address: Address, insecure: bool, timeout_s: float = CONNECT_TIMEOUT_S) -> Connection:

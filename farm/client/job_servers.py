@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from farm.client.ask import Answer, JobServer
-from farm.client.connection import CONNECT_TIMEOUT_S, NEXT_TIMEOUT_S, Connection, silent
+from farm.client.connection import CONNECT_TIMEOUT_S, NEXT_TIMEOUT_S, Connection, Silent, silent
 from farm.client.side_by_side import Talk, side_by_side
 from farm.errors import (
     FarmError,
@@ -52,6 +52,7 @@ class JobServers:
         self._notify = notify
         self._open: dict[str, JobServer] = {}
         self._candidates: dict[str, list[tuple[JobServer, str]]] = {}  # what an ID may mean, of those looked up
+        self._heard: set[str] = set()  # that have answered, once at least
 
     def __enter__(self) -> JobServers:
         return self
@@ -66,22 +67,22 @@ class JobServers:
         return len(self.addresses) > 1
 
     def talk_to_each(
-        self, work: Callable[[JobServer], T], *, patient: bool = False, enough: Callable[[T], bool] | None = None
+        self, work: Callable[[JobServer], T], *, enough: Callable[[T], bool] | None = None
     ) -> list[tuple[JobServer, T]]:
         """The same with each that is there, side by side: what came of it, in the order in which they were named.
-        Raises the first failure when no server answers. patient, enough: as for side_by_side."""
+        Raises the first failure when no server answers. enough: as for side_by_side."""
         addresses = [address for address in self.addresses if str(address) not in self.failures]
         came = side_by_side(
             [partial(self._talk_to, address, work) for address in addresses],
             lambda said: isinstance(said, tuple),
             enough=enough and (lambda said: isinstance(said, tuple) and enough(said[1])),
-            patient=patient,
             deadline=self.deadline,
         )
         found: list[tuple[JobServer, T]] = []
         for address, said in zip(addresses, came, strict=True):
             if isinstance(said, tuple):
                 self._open[str(address)] = said[0]
+                self._heard.add(str(address))
                 found.append(said)
             else:
                 self.failures[str(address)] = said or silent(address)
@@ -120,6 +121,22 @@ class JobServers:
         """It answered first, and then no more."""
         self.failures[server.address] = failure
         self.lost(server.address)
+
+    @property
+    def away(self) -> list[str]:
+        """The addresses of those that have failed and may well come back: they are silent, but there, or had answered
+        before."""
+        return [
+            address
+            for address, failure in self.failures.items()
+            if isinstance(failure, Silent) or (address in self._heard and isinstance(failure, Unavailable))
+        ]
+
+    def ask_again(self) -> None:
+        """The next question is for those too that are away. A person has been told of them."""
+        for address in self.away:
+            del self.failures[address]
+        self._notify = None
 
     def opened(self, address: str, on: Callable[[Connection], None] | None = None) -> JobServer:
         """The connection to one of them, a new one when the last was lost. on: is told of it. Raises FarmError when it

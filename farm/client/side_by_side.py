@@ -62,14 +62,13 @@ def side_by_side(
     answered: Callable[[T], bool],
     *,
     enough: Callable[[T], bool] | None = None,
-    patient: bool = False,
     others: bool = False,
     deadline: float | None = None,
 ) -> list[T | None]:
     """What each comes to, in their order; None: it was not waited for any longer. Raises what one of them raises.
 
     answered: whether a result means that the server is there. From the first such one on another one may be silent for
-    SILENT_S, unless `patient`. others: one that is not among these has answered already. enough: whether a result is
+    SILENT_S. others: one that is not among these has answered already. enough: whether a result is
     all that was sought; then the others have TWIN_S. deadline: monotonic seconds, after which nobody is waited for.
     """
     talks = [Talk(work) for work in works]
@@ -84,7 +83,7 @@ def side_by_side(
     found = math.inf  # when the answer that was sought came
 
     def limit(talk: Talk[T]) -> float:
-        silent = math.inf if patient else max(first, talk.heard) + SILENT_S
+        silent = max(first, talk.heard) + SILENT_S
         return min(silent, found + TWIN_S, math.inf if deadline is None else deadline)
 
     while left:

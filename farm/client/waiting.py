@@ -6,6 +6,7 @@ longer and longer pauses, until it is back.
 
 from __future__ import annotations
 
+import math
 import select
 import time
 from collections.abc import Callable
@@ -26,31 +27,39 @@ UNKNOWN = "unknown"  # the state of a job that its server has forgotten
 class Waiter:
     """The jobs that are waited for. notify(message) is called when a server goes away, and when it is back."""
 
-    def __init__(self, servers: JobServers, jobs: list[tuple[JobServer, str]], notify: Callable[[str], None]) -> None:
+    def __init__(self, servers: JobServers, notify: Callable[[str], None]) -> None:
+        self._servers = servers
+        self._notify = notify
         self._places: dict[str, _Place] = {}
+        self._known: set[tuple[str, str]] = set()
+
+    def add(self, jobs: list[tuple[JobServer, str]]) -> None:
+        """Wait for these too, each once."""
         for server, id in jobs:
-            place = self._places.setdefault(server.address, _Place(servers, server.address, notify))
-            place.ids[id] = None
-        self._several = len(self._places) > 1
+            if (server.address, id) not in self._known:
+                self._known.add((server.address, id))
+                place = self._places.setdefault(server.address, _Place(self._servers, server.address, self._notify))
+                place.wait_for(id)
 
     @property
     def left(self) -> int:
         """How many have not ended yet."""
         return sum(len(place.ids) for place in self._places.values())
 
-    def ends(self, deadline: float | None) -> list[End]:
-        """Those that have ended since, at least one unless the deadline (monotonic seconds) has passed or none is left.
+    def ends(self, deadline: float | None, until: float = math.inf) -> list[End]:
+        """Those that have ended since, at least one unless the deadline has passed, or `until`, at which the caller has
+        something else to do, or none is left. Both in monotonic seconds.
         Raises FarmError when a server does not know what is asked, or does not speak as it should."""
+        others = len(self._places) > 1 or until < math.inf
+        until = until if deadline is None else min(deadline, until)
         while self.left:
             places = [place for place in self._places.values() if place.ids]
-            if ends := [end for place in places for end in place.look(deadline, self._several)]:
+            if ends := [end for place in places for end in place.look(deadline, others)]:
                 return ends
             now = time.monotonic()
-            if deadline is not None and now >= deadline:
+            if now >= until:
                 return []
-            _sleep(
-                places, min([place.next_look for place in places] + ([deadline] if deadline is not None else [])) - now
-            )
+            _sleep(places, min([place.next_look for place in places] + [until]) - now)
         return []
 
 
@@ -75,6 +84,12 @@ class _Place:
         self._away = False
         self._pause_s = PAUSE_MIN_S
         self._next_try = 0.0
+
+    def wait_for(self, id: str) -> None:
+        """For this one too, which its server is asked about as about all that are left."""
+        self.ids[id] = None
+        self._next_try = 0.0
+        self.server = None
 
     @property
     def next_look(self) -> float:

@@ -141,6 +141,37 @@ def test_what_comes_from_another_machine_is_refused(lone_rig: Rig) -> None:
     assert "--remote-admin" in done.hint
 
 
+@pytest.mark.parametrize("failed", [0, 1])
+@pytest.mark.parametrize(("outcome", "status"), [("unanswered", 69), ("refused", 77)])
+def test_a_server_that_fails_keeps_nobody_from_the_others(
+    lone_rig: Rig, failed: int, outcome: str, status: int
+) -> None:
+    """It was there when the jobs were looked for."""
+
+    def fail(caller: Caller, request: Asked) -> bytes:
+        if outcome == "unanswered":
+            raise EOFError
+        return error("PERMISSION_DENIED", "no")
+
+    def only(number: int) -> Say:
+        return lambda caller, request: answer("find", {"ids": [f"H:1:{number}"] * (request["text"] == str(number))})
+
+    with (
+        job_server({"find": only(0), "cancel": fail}) as (fails, _),
+        job_server({**outcomes("cancel", "told"), "find": only(1)}) as (well, _),
+    ):
+        names = ("0", "1") if failed == 0 else ("1", "0")
+        done = lone_rig.run("cancel", *names, "-s", f"{fails},{well}", "--json")
+        alone = lone_rig.run("cancel", "0", "-s", fails)
+    assert done.status == status
+    assert sorted(map(tuple, (row.values() for row in json.loads(done.out)["results"]))) == [
+        ("H:1:0", fails, outcome),
+        ("H:1:1", well, "told"),
+    ]
+    assert done.error.startswith(f"the server at {fails} ")
+    assert (alone.status, alone.out) == (status, b"")
+
+
 # -- functions
 
 

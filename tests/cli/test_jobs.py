@@ -108,7 +108,7 @@ def test_half_an_id_is_not_guessed_while_a_server_does_not_answer(lone_rig: Rig)
     with job_server({"find": answer("find", {"ids": ["H:1:3"]})}) as (address, asked):
         for text in ("3", "last", "H:1"):
             done = lone_rig.run("cancel", text, "-s", f"{address},{dead}")
-            assert (done.status, done.out) == (69, b"")
+            assert (done.status, done.out) == (69, f"{text}\tunanswered\n".encode())
             assert done.error.startswith(f"{text!r} may be a job of a server that cannot be asked: no server at {dead}")
             assert "whole handle" in done.hint
     assert {verb for verb, _ in asked} == {"find"}

@@ -73,13 +73,10 @@ def test_one_is_silent_and_another_has_answered(line: Line) -> None:
     assert line.broken.is_set()
 
 
-@pytest.mark.parametrize(("works", "options"), [([says("no")], {}), ([says("a")], {"patient": True})])
-def test_it_is_waited_for_when_nobody_has_or_it_is_a_change(
-    line: Line, works: list[Callable[[Talk[str]], str]], options: dict[str, bool]
-) -> None:
+def test_it_is_waited_for_when_nobody_has(line: Line) -> None:
     timer = threading.Timer(LIMIT_S * 3, line.break_off)
     timer.start()
-    found, _ = run(silent(line), *works, **options)
+    found, _ = run(silent(line), says("no"))
     timer.join()
     assert found[0] == "too late"
 
@@ -99,7 +96,7 @@ def test_one_that_says_something_now_and_then_is_waited_for(line: Line) -> None:
 
 
 def test_what_was_sought_is_there(line: Line) -> None:
-    found, took_s = run(silent(line), says("a"), enough=lambda word: word == "a", patient=True)
+    found, took_s = run(silent(line), says("a"), enough=lambda word: word == "a")
     assert found == [None, "a"]
     assert took_s < LONG_S / 2
 
