@@ -67,15 +67,16 @@ class JobServers:
         return len(self.addresses) > 1
 
     def talk_to_each(
-        self, work: Callable[[JobServer], T], *, enough: Callable[[T], bool] | None = None
+        self, work: Callable[[JobServer], T], *, enough: Callable[[T], bool] | None = None, others: bool = False
     ) -> list[tuple[JobServer, T]]:
         """The same with each that is there, side by side: what came of it, in the order in which they were named.
-        Raises the first failure when no server answers. enough: as for side_by_side."""
+        Raises the first failure when no server answers. enough, others: as for side_by_side."""
         addresses = [address for address in self.addresses if str(address) not in self.failures]
         came = side_by_side(
             [partial(self._talk_to, address, work) for address in addresses],
             lambda said: isinstance(said, tuple),
             enough=enough and (lambda said: isinstance(said, tuple) and enough(said[1])),
+            others=others,
             deadline=self.deadline,
         )
         found: list[tuple[JobServer, T]] = []
@@ -183,8 +184,9 @@ class JobServers:
         what = "there are no jobs" if text == LAST else f"no job {text!r}"
         raise JobNotFound(what, "`farm jobs` lists those that there are; ended ones are kept for a while only")
 
-    def look_up(self, texts: Iterable[str]) -> None:
-        """Ask for all the jobs that will be looked for with `find`, in one conversation with each server."""
+    def look_up(self, texts: Iterable[str], others: bool = False) -> None:
+        """Ask for all the jobs that will be looked for with `find`, in one conversation with each server. others: as
+        for side_by_side."""
         wanted = [text for text in dict.fromkeys(texts) if text]
         if not wanted:
             return
@@ -194,7 +196,9 @@ class JobServers:
             found_whole.update(text for text, ids in zip(wanted, found, strict=True) if text in ids)
             return len(found_whole) == len(wanted)
 
-        came = self.talk_to_each(lambda server: [_find(server, text) for text in wanted], enough=found_all)
+        came = self.talk_to_each(
+            lambda server: [_find(server, text) for text in wanted], enough=found_all, others=others
+        )
         for index, text in enumerate(wanted):
             self._candidates[text] = [(server, id) for server, found in came for id in found[index]]
 

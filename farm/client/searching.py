@@ -24,6 +24,7 @@ class Search:
         self._servers = servers
         self._notify = notify
         self._away: list[str] = []
+        self._some = False  # have been found: their ends are to be heard, whoever else is silent
         self._pause_s = PAUSE_MIN_S
         self._next_try = -math.inf
 
@@ -41,7 +42,7 @@ class Search:
         wanted, self.left = self.left, []
         found: list[tuple[JobServer, str]] = []
         try:
-            self._servers.look_up(wanted)
+            self._servers.look_up(wanted, others=self._some)
         except FarmError as failure:
             self._missing(failure)
             self.left = wanted
@@ -52,6 +53,7 @@ class Search:
                 except FarmError as failure:
                     self._missing(failure)
                     self.left.append(text)
+        self._some = self._some or bool(found)
         self._say_who_is_away()
         self._next_try = time.monotonic() + self._pause_s
         self._pause_s = min(self._pause_s * 2, PAUSE_MAX_S)

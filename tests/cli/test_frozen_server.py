@@ -183,6 +183,25 @@ def test_the_ends_of_the_others_are_heard_meanwhile(lone_rig: Rig, server: Serve
     assert [json.loads(line)["id"] for line in waiting.out().splitlines()] == [here, there]
 
 
+def test_another_one_may_start_again_meanwhile(lone_rig: Rig) -> None:
+    """One that had answered is no reason to give up, when it is away while the frozen one is."""
+    options = ("--listen", f"127.0.0.1:{free_port()}", "--store", "store")
+    restarting, other = lone_rig.server(*options), lone_rig.server()
+    here, there = submit(lone_rig, restarting), submit(lone_rig, other)
+    with frozen(other):
+        waiting = lone_rig.start("wait", here, there, "-v", "-s", f"{restarting.address},{other.address}")
+        waiting.wait_for(f"the server at {other.address} does not answer; waiting for it to come back")
+        restarting.kill()
+        waiting.wait_for("waiting for it to come back", 2)
+        restarting = lone_rig.server(*options)
+        waiting.wait_for(f"the server at {restarting.address} is back")
+        lone_rig.run("cancel", here, "-s", restarting.address)
+        waiting.wait_for(f"{here} is cancelled")
+    waiting.wait_for(f"the server at {other.address} is back")
+    lone_rig.run("cancel", there, "-s", other.address)
+    assert waiting.wait().status == 130
+
+
 def test_nobody_is_waited_for_who_is_not_there(lone_rig: Rig, server: ServerRunning) -> None:
     """Nothing says that there ever was a server."""
     dead = f"127.0.0.1:{free_port()}"
