@@ -250,6 +250,10 @@ def test_two_servers(lone_rig: Rig) -> None:
     listed = lone_rig.run("cron", "list", "-s", f"{dead},{one.address}")
     assert listed.status == 0 and dead in listed.err
     assert lone_rig.run("cron", "show", "f", "-s", f"{dead},{one.address}").status == 69
+    added = lone_rig.run("cron", "add", LINE, "h", "-n", "-s", f"{dead},{one.address}")
+    assert (added.status, added.error) == (69, f"no server at {dead}: connection refused")
+    assert added.hint == "an entry of this name may be there too, and run twice: farm cron list, when it answers"
+    assert lone_rig.run("cron", "show", "h", "-s", one.address).status == 0
 
 
 # -- times to come
