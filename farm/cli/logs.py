@@ -7,7 +7,7 @@ from typing import Protocol
 
 from farm.cli.asking import servers_of
 from farm.cli.foreground import RECONNECT_MAX_S, RECONNECT_PAUSE_S
-from farm.cli.logs_json import JsonLines, no_attempt, print_logs
+from farm.cli.logs_json import JsonLines, end_of_log, no_attempt, print_logs
 from farm.cli.main import SIGPIPE, Leave, say
 from farm.cli.options import Values
 from farm.cli.show import ask
@@ -47,23 +47,26 @@ def run_logs(values: Values) -> int:
 
 
 def _print_log(server: JobServer, id: str) -> None:
-    job, _ = ask(server, id)
+    """Of the newest attempt. Between two of them there is no more than the end of it."""
+    job, attempts = ask(server, id)
     output = JobOutput(server, id)
     output.skip(job, RESULT)
     job, pieces = output.more(wait=False)
+    log = [data for stream, data in pieces if stream == LOG]
+    if not any(log):
+        log = [end_of_log(attempt) for attempt in attempts if attempt["number"] == output.number]
     out = Output()
-    for stream, data in pieces:
-        if stream == LOG:
-            out.write(data)
+    for data in log:
+        out.write(data)
     _say_if_cut(job)
 
 
 def _print_attempt(server: JobServer, id: str, number: int) -> None:
     job, attempts = ask(server, id)
-    log = next((attempt["log"] or "" for attempt in attempts if attempt["number"] == number), None)
-    if log is None:
+    found = [attempt for attempt in attempts if attempt["number"] == number]
+    if not found:
         raise no_attempt(job, number)
-    Output().write(log.encode("utf-8", "surrogateescape"))
+    Output().write(end_of_log(found[0]))
 
 
 class Told(Protocol):

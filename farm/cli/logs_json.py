@@ -39,12 +39,19 @@ def no_attempt(job: Record, number: int) -> JobNotFound:
 
 
 def _attempt(attempt: Record, newest: bytes, job: Record) -> dict[str, Any]:
-    """newest: what the newest attempt wrote, of which `job` says whether it was cut."""
+    """newest: what the newest attempt wrote, of which `job` says whether it was cut. Between two attempts there is no
+    more than the end of it."""
     fields = as_json(attempt)
-    log = fields.pop("log") or ""
-    if attempt["number"] == job["attempts"]:
+    del fields["log"]
+    end = end_of_log(attempt)
+    if attempt["number"] == job["attempts"] and (newest or not end):
         return {**fields, "cut": job["cut"], "stderr": data_as_json(newest)}
-    return {**fields, "cut": None, "stderr": data_as_json(log.encode("utf-8", "surrogateescape"))}
+    return {**fields, "cut": None, "stderr": data_as_json(end)}
+
+
+def end_of_log(attempt: Record) -> bytes:
+    """Of what it wrote to stderr: all that its server keeps of an attempt that is over, while its job is not."""
+    return str(attempt["log"] or "").encode("utf-8", "surrogateescape")
 
 
 class JsonLines:

@@ -184,6 +184,21 @@ def test_the_log_of_a_job_that_runs(rig: Rig, function: str) -> None:
     rig.run("wait", id)
 
 
+def test_the_log_of_a_job_that_waits_for_its_next_attempt(rig: Rig, function: str) -> None:
+    """Its server keeps no more than the end of it; that is not said to be all."""
+    rig.worker(function, "--cmd", r"head -c 20000 /dev/zero | tr '\0' x >&2; echo why >&2; exit 3")
+    id = submitted(rig, function, "--retries", "1", "--backoff", "1h")["id"]
+    wait_until(lambda: b"delayed" in rig.run("show", id).out, what="it has failed once")
+    end = b"x" * (16 * 1024 - 4) + b"why\n"
+    for cancelled in (False, True):
+        found = json.loads(rig.run("logs", "--json", id).out)
+        (attempt,) = found["attempts_list"]
+        assert found["job"]["state"] == ("cancelled" if cancelled else "delayed")
+        assert (attempt["outcome"], attempt["cut"], bytes_of(attempt["stderr"])) == ("failed", None, end)
+        assert rig.run("logs", id).out == end
+        rig.run("cancel", id)
+
+
 def test_an_empty_log(rig: Rig, function: str) -> None:
     rig.worker(function, "--", "true")
     found = json.loads(rig.run("logs", "--json", ran(rig, function)).out)
