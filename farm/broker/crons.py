@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from farm.broker import cron, waiting
+from farm.broker import cron, tries, waiting
+from farm.broker.course import own_terms
 from farm.broker.cron import Action, Drop, Entry, Run, Skip
 from farm.broker.effects import CronGone, CronRow, Note
-from farm.broker.job import id_of
-from farm.broker.terms import AFTER_MAX, ANY, parse_submission
+from farm.broker.job import WAITING, id_of
+from farm.broker.terms import ANY, parse_submission
 from farm.errors import PacketRefused
 
 if TYPE_CHECKING:
@@ -59,6 +60,32 @@ def know(broker: Broker, row: CronRow) -> None:
     broker.crons.reckon()
 
 
+def lives_again(broker: Broker, job: Job) -> None:
+    """A job is here again, after a restart or because it is run again: the entry that has submitted it, or has the name
+    of the one that did, has one more that lives. In the journal the job's own terms say so, and nothing of the entry
+    need be written for that."""
+    entry = _entry_of(broker, job)
+    if entry is not None and job.handle not in entry.live:
+        entry.live.append(job.handle)
+
+
+def run_again(broker: Broker, job: Job) -> None:
+    """A job that had ended is run again. It waits for nobody; those of its entry that wait for their turn do so for it
+    too, or they would begin beside it."""
+    lives_again(broker, job)
+    entry = _entry_of(broker, job)
+    for handle in entry.live if entry is not None else ():
+        other = broker.jobs.get(handle)
+        if other is not None and other.state == WAITING and own_terms(other).cron == own_terms(job).cron:
+            waiting.add(broker, other, job.id, ANY)
+            tries.save_progress(broker, other)
+
+
+def _entry_of(broker: Broker, job: Job) -> Entry | None:
+    name = own_terms(job).cron
+    return None if name is None else broker.crons.entries.get(name.decode("utf-8", "surrogateescape"))
+
+
 # -- changing them
 
 
@@ -75,6 +102,7 @@ def add(broker: Broker, entries: list[Entry], now: float, replace: bool = False)
             raise PacketRefused(b"CRON_EXISTS", words.encode(errors="replace"), close=False)
         broker.function(entry.function)
     _must_have_room(broker, new)
+    _find_jobs(broker, {_name(entry): entry for entry in new if entry.name not in crons.entries})
     for entry in new:
         earlier = crons.entries.get(entry.name)
         entry.created = wall
@@ -85,6 +113,15 @@ def add(broker: Broker, entries: list[Entry], now: float, replace: bool = False)
         crons.entries[entry.name] = entry
         keep(broker, entry, payload=True)
     crons.reckon()
+
+
+def _find_jobs(broker: Broker, new: dict[bytes, Entry]) -> None:
+    """One of a name that was there before, and was removed, goes on with the jobs of that one: by their terms they are
+    its own. (It walks all jobs.)"""
+    for job in broker.jobs.values() if new else ():
+        name = own_terms(job).cron
+        if name is not None and (entry := new.get(name)) is not None:
+            entry.live.append(job.handle)
 
 
 def _is_known(crons: Crons, entry: Entry) -> bool:
@@ -213,20 +250,21 @@ def _remember(broker: Broker, entry: Entry, run: Run) -> None:
 
 
 def _before(broker: Broker, entry: Entry, behind: bool) -> list[bytes]:
-    """The jobs of the entry that must be over before the next one runs: the newest, if it is to run behind that, and
-    all whose commands are being stopped."""
-    newest = entry.live[-1:] if behind else []
+    """The jobs of the entry that must be over before the next one runs: all whose commands are being stopped, and if it
+    is to run behind the others, those that none of these waits for: the newest, and what was run again, or by hand."""
     stopped = [handle for handle in entry.live if id_of(handle) in broker.stops.by_id]
-    before = [handle for handle in dict.fromkeys([*stopped, *newest]) if _may_run(broker, handle)]
-    return before[-AFTER_MAX:]
+    if not behind:
+        return stopped
+    jobs = [job for handle in entry.live if (job := waiting.live(broker, handle)) is not None]
+    waited_for = {id for job in jobs if job.course is not None for id in job.course.after}
+    last = [job.handle for job in jobs if job.id not in waited_for]
+    return list(dict.fromkeys([*stopped, *last]))
 
 
 def _submit(broker: Broker, entry: Entry, before: list[bytes], now: float) -> tuple[Job | None, bool]:
     """The job, and whether it was there already. Raises PacketRefused."""
     wanted = parse_submission(entry.words, now + broker.wall_offset)
-    terms = wanted.terms
-    if before:
-        terms = terms._replace(after=tuple((ANY, handle) for handle in before))
+    terms = wanted.terms._replace(cron=_name(entry), after=tuple((ANY, handle) for handle in before))
     known = len(broker.jobs)
     job = broker.submit(None, entry.function, entry.unique, wanted.priority, True, entry.payload, now, terms=terms)
     if job is not None and job.handle not in entry.live:

@@ -11,7 +11,7 @@ from farm.broker import keeping, tries
 from farm.broker.course import terms_of
 from farm.broker.effects import Attempt, Past
 from farm.broker.job import DELAYED, DONE, FAILED, PRIORITY_NAMES, RUNNING, WAITING, handle_of
-from farm.broker.terms import Terms, encode_after, parse
+from farm.broker.terms import Terms, encode_after, parse_stored
 from farm.protocol.names import shown, words_of
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def of_job(broker: Broker, job: Job, now: float) -> Json:
 
 def of_past(past: Past) -> Json:
     """A job that has ended."""
-    ran, terms = past.number > 0, parse(past.terms)
+    ran, terms = past.number > 0, parse_stored(past.terms)
     return {
         **_names(handle_of(past.id), past.function, past.unique, past.priority),
         "background": True,

@@ -9,7 +9,7 @@ from farm.broker import crons, functions, keeping, tries, waiting
 from farm.broker.course import course_of
 from farm.broker.effects import CronRow, Known, Note, Past, Progress, Revive, Save, UniqueUntil
 from farm.broker.job import Job, handle_of
-from farm.broker.terms import AFTER_MAX, NOTHING, Terms, encode, parse, parse_after
+from farm.broker.terms import NOTHING, Terms, encode, parse_after, parse_stored
 from farm.errors import PacketRefused
 
 if TYPE_CHECKING:
@@ -45,14 +45,14 @@ def restore(broker: Broker, saved: Save, now: float) -> None:
     job.reducer, job.due = saved.reducer, saved.due or 0.0  # the one 0.0, not a float for each of a million jobs
     if saved.terms:
         course_of(job).terms = _stored_terms(broker, saved)
+        crons.lives_again(broker, job)
     broker._hold_payload(job)
     progress = broker.unfinished.pop(job.id, None)
     if progress is not None:
         resume(broker, job, progress)
         course_of(job).since = now + broker.wall_offset
-    # Besides those that it names a job may wait for one that had its key.
     after = (
-        parse_after(progress.after, AFTER_MAX + 1)
+        parse_after(progress.after, None)  # besides those that it named it may wait for some more
         if progress is not None
         else job.course.terms.after
         if job.course
@@ -69,7 +69,7 @@ def restore(broker: Broker, saved: Save, now: float) -> None:
 def _stored_terms(broker: Broker, saved: Save) -> Terms:
     """Of a stored job. It was acknowledged, so it runs even where this version does not understand them."""
     try:
-        return parse(saved.terms)
+        return parse_stored(saved.terms)
     except PacketRefused as refused:
         words = refused.text.decode(errors="replace")
         broker.effects.notes.append(Note("terms not understood", handle_of(saved.id), saved.function, words))
@@ -111,7 +111,7 @@ def revive(broker: Broker, past: Past, payload: bytes, now: float) -> None:
     job.queued_at = past.created - broker.wall_offset
     job.reducer = past.reducer
     course = course_of(job)
-    course.terms = parse(past.terms)._replace(after=(), expires_at=_expiry_anew(broker, function, now))
+    course.terms = parse_stored(past.terms)._replace(after=(), expires_at=_expiry_anew(broker, function, now))
     end, earlier = broker.history.ended(past.id), [attempt.number for attempt in broker.history.attempts(past.id)]
     course.before = max(past.number, past.failures + past.losses, *earlier)
     course.since = now + broker.wall_offset
@@ -121,6 +121,7 @@ def revive(broker: Broker, past: Past, payload: bytes, now: float) -> None:
     if past.number:
         broker.effects.changes.append(keeping.last_attempt(past, end.log if end else b""))
     tries.save_progress(broker, job)
+    crons.run_again(broker, job)
     broker._note("run again", job, "")
     broker._line_up(job, now)
 

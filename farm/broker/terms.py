@@ -26,7 +26,8 @@ BACKOFF_MAX_S = 3600.0
 class Terms(NamedTuple):
     """What holds for one job, function or worker. None: it does not say. Times in seconds; expires_at: wall-clock.
 
-    after: pairs of a condition (OK, ANY, FAIL) and a handle. keep_s: how long the job is known after its end.
+    after: pairs of a condition (OK, ANY, FAIL) and a handle. keep_s: how long the job is known after its end. cron: the
+    name of the entry that has submitted it, which nobody can say but the server.
     """
 
     retries: int | None = None
@@ -38,6 +39,7 @@ class Terms(NamedTuple):
     expires_s: float | None = None
     expires_at: float | None = None
     keep_s: float | None = None
+    cron: bytes | None = None
     after: tuple[tuple[bytes, bytes], ...] = ()
 
 
@@ -83,8 +85,19 @@ _PRIORITIES = {b"high": HIGH, b"normal": NORMAL, b"low": LOW}
 
 
 def parse(words: bytes) -> Terms:
-    """The terms of a function or a worker, or of a stored job. Raises PacketRefused."""
+    """The terms of a function or a worker. Raises PacketRefused."""
     return _terms(_split(words))
+
+
+def parse_stored(words: bytes) -> Terms:
+    """The terms of a stored job: as `encode` wrote them, also what only the server says, and however long. Raises
+    PacketRefused, where they are of another version."""
+    said = _split(words, len(words))
+    cron, after = said.pop(b"cron", None), said.pop(b"after", None)
+    terms = _terms(said)
+    if cron is None and after is None:
+        return terms
+    return terms._replace(cron=cron, after=parse_after(after or b"", None))
 
 
 def encode(terms: Terms) -> bytes:
@@ -92,7 +105,7 @@ def encode(terms: Terms) -> bytes:
     if terms is NOTHING:
         return b""
     words = []
-    for (name, _), value in zip(_FIELDS.items(), terms, strict=False):
+    for name, value in zip(_WORDS, terms, strict=False):
         if isinstance(value, bytes):
             words.append(name + b"=" + value)
         elif isinstance(value, (int, float)):
@@ -107,8 +120,8 @@ def encode_after(after: tuple[tuple[bytes, bytes], ...]) -> bytes:
     return b",".join(condition + b":" + handle for condition, handle in after)
 
 
-def parse_after(text: bytes, most: int = AFTER_MAX) -> tuple[tuple[bytes, bytes], ...]:
-    """What `encode_after` wrote, or a client. Raises PacketRefused, also where they are more than `most`."""
+def parse_after(text: bytes, most: int | None = AFTER_MAX) -> tuple[tuple[bytes, bytes], ...]:
+    """What `encode_after` wrote, or a client. most: of them; None: any number. Raises PacketRefused."""
     after = []
     for word in text.split(b",") if text else ():
         condition, _, handle = word.partition(b":")
@@ -117,7 +130,7 @@ def parse_after(text: bytes, most: int = AFTER_MAX) -> tuple[tuple[bytes, bytes]
         after.append((condition, handle))
     if len({handle for _, handle in after}) != len(set(after)):
         raise _refused(b"after", text)
-    if len(after) > most:
+    if most is not None and len(after) > most:
         raise PacketRefused(b"INVALID_REQUEST", b"after names more than %d jobs" % most, close=False)
     return tuple(dict.fromkeys(after))
 
@@ -149,9 +162,9 @@ def _terms(said: dict[bytes, bytes]) -> Terms:
     return Terms(**values)  # type: ignore[arg-type]
 
 
-def _split(words: bytes) -> dict[bytes, bytes]:
-    if len(words) > TERMS_MAX:
-        raise PacketRefused(b"INVALID_REQUEST", b"Terms of more than %d bytes" % TERMS_MAX, close=False)
+def _split(words: bytes, most: int = TERMS_MAX) -> dict[bytes, bytes]:
+    if len(words) > most:
+        raise PacketRefused(b"INVALID_REQUEST", b"Terms of more than %d bytes" % most, close=False)
     said: dict[bytes, bytes] = {}
     for word in words.split(b" "):
         if word:
@@ -191,7 +204,7 @@ def _refused(name: bytes, text: bytes) -> PacketRefused:
 
 
 _VALUES = {"count": _count, "seconds": _seconds, "conditions": _conditions}
-_FIELDS = {  # in the order of the tuple
+_FIELDS = {  # what may be said, in the order of the tuple
     b"retries": ("retries", "count"),
     b"retry-on": ("retry_on", "conditions"),
     b"backoff": ("backoff_s", "seconds"),
@@ -202,3 +215,4 @@ _FIELDS = {  # in the order of the tuple
     b"expires-at": ("expires_at", "seconds"),
     b"keep": ("keep_s", "seconds"),
 }
+_WORDS = (*_FIELDS, b"cron")

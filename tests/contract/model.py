@@ -18,7 +18,8 @@ TOLD = (1,)  # the workers that can be told
 class Job:
     """watchers, worker: peers' ids. over: how it ended, empty while it lives. retries, timeout_s (0: none), expires
     (when, 0: never): its terms. after: handle -> condition of the jobs that it still waits for. failures, losses,
-    before: attempts that ended so, or otherwise. tries: whether it is put aside to be tried again."""
+    before: attempts that ended so, or otherwise. tries: whether it is put aside to be tried again. cron: the entry that
+    submitted it."""
 
     handle: bytes
     function: bytes
@@ -46,6 +47,7 @@ class Job:
     abandoned: bool = False
     cancelled: bool = False  # while it ran: for everybody but its worker it is over
     over: str = ""
+    cron: str = ""
 
     @property
     def key(self) -> Key | None:

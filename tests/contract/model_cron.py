@@ -56,6 +56,28 @@ class CronModel(Model):
         super().commit()
         self.kept_crons = _copy(self.crons)
 
+    def crash(self, now: float) -> None:
+        """See Model."""
+        super().crash(now)
+        for job in self.jobs.values():
+            self._lives_again(job)
+
+    def run_again(self, job: Job, before: int) -> None:
+        """See Model. Those of its entry that wait for their turn wait for it too."""
+        super().run_again(job, before)
+        again = self.jobs[job.handle]
+        entry = self._lives_again(again)
+        for other in [other for other in self.jobs.values() if entry and other.handle in entry.live]:
+            if other.after and other is not again and other.cron == again.cron:
+                other.after[again.handle] = b"any"
+                self.write_down(other)
+
+    def _lives_again(self, job: Job) -> Entry | None:
+        entry = self.crons.get(job.cron)
+        if entry is not None and job.handle not in entry.live:
+            entry.live.append(job.handle)
+        return entry
+
     # -- what is asked
 
     def add_entry(self, name: str, new: Entry, replaces: bool) -> bool:
@@ -66,7 +88,9 @@ class CronModel(Model):
         if earlier is not None and not replaces:
             return False
         self.functions.setdefault(new.function, (0, 0, 0))
-        if earlier is not None:
+        if earlier is None:  # or there was one, and its jobs go on
+            new.live = [job.handle for job in self.jobs.values() if job.cron == name]
+        else:
             new.created, new.seen, new.paused, new.live = earlier.created, earlier.seen, earlier.paused, earlier.live
             new.after = max(self.wall, new.seen)
         self.crons[name] = new
@@ -78,10 +102,11 @@ class CronModel(Model):
             entry.paused = paused
             entry.after = max(self.wall, entry.seen)
 
-    def run_entry(self, entry: Entry, handle: bytes) -> bytes | None:
+    def run_entry(self, name: str, handle: bytes) -> bytes | None:
         """A job now, under this handle if it is a new one. Returns its handle, None: there is none."""
+        entry = self.crons[name]
         self._forget_ended(entry)
-        return None if len(entry.live) >= LIVE_MAX else self._submit(entry, [], iter([handle]))
+        return None if len(entry.live) >= LIVE_MAX else self._submit(name, [], iter([handle]))
 
     # -- what is due
 
@@ -94,7 +119,7 @@ class CronModel(Model):
                 entry.after = self.wall
             times = self._times(entry)
             if times:
-                self._fire(entry, times, handles)
+                self._fire(name, times, handles)
 
     def _times(self, entry: Entry) -> list[float]:
         """Those that have come."""
@@ -102,7 +127,8 @@ class CronModel(Model):
         wall = self.wall + self.wall_offset
         return [] if time is None else [time + n * entry.every for n in range(int((wall - time) // entry.every) + 1)]
 
-    def _fire(self, entry: Entry, times: list[float], handles: Iterator[bytes]) -> None:
+    def _fire(self, name: str, times: list[float], handles: Iterator[bytes]) -> None:
+        entry = self.crons[name]
         wall = self.wall + self.wall_offset
         wanted = [time for time in times[-1:] if entry.catch_up == "last" or wall - time <= IN_TIME_S]
         wanted = times[-LIVE_MAX:] if entry.catch_up == "all" else wanted
@@ -117,13 +143,18 @@ class CronModel(Model):
         room = LIVE_MAX - len(entry.live) if entry.overlap != "replace" else 1
         for _ in wanted[: max(0, room)]:
             stopped = [handle for handle in entry.live if handle in self.stops]
-            newest = entry.live[-1:] if entry.overlap != "replace" else []
-            before = [handle for handle in dict.fromkeys([*stopped, *newest]) if self._goes_on(handle)]
-            self._submit(entry, before, handles)
+            last = self._last(entry) if entry.overlap != "replace" else []
+            self._submit(name, list(dict.fromkeys([*stopped, *last])), handles)
         entry.seen = entry.after = self.wall
 
-    def _submit(self, entry: Entry, before: list[bytes], handles: Iterator[bytes]) -> bytes | None:
+    def _last(self, entry: Entry) -> list[bytes]:
+        """Its live jobs that none of its others waits for."""
+        live = [handle for handle in entry.live if self.lives(handle)]
+        return [handle for handle in live if not any(handle in self.jobs[other].after for other in live)]
+
+    def _submit(self, name: str, before: list[bytes], handles: Iterator[bytes]) -> bytes | None:
         """before: the jobs that it waits for."""
+        entry = self.crons[name]
         key = key_of(entry.function, entry.unique, PAYLOAD)
         joined = self.joinable.get(key) if key else None
         limit = self.functions.get(entry.function, (0, 0, 0))[1]
@@ -135,6 +166,7 @@ class CronModel(Model):
             assert joined.handle not in self.handles, "a handle was used before"
             joined.after = dict.fromkeys(before, b"any")
             joined.asked_after = dict(joined.after)
+            joined.cron = name
             self.add(joined, self.now)
             self.save(joined)
         elif not joined.background:

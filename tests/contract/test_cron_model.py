@@ -71,7 +71,7 @@ class CronLife(Life):
         number, answer = self._command(f"cron {verb}", name=name)
         if verb == "run":
             handle = answer["id"].encode() if number == p.FARM_ANSWER else b""
-            assert self.model.run_entry(entry, handle) == (handle or None)
+            assert self.model.run_entry(name, handle) == (handle or None)
         elif verb == "remove":
             del self.model.crons[name]
         else:
@@ -159,6 +159,11 @@ NAMES = (
     "overlap replace leaves the earlier job",
     "a job that has ended overlaps",
     "overlaps are ignored after a restart",
+    "a job that is run again is none of its entry's",
+    "run again, it is its entry's until a restart",
+    "those that wait do not wait for one that is run again",
+    "one runs beside what is run again",
+    "an entry that is added anew knows nothing of its jobs",
     "what was missed is forgotten at a restart",
     "a pause is forgotten at a restart",
     "a removed entry is back after a restart",

@@ -12,6 +12,7 @@ from tests.sim.terms import read_after
 
 if TYPE_CHECKING:
     from tests.sim.book import Book
+    from tests.sim.entry import Entry
     from tests.sim.kept import Row
 
 
@@ -222,4 +223,28 @@ def revive(book: Book, handle: bytes) -> None:
     if number:
         book.kept.outlived(handle)
     book.kept.course(item, book.wall_offset)
+    _run_again_for_its_entry(book, item)
     book.line_up(item)
+
+
+def lives_again(book: Book, item: Item) -> Entry | None:
+    """It is one of the live jobs of the entry of the name that its terms say. Returns the entry, if there is one."""
+    entry = book.crons.get(item.terms.get(b"cron", b"").decode())
+    if entry is not None and item.handle not in entry.live:
+        entry.live.append(item.handle)
+    return entry
+
+
+def _run_again_for_its_entry(book: Book, item: Item) -> None:
+    """Those of its entry that wait for their turn wait for it too."""
+    entry = lives_again(book, item)
+    if entry is None:
+        if b"cron" in item.terms:
+            book.saw("cron: a removed entry's job run again")
+        return
+    book.saw("cron: an entry's job run again")
+    for other in [book.jobs[handle] for handle in entry.live if book.live(handle)]:
+        if other.after and other is not item and other.terms.get(b"cron") == item.terms[b"cron"]:
+            book.saw("cron: waits for a job that is run again")
+            other.after[item.handle] = b"any"
+            book.kept.course(other, book.wall_offset)

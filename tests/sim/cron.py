@@ -92,7 +92,11 @@ def _add(book: Book, fields: Json, payload: bytes) -> Answer:
     for name, entry in new.items():
         entry.created = entry.after = book.wall
         earlier = book.crons.get(name)
-        if earlier is not None:
+        if earlier is None:
+            entry.live = [item.handle for item in book.jobs.values() if item.terms.get(b"cron") == name.encode()]
+            if entry.live:
+                book.saw("cron: added anew, jobs of the earlier one live")
+        else:
             book.saw("cron: replaced")
             entry.created, entry.seen, entry.paused = earlier.created, earlier.seen, earlier.paused
             entry.runs, entry.live = earlier.runs, earlier.live
@@ -137,7 +141,7 @@ def _run(book: Book, name: str, outs: list[Out]) -> Answer:
         return b"QUEUE_ERROR"
     answers = [json.loads(body.partition(b"\0")[2]) for _, number, body in outs if number == packets.FARM_ANSWER]
     chosen = [found["id"].encode() for found in answers if "id" in found]
-    item, _ = _submit(book, entry, [], [handle for handle in chosen if handle not in book.handles])
+    item, _ = _submit(book, name, [], [handle for handle in chosen if handle not in book.handles])
     if item is None:
         return b"SHUTDOWN" if book.stopping else b"QUEUE_ERROR"
     book.saw("cron: run by hand")
@@ -225,7 +229,7 @@ def _fire(book: Book, name: str, handles: list[bytes], on_time: bool) -> list[Ou
     elif wanted and entry.overlap == "replace":
         wanted = wanted[-1:]
         sent += _replace(book, name, live)
-    _submit_all(book, entry, wanted, live, new)
+    _submit_all(book, name, wanted, live, new)
     if new:
         raise Wrong(f"cron entry {name} submits {handles} for {times} at {book.wall}; {new} are too many")
     entry.seen = entry.after = book.wall
@@ -243,17 +247,17 @@ def _replace(book: Book, name: str, live: list[bytes]) -> list[Out]:
     return sent
 
 
-def _submit_all(book: Book, entry: Entry, wanted: list[float], live: list[bytes], new: list[bytes]) -> None:
+def _submit_all(book: Book, name: str, wanted: list[float], live: list[bytes], new: list[bytes]) -> None:
     """A job for each of these times, one behind the other."""
+    entry = book.crons[name]
     room = len(wanted) if entry.overlap == "replace" else max(0, MOST - len(live))
     if len(wanted) > 1:
         book.saw("cron: several caught up with")
     for time in wanted[:room]:
         late = book.wall - time > IN_TIME_S
         stopped = [handle for handle in entry.live if handle in book.stops]
-        newest = entry.live[-1:] if entry.overlap != "replace" else []
-        before = [handle for handle in dict.fromkeys([*stopped, *newest]) if _goes_on(book, handle)]
-        item, joined = _submit(book, entry, before, new)
+        last = _last(book, entry) if entry.overlap != "replace" else []
+        item, joined = _submit(book, name, list(dict.fromkeys([*stopped, *last])), new)
         entry.remember(time, item.handle if item else b"", joined or late or item is None)
         if late:
             book.saw("cron: caught up with")
@@ -262,19 +266,30 @@ def _submit_all(book: Book, entry: Entry, wanted: list[float], live: list[bytes]
         entry.remember(wanted[-1], b"", True)
 
 
+def _last(book: Book, entry: Entry) -> list[bytes]:
+    """Its live jobs that none of its others waits for."""
+    items = [item for handle in entry.live if (item := book.live(handle)) is not None]
+    last = [item.handle for item in items if not any(item.handle in other.after for other in items)]
+    if len(last) > 1:
+        book.saw("cron: behind several jobs")
+    return last
+
+
 def _goes_on(book: Book, handle: bytes) -> bool:
     """Whether the job has not ended, or has, and its command is still being stopped."""
     return book.live(handle) is not None or handle in book.stops
 
 
-def _submit(book: Book, entry: Entry, before: list[bytes], new: list[bytes]) -> tuple[Item | None, bool]:
+def _submit(book: Book, name: str, before: list[bytes], new: list[bytes]) -> tuple[Item | None, bool]:
     """The job, None: there is none; and whether it was there already. before: the jobs that it waits for. new: handles
     that the server has chosen, of which that of this job is taken away."""
+    entry = book.crons[name]
     words = {**entry.terms, "background": "1"}
     if before:
         words["after"] = ",".join("any:" + handle.decode() for handle in before)
     wish = terms.wish(" ".join(f"{name}={value}" for name, value in words.items()).encode(), book.wall)
     assert wish is not None
+    wish = wish._replace(terms={**wish.terms, b"cron": name.encode()})
     key = key_of(entry.function, entry.unique, entry.payload)
     joined = key is not None and key in book.joinable
     held = not joined and bool(book.held_by(entry.function, entry.unique))

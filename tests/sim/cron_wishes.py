@@ -33,11 +33,15 @@ class CronWishes:
 
     def act(self) -> None:
         """One of them."""
-        if not self._client.farm or self._client.open or self._client.held:
+        if not self._is_free():
             return
-        deeds = (self._add, self._import, self._of_one, self._list)
-        weights = (30, 10, 40, 4) if self._world.ledger.book.crons else (10, 2, 1, 1)
+        deeds = (self._add, self._import, self._of_one, self._list, self._again)
+        again = 60 if self._queues() else 40 if self._ended() else 0
+        weights = (30, 10, 40, 4, again) if self._world.ledger.book.crons else (10, 2, 1, 1, again / 4)
         self._rng.choices(deeds, weights)[0]()
+
+    def _is_free(self) -> bool:
+        return self._client.farm and not self._client.open and not self._client.held
 
     def _add(self) -> None:
         known = list(self._world.ledger.book.crons)
@@ -68,14 +72,47 @@ class CronWishes:
         known = list(self._world.ledger.book.crons)
         name = self._rng.choice(known) if known and self._rng.random() < 0.95 else "nothing"
         verbs = ("cron run", "cron pause", "cron resume", "cron remove")
-        verb = self._rng.choices(verbs, (30, 30, 30, 10))[0]
+        verb = self._rng.choices(verbs, (30, 30, 30, 18))[0]
         entry = self._world.ledger.book.crons.get(name)
         if entry is not None and entry.paused and self._rng.random() < 0.5:
             verb = "cron resume"
         self._ask(verb, {"name": name})
+        if verb == "cron remove":
+            self._world.later(self._rng.uniform(0.1, 0.5), self._again, name)
+            self._world.later(self._rng.uniform(0.3, 1.0), self._add_anew, name)
 
     def _list(self) -> None:
         self._ask("cron", {})
+
+    def _add_anew(self, name: str) -> None:
+        if self._is_free():
+            self._ask("cron add", self._entry(name), self._world.token())
+
+    def _again(self, name: str = "") -> None:
+        """An entry's job that has not ended well is run again: rather one of this entry, or of one whose others wait
+        for their turn; where none of those has ended, one is cancelled for that."""
+        ended, queues = self._ended({name.encode()}), self._queues()
+        verb, handles = b"retry", ended or self._ended(queues) or self._ended()
+        if queues and not name and (self._rng.random() < 0.2 or not self._ended(queues)):
+            items = self._world.ledger.book.jobs.values()
+            verb, handles = b"cancel", [item.handle for item in items if item.terms.get(b"cron") in queues]
+            self._world.later(self._rng.uniform(0.1, 0.5), self._again)
+        if handles and self._is_free() and self._client.link is not None:
+            self._client.open += 1
+            fields = {"ids": [self._rng.choice(handles).decode()]}
+            self._client.send(packets.FARM_ASK, verb, json.dumps(fields).encode(), b"")
+
+    def _queues(self) -> set[bytes]:
+        """The entries whose jobs wait for their turn."""
+        items = self._world.ledger.book.jobs.values()
+        return {item.terms[b"cron"] for item in items if item.after and b"cron" in item.terms}
+
+    def _ended(self, names: set[bytes] | None = None) -> list[bytes]:
+        """The jobs of these entries, or of any, that have not ended well."""
+        book = self._world.ledger.book
+        ended = [handle for handle, row in book.kept.ended.items() if row[0] != "done"]
+        entries = {handle: book.handles[handle].terms.get(b"cron", b"") for handle in ended}
+        return [handle for handle, entry in entries.items() if entry and (names is None or entry in names)]
 
     def _entry(self, name: str) -> dict[str, Any]:
         rng, world = self._rng, self._world

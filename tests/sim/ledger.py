@@ -411,6 +411,7 @@ class Ledger:
             item = book.restored(handle)
             book.saw("restored after a restart")
             book.jobs[item.handle] = item
+            course.lives_again(book, item)
             if item.key is not None:
                 book.joinable.setdefault(item.key, item)
             if not book.is_poison(item):

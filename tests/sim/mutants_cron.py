@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import patch
 
-from farm.broker import cron, crons
+from farm.broker import cron, crons, restart
 from farm.broker.broker import Broker
 from farm.broker.cron import ALL, LAST, NONE, QUEUE, REPLACE, SKIP, Action, Entry, Submit
 from farm.broker.effects import CronRow
+from farm.broker.job import id_of
 from farm.broker.schedule import Schedule
 
 Patches = tuple[tuple[Any, str, Any], ...]
@@ -157,6 +158,28 @@ def _keep_without_its_payload(broker: Broker, entry: Entry, payload: bool = Fals
     broker.effects.changes.append(CronRow(crons._name(entry), cron.to_words(entry), entry.payload if payload else b""))
 
 
+# -- jobs that are run again
+
+_revive, _restore, _find_jobs = restart.revive, restart.restore, crons._find_jobs
+
+
+def _unknown_to_entries(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """The rule, as if no entry had anything to do with the job."""
+
+    def unknown(*args: Any) -> Any:
+        with patch.object(crons, "_entry_of", lambda *_: None):
+            return rule(*args)
+
+    return unknown
+
+
+def _before_the_newest(broker: Broker, entry: Entry, behind: bool) -> list[bytes]:
+    """What was run again, or by hand, may run beside the next one: it waits for the entry's newest job only."""
+    stopped = [handle for handle in entry.live if id_of(handle) in broker.stops.by_id]
+    newest = entry.live[-1:] if behind else []
+    return [handle for handle in dict.fromkeys([*stopped, *newest]) if crons._may_run(broker, handle)]
+
+
 # -- what is asked
 
 _add, _pause, _remove, _run, _submit = crons.add, crons.pause, crons.remove, crons.run, crons._submit
@@ -253,7 +276,15 @@ MUTANTS_OF_CRON: tuple[tuple[str, Patches], ...] = (
     ("overlap replace leaves the earlier job", _overlaps(REPLACE, lambda times, _, wall: [Submit(times[-1])])),
     ("overlaps are ignored", ((cron, "due", _due_beside_all),)),
     ("a job that has ended overlaps", ((cron, "due", _due_behind_the_ended),)),
-    ("overlaps are ignored after a restart", ((cron, "from_words", _from_words_without_jobs),)),
+    (
+        "overlaps are ignored after a restart",
+        ((cron, "from_words", _from_words_without_jobs), (restart, "restore", _unknown_to_entries(_restore))),
+    ),
+    ("a job that is run again is none of its entry's", ((restart, "revive", _unknown_to_entries(_revive)),)),
+    ("run again, it is its entry's until a restart", ((restart, "restore", _unknown_to_entries(_restore)),)),
+    ("those that wait do not wait for one that is run again", ((crons, "run_again", crons.lives_again),)),
+    ("one runs beside what is run again", ((crons, "_before", _before_the_newest),)),
+    ("an entry that is added anew knows nothing of its jobs", ((crons, "_find_jobs", lambda *_: None),)),
     ("what was missed is forgotten at a restart", ((crons, "tick", _tick_from_the_start),)),
     ("a pause is forgotten at a restart", ((cron, "from_words", _from_words_not_paused),)),
     ("a restart makes an entry one of the usual", ((cron, "from_words", _from_words_with_the_defaults),)),

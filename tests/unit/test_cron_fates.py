@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from farm.broker import cron, crons
+from farm.broker import cron, crons, restart
 from farm.broker.cron import ALL, LAST, NONE, QUEUE, REPLACE, SKIP, Entry, Submit
 from farm.broker.effects import Save
 from farm.broker.job import handle_of
@@ -199,10 +199,10 @@ def test_a_fate_ends_well(seed: int) -> None:
 # -- rules broken on purpose
 
 
-def _forget_what_lives(name: bytes, words: bytes, payload: bytes, really: Any = cron.from_words) -> Entry:
-    entry: Entry = really(name, words, payload)
-    entry.live = []
-    return entry
+def _forget_what_lives(broker: Any, saved: Save, now: float, really: Any = restart.restore) -> None:
+    really(broker, saved, now)
+    for entry in broker.crons.entries.values():
+        entry.live = []
 
 
 def _keep_nothing_but_what_is_asked(broker: Any, entry: Entry, payload: bool = False, really: Any = crons.keep) -> None:
@@ -233,7 +233,7 @@ def _pause_without_a_plan(broker: Any, entry: Entry, paused: bool, now: float) -
 
 
 MUTANTS: dict[str, tuple[Any, str, Any]] = {
-    "what lives is forgotten with a restart": (cron, "from_words", _forget_what_lives),
+    "what lives is forgotten with a restart": (restart, "restore", _forget_what_lives),
     "what was decided is not kept": (crons, "keep", _keep_nothing_but_what_is_asked),
     "a clock set back is followed": (Entry, "plan", _plan_by_the_clock_alone),
     "none makes up for the last": (cron, "_wanted", _want_the_last_always),
