@@ -186,7 +186,11 @@ class Rig:
     def server(self, *options: str, env: dict[str, str] | None = None) -> ServerRunning:
         """A server of the test's own, on a free port unless the options say where."""
         listen = [] if "--listen" in options or "FARM_LISTEN" in (env or {}) else ["--listen", "127.0.0.1:0"]
-        server: ServerRunning = self._start(ServerRunning, [FARM, "server", *listen, *options], env)
+        return self.server_of([FARM, "server", *listen, *options], env)
+
+    def server_of(self, argv: list[str], env: dict[str, str] | None = None) -> ServerRunning:
+        """A server that any command becomes."""
+        server: ServerRunning = self._start(ServerRunning, argv, env)
         return server.started()
 
     def terminal(self, *argv: str, env: dict[str, str] | None = None) -> pexpect.spawn:
