@@ -12,7 +12,7 @@ from farm.broker import cron_asks, explain, finding, functions, record, restart,
 from farm.broker.course import Reader, course_of
 from farm.broker.effects import Past, Purge
 from farm.broker.history import Unreadable
-from farm.broker.job import DONE, ENDED, FAILED, QUEUED, handle_of, id_of
+from farm.broker.job import ENDED, FAILED, QUEUED, handle_of, id_of
 from farm.errors import PacketRefused
 from farm.protocol import extension, packets
 from farm.protocol.names import shown
@@ -303,7 +303,7 @@ def _explain(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
     job = waiting.live(broker, handle)
     if job is None:
         past = _past(broker, handle)
-        return {"job": record.of_past(past), "reasons": explain.of_past(broker, past)}
+        return {"job": record.of_past(past), "reasons": explain.of_past(broker, past, now)}
     return {"job": record.of_job(broker, job, now), "reasons": explain.of_job(broker, job, now)}
 
 
@@ -348,16 +348,10 @@ def _retry(broker: Broker, handle: bytes, request: Request, now: float) -> str:
     past = _ended(broker, handle)
     if past is None:
         return "unknown"
-    if past.outcome == DONE:
-        return "done"
-    if handle in broker.jobs or past.id in broker.stops.by_id:  # its worker has not given it up yet
-        return "live"
-    if past.payload_size < 0:
-        return "gone"
-    if past.unique and past.unique in broker.function(past.function).coalescing:
-        return "exists"
-    restart.revive(broker, past, broker.history.payload(past.id), now)
-    return "queued"
+    refusal = restart.refusal(broker, past)
+    if not refusal:
+        restart.revive(broker, past, broker.history.payload(past.id), now)
+    return refusal or "queued"
 
 
 def _purge(broker: Broker, handle: bytes, request: Request, now: float) -> str:

@@ -40,6 +40,11 @@ class Deadlines:
             self._heap = [(due, id) for id, (due, _) in self._due.items()]
             heapq.heapify(self._heap)
 
+    def of(self, job: Job) -> float | None:
+        """When something is due for the job; None: nothing is."""
+        known = self._due.get(job.id)
+        return known[0] if known is not None else None
+
     def next(self) -> float | None:
         """The earliest time; None: nothing is due ever."""
         while self._heap:

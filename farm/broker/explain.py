@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from farm.broker import record, stops, tries
-from farm.broker.job import ABANDONED, DELAYED, QUEUED, RUNNING, WAITING, id_of
+from farm.broker import record, restart, stops, tries
+from farm.broker.job import ABANDONED, DELAYED, QUEUED, RUNNING, WAITING, handle_of, id_of
 from farm.protocol.names import shown
 
 if TYPE_CHECKING:
@@ -75,10 +75,48 @@ def ahead_of(job: Job) -> int:
     return before + job.function.queues[job.priority].waiting().index(job)
 
 
-def of_past(broker: Broker, past: Past) -> Reasons:
-    """Of an ended job."""
+def of_past(broker: Broker, past: Past, now: float) -> Reasons:
+    """Of an ended job, and what stands against running it again."""
     shown_past = record.of_past(past)
     state, handle = shown_past["state"], shown_past["id"]
     why = f" ({shown_past['reason']})" if shown_past["reason"] else ""
-    hint = f"farm logs {handle}; farm retry {handle}" if state != "done" else f"farm result {handle}"
-    return [_reason("ended", f"it has ended: {state}{why}", hint), *_stopping(broker, past.id)]
+    refusal = restart.refusal(broker, past)
+    hint = f"farm result {handle}" if refusal == "done" else f"farm logs {handle}"
+    if not refusal:
+        hint += f"; farm retry {handle}"
+    reasons = [_reason("ended", f"it has ended: {state}{why}", hint), *_stopping(broker, past.id)]
+    return reasons + _REFUSED[refusal](broker, past, now) if refusal in _REFUSED else reasons
+
+
+def _held(broker: Broker, past: Past, now: float) -> Reasons:
+    """What `farm retry` waits for, and until when at most. A worker that runs a command ends it, within seconds; nobody
+    can end a function of the library, and a stock worker is not told. A job that its worker has still is its worker's
+    until that has reported the end; of one that was taken away, nobody waits for that for longer than for a command."""
+    handle = shown(handle_of(past.id))
+    job, stop = broker.jobs.get(handle_of(past.id)), broker.stops.by_id.get(past.id)
+    if job is not None:
+        worker, until = job.worker_name, broker.timeouts.of(job)
+        if until is not None and stop is not None:
+            until = max(until, stop.until)
+    else:
+        assert stop is not None
+        worker, until = stop.name, stop.until
+    text = f"it can be run again when worker {shown(worker)} has reported its end, or has gone"
+    if until is not None:
+        text += f", in {max(0.0, until - now):.1f} s at the latest"
+    elif stop is None:
+        text += "; a function of the library, or a stock worker, goes on for as long as it likes"
+    return [_reason("held", text, f"farm retry {handle}, then", worker=shown(worker))]
+
+
+def _exists(broker: Broker, past: Past, now: float) -> Reasons:
+    other = shown(broker.functions[past.function].coalescing[past.unique].handle)
+    text = f"it cannot be run again while {other} lives, which has its unique key"
+    return [_reason("exists", text, f"farm explain {other}", id=other)]
+
+
+def _gone(broker: Broker, past: Past, now: float) -> Reasons:
+    return [_reason("gone", "its payload is not kept any more: it cannot be run again")]
+
+
+_REFUSED = {"live": _held, "exists": _exists, "gone": _gone}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from farm.broker import crons, functions, keeping, tries, waiting
 from farm.broker.course import course_of
 from farm.broker.effects import CronRow, Known, Note, Past, Progress, Revive, Save, UniqueUntil
-from farm.broker.job import Job, handle_of
+from farm.broker.job import DONE, Job, handle_of
 from farm.broker.terms import NOTHING, Terms, encode, parse_after, parse_stored
 from farm.errors import PacketRefused
 
@@ -102,6 +102,18 @@ def hand_back(broker: Broker) -> None:
         for job in peer.holds.values():
             if job.background and job.course is not None and job.course.counted:
                 tries.hand_back(broker, job)
+
+
+def refusal(broker: Broker, past: Past) -> str:
+    """Why an ended job cannot be run again, as `farm retry` says it; empty: it can."""
+    if past.outcome == DONE:
+        return "done"
+    if handle_of(past.id) in broker.jobs or past.id in broker.stops.by_id:  # its worker has not given it up yet
+        return "live"
+    if past.payload_size < 0:
+        return "gone"
+    function = broker.functions.get(past.function)
+    return "exists" if past.unique and function is not None and past.unique in function.coalescing else ""
 
 
 def revive(broker: Broker, past: Past, payload: bytes, now: float) -> None:

@@ -311,12 +311,12 @@ def test_show_and_explain_name_the_worker(life: Life, client: Asker) -> None:
     worker, handle = stopping(life, client, unique=b"k")
     follower = client.submit(b"f", unique=b"k")
     assert (client.job(handle)["stopping"], client.job(follower)["stopping"]) == ("slow", None)
-    assert codes(client, handle) == ["ended", "stopping"]
+    assert codes(client, handle) == ["ended", "stopping", "held"]
     reasons: list[Any] = client.ask("explain", id=follower.decode())["reasons"]
     assert reasons[0]["text"] == f"it waits for {handle.decode()}: its command is still being stopped on worker slow"
     fails(worker, handle, 143)
     assert client.job(handle)["stopping"] is None
-    assert codes(client, handle) == ["ended"]
+    assert codes(client, handle) == ["ended", "exists"]
 
 
 def test_of_an_abandoned_job_it_is_said_too(life: Life, client: Asker) -> None:
