@@ -216,8 +216,6 @@ def _job(broker: Broker, peer: Peer, request: Request, now: float) -> Json:
     found["stopping"] = stopping
     end, kept = broker.history.ended(past.id), broker.history.attempts(past.id)
     found["attempts_list"] = record.attempts_of_past(past, kept, end.log if end else b"")
-    # One that was run again and ended while it waited: its own record has forgotten the attempts before.
-    found["attempts"] = max(found["attempts"], *(attempt.number for attempt in kept), 0)
     return {"job": found}
 
 

@@ -212,7 +212,8 @@ Change = (
 class Past(NamedTuple):
     """What is kept of an ended job, but for what it wrote and its payload.
 
-    n: grows in order of their ends. payload_size: -1: the payload is not kept. The others as in Save and Finish.
+    n: grows in order of their ends. payload_size: -1: the payload is not kept. tried: the highest number of any Attempt
+    that is kept of it, where its end describes none (`number` is 0); else 0. The others as in Save and Finish.
     """
 
     n: int
@@ -238,6 +239,7 @@ class Past(NamedTuple):
     log_size: int
     payload_size: int
     reducer: bytes = b""
+    tried: int = 0
 
 
 class Note(NamedTuple):

@@ -94,7 +94,8 @@ def of_past(past: Past) -> Json:
         "exit_code": _count_or_none(past.exit_code),
         "cpu_s": _or_none(past.cpu_s),
         "peak_bytes": _count_or_none(past.peak),
-        "attempts": max(past.number, past.failures + past.losses),
+        # One that was run again and ended while it waited: its end has forgotten the attempts before.
+        "attempts": max(past.number, past.failures + past.losses, past.tried),
         "failures": past.failures,
         "losses": past.losses,
         "retries": terms.retries,

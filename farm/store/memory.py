@@ -197,7 +197,8 @@ class MemoryStore(Store):
         n, save = self._journal.ended[id][0], self._journal.job(id)
         sizes = len(end.result), len(end.log), -1 if end.outcome == DONE else len(save.payload)
         job = save.function, save.unique, save.priority, save.created, save.terms
-        return Past._make((n, id, *job, *end[1:6], end.cut, *end[9:15], *sizes, save.reducer))
+        tried = 0 if end.number else max(self._journal.attempts.get(id, ()), default=0)
+        return Past._make((n, id, *job, *end[1:6], end.cut, *end[9:15], *sizes, save.reducer, tried))
 
     def attempts(self, id: int) -> list[Attempt]:
         """See Store."""

@@ -24,7 +24,8 @@ _NEWEST = (1 << 63) - 1
 # A text is read as bytes, for SQLite's driver would not say of a damaged one that it is the row that is damaged.
 _PAST = """SELECT n, id, function, unique_key, priority, created, terms, CAST(outcome AS BLOB), started, ended, worker,
     exit_code, cut, reason, number, failures, losses, cpu_s, peak, length(result), length(log),
-    ifnull(length(payload), -1), reducer FROM ended"""
+    ifnull(length(payload), -1), reducer, CASE ended.number WHEN 0
+        THEN ifnull((SELECT max(attempt.number) FROM attempt WHERE attempt.id = ended.id), 0) ELSE 0 END FROM ended"""
 _KINDS = [int, int, bytes, bytes, int, float, bytes, bytes, float, float, bytes, int, int, bytes, int, int, int, float]
 _SIZES = len(_KINDS)  # where they begin: they are numbers whatever they are of
 _ENDED = """SELECT id, CAST(outcome AS BLOB), started, ended, worker, exit_code, result, log, cut, reason, number,

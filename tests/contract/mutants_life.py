@@ -162,6 +162,14 @@ PAST = [
 ]
 
 
+class PastForgetsAttempts(Mutant):
+    """What its end does not say."""
+
+    def about(self, id: int) -> Past | None:
+        one = super().about(id)
+        return one and one._replace(tried=0)
+
+
 class PastOldestFirst(Mutant):
     """In order."""
 

@@ -169,6 +169,20 @@ def check_an_ended_job_can_be_run_again(new: NewStore) -> None:
     assert store.ended(1) == failed(1, at=99.0)
 
 
+def check_attempts_are_told_of_one_that_ended_before_the_next(new: NewStore) -> None:
+    """Of all ends, in lists too; and only where the end itself does not say."""
+    attempts = [Attempt(id, number, 1.0, 2.0, "failed") for id in (1, 2, 3) for number in (1, 2, 11)]
+    waited = [Finish(id, "expired", 0.0, 20.0, number=0) for id in (1, 4)]
+    ran = Finish(2, "failed", 3.0, 20.0, number=12, failures=1)
+    store = again(new, [*map(job, (1, 2, 3, 4)), *attempts], [*waited, ran, failed(3)])
+    for found in (store.past(9), store.past(9, outcomes=("expired", "failed")), store.past(9, function=b"f")):
+        assert {past.id: past.tried for past in found} == {1: 11, 2: 0, 3: 0, 4: 0}
+    assert [about and about.tried for about in map(store.about, (1, 2, 4))] == [11, 0, 0]
+    store.apply([Revive(1), Finish(1, "cancelled", 0.0, 21.0, number=0)])
+    (one,) = store.past(1)
+    assert (one.id, one.tried) == (1, 11)
+
+
 def check_what_cannot_be_run_again_stays(new: NewStore) -> None:
     done = Finish(1, "done", 1.0, 2.0)
     store = again(new, [job(1), job(2), done], [Revive(1), Revive(2), Revive(3)])
@@ -250,7 +264,7 @@ def check_the_past_is_told_newest_first(new: NewStore) -> None:
     assert sorted((past.n for past in found), reverse=True) == [past.n for past in found]
     assert found[0][1:] == (
         *(20, b"f", b"key", 1, 20.0, TERMS, "failed", 1.0, 120.0, b"w", 0, False, b"so", 1, 0, 0, 0.5, -1, 20, 1, 7),
-        b"sum",
+        *(b"sum", 0),
     )
     assert found[17].cut is True
     assert found[1].payload_size == -1

@@ -80,10 +80,13 @@ def test_what_jobs_wrote_is_not_read_for_a_list(store: SqliteStore) -> None:
 def test_nothing_is_sorted_for_a_list(
     store: SqliteStore, function: bytes, outcomes: tuple[str, ...], index: str
 ) -> None:
-    """It is found in order, by an index or by the table itself, so that its first rows cost as little as they are."""
+    """It is found in order, by an index or by the table itself, so that its first rows cost as little as they are. What
+    is looked up for some of them is found by an index too."""
     for query, values in queries._searches(9, function, outcomes):
         plan = [row[3] for row in store._opened().execute(f"EXPLAIN QUERY PLAN {query}", values)]
-        assert len(plan) == 1, plan
+        assert [step for step in plan[1:] if not step.startswith("SEARCH attempt USING COVERING INDEX ")] == [
+            "CORRELATED SCALAR SUBQUERY 1"
+        ], plan
         assert f"USING INDEX {index} (" in plan[0] if index else "USING INTEGER PRIMARY KEY" in plan[0], plan
 
 

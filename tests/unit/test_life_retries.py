@@ -162,7 +162,8 @@ def test_run_again_it_has_all_its_retries_and_its_attempts_are_counted_on(life: 
     handle = client.submit(b"f", b"background=1 retries=1 backoff=1")
 
     def counted() -> list[int]:
-        job = client.job(handle)
+        job, (listed,) = client.job(handle), client.ask("jobs")["jobs"]
+        assert listed["attempts"] == client.ask("explain", id=handle.decode())["job"]["attempts"] == job["attempts"]
         return [job[name] for name in ("attempts", "failures", "retries")]
 
     for expected in ([1, 1, 1], [2, 2, 1]):
@@ -173,6 +174,13 @@ def test_run_again_it_has_all_its_retries_and_its_attempts_are_counted_on(life: 
     client.ask("retry", ids=[handle.decode()])
     client.ask("cancel", ids=[handle.decode()])
     assert counted() == [2, 0, 1]
+    life = life.again()
+    client, worker = life.farm_client(), life.worker(b"f")
+    assert counted() == [2, 0, 1]
+    client.ask("function", function="f", set={"queue-timeout": "3"})
+    client.ask("retry", ids=[handle.decode()])
+    life.wait(4)
+    assert (client.state(handle), counted()) == ("expired", [2, 0, 1])
     client.ask("retry", ids=[handle.decode()])
     assert counted() == [2, 0, 1]
     for expected in ([3, 1, 1], [4, 2, 1]):
