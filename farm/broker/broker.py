@@ -38,7 +38,7 @@ from farm.errors import EXIT_TIMEOUT, EXIT_WORKER_FAILED, PacketRefused
 from farm.protocol import extension, packets
 from farm.protocol.limits import STORED_PAYLOAD_MAX, UNIQUE_MAX
 from farm.protocol.names import refuse_bad_function, shown
-from farm.protocol.packets import response
+from farm.protocol.packets import RESPONSE, response, with_data
 
 WAKE_PATIENCE_S = 0.5  # a woken worker that has not grabbed by then is busy or hung: the next sleeper is woken
 FUNCTIONS_MAX = 100_000  # functions stay once mentioned, so a client that makes up names must be stopped
@@ -433,9 +433,19 @@ class Broker:
         else:
             assert peer is not None
             self.effects.send(peer.id, response(packets.JOB_CREATED, job.handle))
+            missed = job.handle not in peer.watches
             self._watch(job, peer)
             if job.streamed and peer.extension:
-                self.effects.send(peer.id, response(packets.FARM_JOB_JOINED, job.handle))
+                self._tell_late(job, peer, keeping.so_far(job) if missed else None)
+
+    def _tell_late(self, job: Job, peer: Peer, said: list[tuple[int, bytes]] | None) -> None:
+        """A client waits for a job from now on of which output has gone by. It gets that, where it is kept whole;
+        else it is told, for what is to come is only a part."""
+        if said is None:
+            self.effects.send(peer.id, response(packets.FARM_JOB_JOINED, job.handle))
+            return
+        for number, data in said:
+            self.effects.send_pieces(peer.id, with_data(RESPONSE, number, (job.handle,), data))
 
     def _save(self, job: Job) -> None:
         self.effects.changes.append(keeping.row(job, self.wall_offset))

@@ -9,7 +9,7 @@ from farm.broker.effects import Attempt, Finish, Forget, Past, Progress, Save
 from farm.broker.job import DONE, FAILED
 from farm.broker.terms import encode
 from farm.protocol import packets
-from farm.protocol.extension import parse_exit_trailer
+from farm.protocol.extension import ORIGIN_FARM, ORIGIN_JOB, exit_trailer, parse_exit_trailer, safe_pieces
 
 if TYPE_CHECKING:
     from farm.broker.job import Job
@@ -50,6 +50,23 @@ class Report:
         else:
             self.log.append(data)
             self.log_size += len(data)
+
+
+def so_far(job: Job) -> list[tuple[int, bytes]] | None:
+    """What the running attempt of a background job has said, as numbers and data of a worker's packets, for one who
+    begins to listen; None: that is not kept, or not all of it. Each stream is in order, and stderr comes last: that may
+    be the exit code already."""
+    report = job.report
+    if not job.background or report is None or report.cut:
+        return None
+    result = b"".join(report.result)
+    said = [(packets.WORK_DATA, result)] if result else []
+    said += [(packets.WORK_WARNING, piece) for piece in safe_pieces(b"".join(report.log))]
+    course = job.course
+    if course is not None and course.exit_code >= 0:
+        trailer = exit_trailer(course.exit_code, ORIGIN_FARM if course.exit_is_farms else ORIGIN_JOB)
+        said.append((packets.WORK_WARNING, trailer))
+    return said
 
 
 def row(job: Job, wall_offset: float) -> Save:

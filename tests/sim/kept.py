@@ -84,7 +84,7 @@ class Kept:
         row: Row | None = None
         if result_max:
             started = item.started + wall_offset if item.started else 0.0
-            result, log, cut = _report(item, result_max)
+            result, log, cut = report(item, result_max)
             code = 0 if outcome == "done" else item.code
             waited = outcome in ("cancelled", "expired") and item.holder is None
             number = 0 if waited or not item.started else item.attempts
@@ -105,7 +105,7 @@ class Kept:
     def tried(self, item: Item, outcome: str, reason: bytes, result_max: int, now: float, wall_offset: float) -> None:
         """An attempt of a background job has ended, and was not its last."""
         if result_max:
-            _, log, _ = _report(item, result_max)
+            _, log, _ = report(item, result_max)
             times = (item.attempts, item.started + wall_offset, now + wall_offset)
             row = (*times, outcome, reason, item.worker, item.code, item.cpu, item.peak, log)
             self._decided.append((TRIED, item.handle, row))
@@ -274,7 +274,7 @@ def exit_code(data: bytes) -> int:
     return int(match[1]) if match and int(match[1]) <= 255 else -1
 
 
-def _report(item: Item, size_max: int) -> tuple[bytes, bytes, bool]:
+def report(item: Item, size_max: int) -> tuple[bytes, bytes, bool]:
     """Result, log, and whether that is not all."""
     result, log, cut = b"", b"", item.missed
     for number, data in item.said:

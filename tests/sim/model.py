@@ -73,6 +73,7 @@ SOMETIMES = (
     "cancelled with a job that it waited for",
     "chain of jobs carried on",
     "client told of a restart",
+    "client that joined late told all",
     "client told that it joined late",
     "clock set back",
     "clock set forward",
@@ -392,14 +393,14 @@ class Item:
     wall clock; `delayed`: and that has not come yet; `expires`: when its worker's time is up, 0: never. `queued_at`,
     `started`, by the monotonic clock, `worker`, `said`: what is kept of it; `missed`: and that is not all. `code`: the
     exit code that its worker told. `failures`, `losses`: attempts that ended so; `before`: others. `noted`: it is
-    written down that the running attempt has begun. `doomed`: it ran when the server died. `timed_out`: its worker
-    told that its time was up. `terms`: its own. `after`: handle -> condition of the jobs that it still waits for.
-    `expires_at`: by its terms. `deadline`: when it has waited too long, by the wall clock, 0: never; set at
-    `limited_at`. `since`: since when it waits for a worker, where that is not its creation or its time. `limit`: what
-    the running attempt may take by its terms, 0: anything. `reason`: why it is as it is. `cpu`, `peak`: what its worker
-    told. `held_until`: when an earlier attempt was over that had kept it from going on. `waiters`: connections that
-    want to hear of its end. `over`: they have. `stored`: it was ever to be kept. `granted`: the retries by which its
-    last failure was not its end, None: there was none in this server's life."""
+    written down that the running attempt has begun. `trailer`: in which its worker told `code`. `doomed`: it ran when
+    the server died. `timed_out`: its worker told that its time was up. `terms`: its own. `after`: handle -> condition
+    of the jobs that it still waits for. `expires_at`: by its terms. `deadline`: when it has waited too long, by the
+    wall clock, 0: never; set at `limited_at`. `since`: since when it waits for a worker, where that is not its creation
+    or its time. `limit`: what the running attempt may take by its terms, 0: anything. `reason`: why it is as it is.
+    `cpu`, `peak`: what its worker told. `held_until`: when an earlier attempt was over that had kept it from going on.
+    `waiters`: connections that want to hear of its end. `over`: they have. `stored`: it was ever to be kept. `granted`:
+    the retries by which its last failure was not its end, None: there was none in this server's life."""
 
     __slots__ = (
         "abandoned",
@@ -441,6 +442,7 @@ class Item:
         "streamed",
         "terms",
         "timed_out",
+        "trailer",
         "unique",
         "waiters",
         "watchers",
@@ -500,6 +502,7 @@ class Item:
     def unheard(self) -> None:
         """An attempt begins, of which nothing is known."""
         self.code, self.cpu, self.peak = -1, -1.0, -1
+        self.trailer = b""
         self.timed_out = self.noted = False
         self.reason = b""
 

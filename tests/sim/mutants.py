@@ -7,11 +7,11 @@ A mutant is a few patches of farm's rules, in place for the time of a `with`. Th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from farm.broker import admin, dispatch, functions, giving_up, reports, restart
+from farm.broker import admin, dispatch, functions, giving_up, keeping, reports, restart
 from farm.broker import broker as broker_module
 from farm.broker.broker import Broker
 from farm.broker.deadlines import Deadlines
@@ -226,6 +226,23 @@ def _join_without_watching(broker: Broker, job: Job, peer: Peer, background: boo
 def _join_untold(broker: Broker, job: Job, peer: Peer, background: bool, now: float) -> None:
     job.streamed &= background
     _join(broker, job, peer, background, now)
+
+
+def _so_far_of_a_part(job: Job) -> list[tuple[int, bytes]] | None:
+    with patch.object(job.report, "cut", False) if job.report else nullcontext():
+        return _so_far(job)
+
+
+def _so_far_without_its_code(job: Job) -> list[tuple[int, bytes]] | None:
+    with patch.object(job.course, "exit_code", -1) if job.course else nullcontext():
+        return _so_far(job)
+
+
+def _tell_again(broker: Broker, job: Job, peer: Peer, said: list[tuple[int, bytes]] | None) -> None:
+    _tell_late(broker, job, peer, _so_far(job))
+
+
+_so_far, _tell_late = keeping.so_far, Broker._tell_late
 
 
 def _unwatch_background_too(broker: Broker, job: Job, peer: Peer, now: float) -> bytes:
@@ -492,6 +509,10 @@ MUTANTS = (
     Mutant("background joins foreground, which stays one", ((Broker, "_join", _join_without_upgrade),)),
     Mutant("a foreground joiner hears nothing", ((Broker, "_join", _join_without_watching),)),
     Mutant("a late joiner is not told", ((Broker, "_join", _join_untold),)),
+    Mutant("a late joiner misses what is kept", ((keeping, "so_far", lambda job: None),)),
+    Mutant("a late joiner is told a part as if it were all", ((keeping, "so_far", _so_far_of_a_part),)),
+    Mutant("a late joiner misses the exit code", ((keeping, "so_far", _so_far_without_its_code),)),
+    Mutant("who listens is told all again", ((Broker, "_tell_late", _tell_again),)),
     Mutant("a client that leaves takes a background job", ((giving_up, "unwatch", _unwatch_background_too),)),
     Mutant("an abandoned job can be joined", ((giving_up, "unwatch", _unwatch_and_stay_open),)),
     Mutant("a restored job has no key", ((restart, "restore", _restore_without_key),)),

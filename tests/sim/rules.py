@@ -369,7 +369,7 @@ def _work(book: Book, party: Party, number: int, body: bytes, outs: list[Out]) -
     else:
         item.streamed |= bool(rest)
         if number == packets.WORK_WARNING and (code := exit_code(rest)) >= 0:
-            item.code, item.timed_out = code, rest == b"farm: exit 124 farm\n"
+            item.code, item.timed_out, item.trailer = code, rest == b"farm: exit 124 farm\n", rest
     return expected
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from farm.protocol import packets
 from tests.sim import course, terms
 from tests.sim.book import COUNTED_AFTER_S, Book
+from tests.sim.kept import report
 from tests.sim.model import SUBMITS, Item, Out, Party, Wrong, acceptable, error, key_of, shown_state
 from tests.sim.terms import Wish, read_after
 
@@ -205,11 +206,27 @@ def _join(book: Book, party: Party, item: Item, background: bool) -> list[Out]:
             _make_background(book, item)
         return [book.promise(*expected[0])]
     book.saw("foreground joins background" if item.background else "foreground joins foreground")
+    missed = item.streamed and party.extension
+    replayed = _so_far(book, item) if missed and item.handle not in party.watches else None
     book.watch(item, party)
-    if item.streamed and party.extension:
+    if replayed is not None:
+        book.saw("client that joined late told all")
+        expected += [(party.id, number, item.handle + b"\0" + data) for number, data in replayed]
+    elif missed:
         book.saw("client told that it joined late")
         expected.append((party.id, packets.FARM_JOB_JOINED, item.handle))
     return expected
+
+
+def _so_far(book: Book, item: Item) -> list[tuple[int, bytes]] | None:
+    """What the attempt has said, where that is known and whole."""
+    result, log, cut = report(item, book.rules.result_max)
+    if not item.background or not book.rules.result_max or cut:
+        return None
+    said = [(packets.WORK_DATA, result), (packets.WORK_WARNING, log), (packets.WORK_WARNING, item.trailer)]
+    if log.startswith(b"farm: exit "):  # which must not be taken for an exit code
+        said[1:2] = [(packets.WORK_WARNING, log[:1]), (packets.WORK_WARNING, log[1:])]
+    return [(number, data) for number, data in said if data]
 
 
 def _make_background(book: Book, item: Item) -> None:
