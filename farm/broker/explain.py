@@ -106,7 +106,7 @@ def _held(broker: Broker, past: Past, now: float) -> Reasons:
         text += f", in {max(0.0, until - now):.1f} s at the latest"
     elif stop is None:
         text += "; a function of the library, or a stock worker, goes on for as long as it likes"
-    return [_reason("held", text, f"farm retry {handle}, then", worker=shown(worker))]
+    return [_reason("held", text, f"then: farm retry {handle}", worker=shown(worker))]
 
 
 def _exists(broker: Broker, past: Past, now: float) -> Reasons:

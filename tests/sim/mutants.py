@@ -212,8 +212,8 @@ def _join_unsaved(broker: Broker, job: Job, peer: Peer, background: bool, now: f
     _join(broker, job, peer, background, now)
 
 
-def _join_without_upgrade(broker: Broker, job: Job, peer: Peer, background: bool, now: float) -> None:
-    if background:
+def _join_without_upgrade(broker: Broker, job: Job, peer: Peer | None, background: bool, now: float) -> None:
+    if background and peer is not None:  # else it is a cron entry that joins
         broker.effects.send(peer.id, packets.response(packets.JOB_CREATED, job.handle))
     else:
         _join(broker, job, peer, background, now)

@@ -68,8 +68,8 @@ def _send_first(server: SimServer, effects: Effects) -> bool:
 _send = SimServer._send
 
 
-def _join_promising_nothing(broker: Broker, job: Job, peer: Peer, background: bool, now: float) -> None:
-    if background and job.background:
+def _join_promising_nothing(broker: Broker, job: Job, peer: Peer | None, background: bool, now: float) -> None:
+    if background and job.background and peer is not None:  # else it is a cron entry that joins
         broker.effects.send(peer.id, packets.response(packets.JOB_CREATED, job.handle))
     else:
         _join(broker, job, peer, background, now)

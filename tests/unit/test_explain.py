@@ -33,7 +33,7 @@ def test_no_retry_is_offered_while_the_job_is_held(life: Life, client: Asker) ->
     """As by a function of the library, which cannot be stopped."""
     worker, handle = stopping(life, client)
     id = handle.decode()
-    logs, then = f"farm logs {id}", f"farm retry {id}, then"
+    logs, then = f"farm logs {id}", f"then: farm retry {id}"
     assert told(client, handle)[0] == ("it has ended: cancelled", logs)
     assert told(client, handle)[2] == (REPORTED, then)
     life.wait(STOP_MAX_S + 1)
