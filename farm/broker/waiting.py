@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from farm.broker import record, tries
-from farm.broker.course import course_of
+from farm.broker.course import course_of, own_terms
 from farm.broker.effects import UniqueUntil
 from farm.broker.job import DONE, handle_of, id_of
 from farm.broker.terms import ANY, OK
@@ -151,11 +151,22 @@ def conclude(broker: Broker, job: Job, outcome: str, now: float) -> None:
             broker.effects.promise(peer.id, response(packets.FARM_ENDED, job.handle, end))
             peer.waits.pop(job.handle, None)
         course.waiters.clear()
+        if course.after and course.terms.cron is not None:
+            hand_down(broker, job)
     forget(broker, job)
     if (stop := broker.stops.by_id.get(job.id)) is not None:
         stop.outcome = outcome
     if job.id in broker.dependents:
         settle(broker, job.id, outcome, now)
+
+
+def hand_down(broker: Broker, job: Job) -> None:
+    """A cron entry's job has ended while it waited for its turn: those of the entry that are behind it wait for whom it
+    waited for, for their turn has not come by that."""
+    for other in broker.dependents.get(job.id, ()):
+        if own_terms(other).cron == own_terms(job).cron:
+            for id in course_of(job).after:
+                add(broker, other, id, ANY)
 
 
 def tell_readers(broker: Broker, job: Job) -> None:

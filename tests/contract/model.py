@@ -284,6 +284,9 @@ class Model:
         self._release(job)
         self._close(job)
         del self.jobs[job.handle]
+        for other in self.jobs.values():
+            if job.cron and job.handle in other.after and other.cron == job.cron:
+                other.after.update(dict.fromkeys(job.after, b"any"))
         job.after.clear()
         if job.background:
             self._written.append(("ended", job.handle, outcome))

@@ -162,6 +162,7 @@ NAMES = (
     "a job that is run again is none of its entry's",
     "run again, it is its entry's until a restart",
     "those that wait do not wait for one that is run again",
+    "one runs early when the one before is cancelled",
     "one runs beside what is run again",
     "an entry that is added anew knows nothing of its jobs",
     "what was missed is forgotten at a restart",

@@ -97,6 +97,11 @@ def conclude(book: Book, item: Item, outcome: str, reason: bytes) -> list[Out]:
     if told:
         book.saw(f"waiter told of an end: {outcome}")
     item.waiters.clear()
+    for other in book.jobs.values():
+        if b"cron" in item.terms and item.handle in other.after and other.terms.get(b"cron") == item.terms[b"cron"]:
+            if item.after:
+                book.saw("cron: one that waited for its turn has ended")
+            other.after.update(dict.fromkeys(item.after, b"any"))
     item.after.clear()
     return told + settle(book, item.handle, outcome)
 

@@ -117,6 +117,7 @@ SOMETIMES = (
     "cron: listed",
     "cron: name taken",
     "cron: no such entry",
+    "cron: one that waited for its turn has ended",
     "cron: other times, an hour skipped",
     "cron: other times, an hour twice",
     "cron: paused",

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import patch
 
-from farm.broker import cron, crons, restart
+from farm.broker import cron, crons, restart, waiting
 from farm.broker.broker import Broker
 from farm.broker.cron import ALL, LAST, NONE, QUEUE, REPLACE, SKIP, Action, Entry, Submit
 from farm.broker.effects import CronRow
@@ -283,6 +283,7 @@ MUTANTS_OF_CRON: tuple[tuple[str, Patches], ...] = (
     ("a job that is run again is none of its entry's", ((restart, "revive", _unknown_to_entries(_revive)),)),
     ("run again, it is its entry's until a restart", ((restart, "restore", _unknown_to_entries(_restore)),)),
     ("those that wait do not wait for one that is run again", ((crons, "run_again", crons.lives_again),)),
+    ("one runs early when the one before is cancelled", ((waiting, "hand_down", lambda *_: None),)),
     ("one runs beside what is run again", ((crons, "_before", _before_the_newest),)),
     ("an entry that is added anew knows nothing of its jobs", ((crons, "_find_jobs", lambda *_: None),)),
     ("what was missed is forgotten at a restart", ((crons, "tick", _tick_from_the_start),)),

@@ -118,6 +118,26 @@ def test_runs_that_wait_for_their_turn_wait_for_one_that_is_run_again(
     assert client.state(third) == "queued"
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_one_that_is_cancelled_while_it_waits_lets_nobody_run_early(life: Life, client: Asker, restarted: bool) -> None:
+    add(client, overlap="queue")
+    worker = life.farm_worker(b"f")
+    life.wait(900)
+    first = worker.grab()
+    life.wait(3 * HOUR)
+    (_, second, third, fourth) = jobs(life)
+    other = client.submit(b"f", b"background=1 after=any:" + third)
+    client.ask("cancel", ids=[third.decode(), second.decode()])
+    assert (client.state(fourth), client.state(other)) == ("waiting", "queued"), "which is not the entry's"
+    if restarted:
+        life = life.again()
+        client, worker = life.farm_client(), life.farm_worker(b"f")
+        assert worker.grab() == first
+    assert client.state(fourth) == "waiting"
+    completes(worker, first)
+    assert client.state(fourth) == "queued"
+
+
 def test_a_job_by_hand_is_waited_for_as_well(life: Life, client: Asker) -> None:
     add(client, overlap="queue")
     workers = [life.farm_worker(b"f") for _ in range(2)]
