@@ -78,6 +78,9 @@ class Expire(NamedTuple):
     """Drop what is kept of jobs that ended before `before` (wall-clock seconds), and the oldest until the rest is at
     most `size_max` bytes.
 
+    room: so many bytes of it must go in any case, for new jobs have no room: the oldest, of jobs that are done only. Of
+    the others, which can be run again, nobody else has the payload.
+
     now: wall-clock seconds. What says that it ended later was written while the clock was wrong: it holds up nobody who
     ended after it, and is dropped when it would be kept for more than twice as long as anything else.
     """
@@ -85,6 +88,7 @@ class Expire(NamedTuple):
     before: float
     size_max: int
     now: float = math.inf
+    room: int = 0
 
     def drops(self, ended: float) -> bool:
         """Whether what ended then is too old, or wrong by too much."""

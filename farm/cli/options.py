@@ -194,7 +194,12 @@ LIMITS = (
     _limit("max_functions", "Refuse more names of functions.", COUNT, "100000"),
     _limit("max_losses", "Run a job again after so many lost workers; after one more it is dead.", COUNT, "5"),
     _limit("max_line", "Refuse longer lines of the admin protocol.", SIZE, "4K"),
-    _limit("keep_results", "Keep how background jobs ended and what they wrote; 0: not at all.", SECONDS_OR_0, "7d"),
+    _limit(
+        "keep_results",
+        "Keep how background jobs ended and what they wrote, while the disk has room; 0: not at all.",
+        SECONDS_OR_0,
+        "7d",
+    ),
     _limit("keep_results_size", "How much of that to keep; the oldest goes first.", SIZE, "256M"),
     _limit("result_max", "How much to keep of what one background job wrote.", SIZE, "1M"),
     _limit(

@@ -75,6 +75,8 @@ class Server:
         self._look_at_room = 0.0  # when the broker has given out so much of it that no more than this is left
         self._disk_timer: Timer | None = None
         self._make_room_at = 0.0
+        self._given_way = 0  # the batch in which old results are dropped for want of room; 0: that is done
+        self._say_given_way_at = 0.0
         self._look_at_keys_at = 0.0
         self._expired = self._expired_size = 0  # the broker's `kept` and `kept_size` when old results were last dropped
         self._expiring = False  # they were dropped a moment ago, and that may not have been all
@@ -432,7 +434,10 @@ class Server:
 
     def _keep_promises(self) -> None:
         """The journal has caught up with some of what it was given."""
-        if self._store.pressed:
+        if 0 < self._given_way <= self._journal.durable:
+            self._given_way = 0
+            self._gave_way()
+        elif self._store.pressed:
             self._look_at_disk()
         self._deliver(self._promises.release(self._journal.durable))
 
@@ -475,9 +480,8 @@ class Server:
         if bool(why) != bool(self._broker.no_room):
             log.log(NOTICE, "taking background jobs again") if not why else log.error("no new background jobs: %s", why)
         self._broker.no_room = why
-        if why and self._loop.now >= self._make_room_at and self._store.keeps():
-            self._make_room_at = self._loop.now + DISK_CHECK_S
-            self._expire_results()  # what is too much may be all that there is no room for
+        if why or self._store.shortage:
+            self._give_way()
         room = self._store.room
         if room < math.inf:
             room -= WRITTEN_TIMES * self._journal.size_to_come(self._broker.effects.changes)
@@ -485,17 +489,38 @@ class Server:
         self._look_at_room = self._broker.room / 2 if room < math.inf else 0.0
         if self._disk_timer:
             self._disk_timer.cancel()
-        self._disk_timer = self._loop.call_in(DISK_CHECK_S, self._look_at_disk) if why else None
+        again = bool(why) or self._store.shortage > 0
+        self._disk_timer = self._loop.call_in(DISK_CHECK_S, self._look_at_disk) if again else None
 
-    def _expire_results(self) -> None:
-        """Drop the oldest of what is kept of jobs that have ended."""
+    def _give_way(self) -> None:
+        """There is no room for new jobs, or hardly any: old results go. One by one, for how much has become free shows
+        only when they have; and an Expire of nothing lets the store give back what it has no use for."""
+        is_news = self._store.gave_way or self._broker.kept > self._expired
+        if self._given_way or (self._loop.now < self._make_room_at and not is_news):
+            return
+        self._make_room_at = self._loop.now + DISK_CHECK_S
+        self._given_way = self._journal.written + 1
+        self._expire_results(self._store.shortage)
+
+    def _gave_way(self) -> None:
+        """Old results are gone, or there were none: is that enough? One line is said, and not one for each of many
+        times."""
+        if self._store.gave_way:
+            if self._loop.now >= self._say_given_way_at:
+                log.error("hardly any room on the disk: the oldest results go before their time, for new jobs")
+            self._say_given_way_at = self._loop.now + EXPIRE_EVERY_S
+        self._look_at_disk()
+        self._store.gave_way = False
+
+    def _expire_results(self, room: int = 0) -> None:
+        """Drop the oldest of what is kept of jobs that have ended. room: bytes of it that new jobs need."""
         self._expired, self._expired_size = self._broker.kept, self._broker.kept_size
         now = time.time()
         if self._loop.now >= self._look_at_keys_at:
             self._look_at_keys_at = self._loop.now + EXPIRE_EVERY_S
             waiting.drop_old_keys(self._broker, now)
         self._broker.effects.changes.append(
-            Expire(now - self.config.keep_results_s, self.config.keep_results_size, now)
+            Expire(now - self.config.keep_results_s, self.config.keep_results_size, now, room)
         )
 
     def _kept_too_much(self) -> bool:

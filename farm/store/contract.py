@@ -39,6 +39,9 @@ class Store(ABC):
     waits = True  # whether `commit` waits for a disk, so that it belongs in another thread
     overdue = False  # whether the last Expire to be written has left something to another one
     room = math.inf  # bytes that new jobs may take, as `low` found the disk
+    # Bytes that what is kept of ended jobs should give up for new ones, as `low` found the disk. gave_way: whether some
+    # was dropped for that since somebody has set this to False.
+    shortage, gave_way = 0, False
     pressed = False  # whether a write or commit had no room but what was put by: `low` should be asked at once
 
     @abstractmethod

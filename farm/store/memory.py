@@ -26,7 +26,7 @@ from farm.broker.job import DONE
 from farm.store.contract import Fenced, Store, StoreError
 from farm.store.memory_journal import MemoryJournal, size_of
 
-_AT = Finish._fields.index("ended")
+_AT, _OUTCOME = Finish._fields.index("ended"), Finish._fields.index("outcome")
 
 
 class MemoryStore(Store):
@@ -130,8 +130,10 @@ class MemoryStore(Store):
         self._journal.cron.pop(change.name, None)
 
     def _expire(self, change: Expire) -> None:
-        """First what is too old, then what its own time is over of, then the oldest of what is too much."""
+        """First what is too old, then what its own time is over of, then the oldest of what is too much, then of what
+        there is no room for."""
         journal = self._journal
+        before = journal.ended_size
         old: list[int] = []
         for id, (_, _, finish, _) in journal.ended.items():
             if id in journal.timed:
@@ -147,6 +149,14 @@ class MemoryStore(Store):
             self._drop(id)
         while journal.ended and journal.ended_size > change.size_max:
             self._drop(next(iter(journal.ended)))
+        room = change.room - (before - journal.ended_size)
+        if room > 0:
+            for id, size in [(id, size) for id, (_, size, end, _) in journal.ended.items() if end[_OUTCOME] == DONE]:
+                if room <= 0:
+                    break
+                self._drop(id)
+                self.gave_way = True
+                room -= size
         journal.keys = {key: row for key, row in journal.keys.items() if row.until >= change.now}
 
     def _drop(self, id: int) -> None:

@@ -32,8 +32,9 @@ from farm.store.place import (
     must_be_ours,
     take_lock,
 )
-from farm.store.room import Room
+from farm.store.room import OTHERS_PART, Room
 from farm.store.schema import bring_up_to_date, illegible, in_a_line
+from farm.store.shrink import give_back, sizes
 from farm.store.tables import Tables
 from farm.store.wal import inspect_beside
 
@@ -42,12 +43,10 @@ NOTICE = 25  # as in farm/server/logs.py
 
 NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # the second when its shared memory does not fit either
 SQLITE_MIN = (3, 37, 0)  # STRICT tables
-EXPIRED_SIZE = 512  # of the log, for a row of an ended job that is dropped
+ROW_OVERHEAD = 256  # bytes of a row, of an ended job with its indexes, besides what counts of it
 LOG_WARNED = 16  # times as long as it should be
 LOG_KEPT = 4  # and as it is left at most after a large transaction
 CACHE_SIZE = 16 * 1024 * 1024
-
-_FREE = "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size"
 
 
 class SqliteStore(Store):
@@ -197,8 +196,9 @@ class SqliteStore(Store):
         (self._shard,) = database.execute("SELECT shard FROM owner").fetchone()
         database.execute("COMMIT")
         self._tables = Tables(database)
-        self._tables.expired_max = self._room.log_size // EXPIRED_SIZE
+        self._tables.expired_log_max = self._room.log_size
         self._tables.ended_max = self._room.ended_max
+        self._tables.others_min = self._room.ended_max // OTHERS_PART
 
     def known(self) -> Iterator[Known]:
         """See Store. A row whose checksum is wrong is said, and not used."""
@@ -249,9 +249,15 @@ class SqliteStore(Store):
         fails; then the log would grow for as long as the server runs. On a full disk the log may wait."""
         assert self._log
         try:
+            if self._room.is_cramped:
+                self._room.is_cramped = False  # until the next look: a transaction must not wait for this each time
+                give_back(database, self._room, self._path, BUSY_TIMEOUT_S)
             if self._log.size() >= self._room.log_size:
                 database.execute("PRAGMA wal_checkpoint(PASSIVE)")
                 self._warn_of_log(self._log.size())
+                self.pressed |= self._room.is_short(*sizes(database))  # the file has become larger
+        except OSError as error:
+            raise StoreError(f"cannot look at the disk of {self.directory}: {error.strerror}") from error
         except sqlite3.Error as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise self._failed(error) from error
@@ -271,8 +277,27 @@ class SqliteStore(Store):
         assert self._tables
         if not self._room.has_ballast:
             changes = self._with_what_there_is_room_for(database, list(changes))
-        self._tables.put(changes, with_output=self._room.has_ballast)
+        with_output = self._room.has_ballast
+        if self._room.is_watched:
+            changes = list(changes)
+            with_output = self._make_way(database, changes) and with_output
+        self._tables.put(changes, with_output=with_output)
         self.overdue = self._tables.overdue
+        self.gave_way |= self._tables.gave_way
+
+    def _make_way(self, database: sqlite3.Connection, changes: list[Change]) -> bool:
+        """There is hardly any room: the oldest results give theirs to what comes. Returns whether there is some for
+        what these jobs wrote: else it would cost the ballast, and with that all new jobs."""
+        assert self._tables
+        ends = [change.size for change in changes if isinstance(change, Finish)]
+        saves = [len(change.payload) for change in changes if isinstance(change, Save)]
+        if not ends and not saves:
+            return True
+        coming = sum(ends) + sum(saves) + (len(ends) + len(saves)) * ROW_OVERHEAD
+        lacking = self._room.lacking(coming, *sizes(database))
+        if lacking > 0:
+            self._tables.make_way(lacking)
+        return not ends or self._room.holds_output(sum(ends), *sizes(database))
 
     def _with_what_there_is_room_for(self, database: sqlite3.Connection, changes: list[Change]) -> list[Change]:
         """Of jobs that end not even that is kept where the disk is used up: for what is deleted nothing must grow."""
@@ -326,9 +351,11 @@ class SqliteStore(Store):
         """See Store."""
         self.pressed = False
         with self._read() as database:
-            (inside,) = database.execute(_FREE).fetchone()
-        why = self._room.low(inside)
-        self.room = self._room.left
+            inside, used = sizes(database)
+        tables = self._tables
+        kept, gives = (tables.ended_size, tables.gives_way) if tables else (0, False)
+        why = self._room.low(inside, used, kept, gives=gives)
+        self.room, self.shortage = self._room.left, self._room.shortage
         return why
 
     def _drop_ballast(self) -> None:

@@ -47,6 +47,9 @@ log = logging.getLogger("farm.store")
 
 BOUND_MAX = 1024 * 1024  # of a payload: SQLite keeps what was bound last to a statement; more than this is let go of
 EXPIRED_AT_ONCE_MAX = 2000  # rows: a longer transaction would be felt
+# Bytes of the log for a row that is dropped, besides what is in it: SQLite writes a page from which a row was deleted
+# even where it is free now. Of a long row the rest is on pages of its own, and these are not written.
+DROPPED_OVERHEAD, DROPPED_MAX = 256, 4096
 COUNTED_AT_ONCE_MAX = 20_000  # rows: some 5 ms
 
 _SAVE = """INSERT INTO job (id, function, unique_key, priority, reducer, due, created, crc, terms, payload)
@@ -115,14 +118,17 @@ class _Pending:
 
 
 class Tables:
-    """The tables of an open store. ended_size: bytes that ended jobs take. overdue: the last Expire has left some."""
+    """The tables of an open store. ended_size: bytes that ended jobs take. overdue: the last Expire has left some.
+    gave_way: some were dropped for want of room since the last transaction began. gives_way: there may be more."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
-        self.overdue = False
+        self.overdue = self.gave_way = False
         self.ended_size = 0
         self.ended_max = 1 << 62  # bytes, whatever an Expire says
-        self.expired_max = EXPIRED_AT_ONCE_MAX  # fewer where the log is short
+        self.others_min = 1 << 62  # bytes of what is kept of jobs that are not done, which give way to nothing
+        self.expired_log_max = 1 << 62  # bytes of the log for one Expire
+        self._log_left = 0  # of that
         # Rows of `ended` up to this n are not in that yet.
         (self._uncounted,) = database.execute("SELECT ifnull(max(n), 0) FROM ended").fetchone()
         self._count()
@@ -131,6 +137,8 @@ class Tables:
         # Those that had a row: while they have none they need not be asked about any job.
         self._filled = {table for table in _MAY_BE_EMPTY if self._has_rows(table)}
         self._plain_from = 0  # no row of `ended` below this n is one whose job did not say how long it is kept
+        self._done_from = 0  # nor one of a job that is done below this
+        self.gives_way = self._uncounted > 0 or self.ended_size > 0  # there may be one of those
 
     @property
     def keeps(self) -> bool:
@@ -139,13 +147,15 @@ class Tables:
 
     def begins(self) -> None:
         """A transaction is about to begin."""
+        self.gave_way = False
         self._before = (self.ended_size, self._uncounted)
 
     def undone(self) -> None:
         """It was rolled back."""
         self.ended_size, self._uncounted = self._before
         self._filled = set(_MAY_BE_EMPTY)
-        self._plain_from = 0
+        self._plain_from = self._done_from = 0
+        self.gives_way = True
 
     def _has_rows(self, table: Table) -> bool:
         return bool(self._database.execute(f"SELECT EXISTS (SELECT 1 FROM {table.name})").fetchone()[0])
@@ -220,6 +230,8 @@ class Tables:
         (size,) = database.execute("SELECT ifnull(sum(size), 0) FROM ended WHERE n > ?", (newest,)).fetchone()
         self.ended_size += size
         self._plain_from = min(self._plain_from, newest + 1)
+        self._done_from = min(self._done_from, newest + 1)
+        self.gives_way = True
 
     def _forget(self, ids: list[int]) -> None:
         whole = len(ids) - len(ids) % _AT_ONCE
@@ -324,23 +336,26 @@ class Tables:
     # -- what is dropped
 
     def _expire(self, expire: Expire) -> None:
-        """First what is too old, then what its own time is over of, then the oldest of what is too much."""
+        """First what is too old, then what its own time is over of, then the oldest of what is too much, then of what
+        there is no room for."""
         if self._uncounted:
             self._count()
-        left = min(EXPIRED_AT_ONCE_MAX, self.expired_max)
+        before = self.ended_size
+        left, self._log_left = EXPIRED_AT_ONCE_MAX, self.expired_log_max
         left -= self._drop(self._too_old(expire, left))
-        left -= self._drop(
-            self._database.execute(
-                "SELECT n, id, size FROM ended WHERE keep_s >= 0 AND keep_until < ? ORDER BY keep_until LIMIT ?",
-                (expire.now, left),
-            ).fetchall()
-        )
+        timed = self._database.execute(
+            "SELECT n, id, size FROM ended WHERE keep_s >= 0 AND keep_until < ? ORDER BY keep_until LIMIT ?",
+            (expire.now, left),
+        ).fetchall()
+        left -= self._drop([row for row in timed if self._has_log_for(row[2])])
         left -= self._drop(self._too_much(expire, left))
+        left -= self._drop(self._in_the_way(expire.room - (before - self.ended_size), left))
+        self.gave_way |= expire.room > 0 and self.ended_size < before
         if UNIQUE_UNTIL in self._filled:
             left -= self._database.execute(_NO_OLD_KEYS, (expire.now, left)).rowcount
             if not self._has_rows(UNIQUE_UNTIL):
                 self._filled.discard(UNIQUE_UNTIL)
-        self.overdue = left <= 0 or self._looked_to > 0 or self._uncounted > 0
+        self.overdue = left <= 0 or self._log_left <= 0 or self._looked_to > 0 or self._uncounted > 0
 
     def _too_old(self, expire: Expire, most: int) -> list[tuple[int, int, int]]:
         start = max(self._plain_from, self._looked_to + 1)
@@ -353,6 +368,9 @@ class Tables:
         kept, is_last = 0, len(rows) < most
         for n, ended, id, size in rows:
             if expire.drops(ended):
+                if not self._has_log_for(size):
+                    kept, is_last = kept or n, True
+                    break
                 gone.append((n, id, size))
             else:
                 kept = kept or n
@@ -370,11 +388,49 @@ class Tables:
         gone: list[tuple[int, int, int]] = []
         if excess > 0:
             for row in self._database.execute("SELECT n, id, size FROM ended ORDER BY n LIMIT ?", (most,)):
-                if excess <= 0:
+                if excess <= 0 or not self._has_log_for(row[2]):
                     break
                 gone.append(row)
                 excess -= row[2]
         return gone
+
+    def make_way(self, room: int) -> None:
+        """Drop so many bytes of the oldest results in the open transaction, as an Expire does that wants room."""
+        self._log_left = self.expired_log_max
+        self.gave_way |= self._drop(self._in_the_way(room, EXPIRED_AT_ONCE_MAX)) > 0
+
+    def _in_the_way(self, room: int, most: int) -> list[tuple[int, int, int]]:
+        """Of jobs that are done first. The others only where they are very much: nobody else has their payloads."""
+        gone: list[tuple[int, int, int]] = []
+        if room <= 0 or most <= 0:
+            return gone
+        query = "SELECT n, id, size FROM ended NOT INDEXED WHERE n >= ? AND outcome = ? ORDER BY n LIMIT ?"
+        for row in self._database.execute(query, (self._done_from, DONE, most)):
+            if room <= 0 or not self._has_log_for(row[2]):
+                self._done_from = row[0]  # or others would be looked through each time
+                return gone
+            gone.append(row)
+            room -= row[2]
+        if len(gone) == most:
+            return gone
+        (newest,) = self._database.execute("SELECT ifnull(max(n), 0) FROM ended").fetchone()
+        self._done_from = newest + 1
+        room = min(room, self.ended_size - sum(size for _, _, size in gone) - self.others_min)
+        self.gives_way = room > 0
+        if room > 0 and not gone:
+            for row in self._database.execute("SELECT n, id, size FROM ended ORDER BY n LIMIT ?", (most,)):
+                if room <= 0 or not self._has_log_for(row[2]):
+                    break
+                gone.append(row)
+                room -= row[2]
+        return gone
+
+    def _has_log_for(self, size: int) -> bool:
+        """Whether a row of that size may be dropped in this transaction too."""
+        if self._log_left <= 0:
+            return False
+        self._log_left -= DROPPED_OVERHEAD + min(size, DROPPED_MAX)
+        return True
 
     def _drop(self, rows: list[tuple[int, int, int]]) -> int:
         """Rows of `ended`: (n, id, size). Returns how many."""

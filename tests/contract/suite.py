@@ -240,6 +240,38 @@ def check_what_is_too_much_is_dropped_oldest_first(new: NewStore) -> None:
     assert left(store) == [2, 3]
 
 
+def check_results_give_way_to_new_jobs_oldest_first(new: NewStore) -> None:
+    store = ends(new, 10.0, 20.0, 30.0, size=1000)
+    store.apply([Expire(0.0, 10**6, now=40.0, room=1500)])
+    assert left(store) == [3]
+    assert store.gave_way
+
+
+def check_what_can_be_run_again_gives_way_to_nothing(new: NewStore) -> None:
+    """Nobody else has its payload."""
+    store = opened(new)
+    for id, outcome in enumerate(("failed", "done", "cancelled", "done"), 1):
+        store.apply([job(id), Finish(id, outcome, 0.0, 10.0 + id)])
+    store.apply([Expire(0.0, 10**6, now=40.0, room=1)])
+    assert left(store) == [1, 3, 4]
+    store.gave_way = False
+    store.apply([Expire(0.0, 10**6, now=40.0, room=10**6)])
+    assert left(store) == [1, 3]
+    assert store.gave_way
+    store.gave_way = False
+    store.apply([Expire(0.0, 10**6, now=40.0, room=10**6)])
+    assert left(store) == [1, 3]
+    assert not store.gave_way, "there was nothing to drop"
+    store.apply([job(5), Finish(5, "done", 0.0, 20.0), Expire(0.0, 10**6, now=40.0, room=1)])
+    assert left(store) == [1, 3], "nor does what came later stay"
+
+
+def check_what_is_too_old_counts_as_room(new: NewStore) -> None:
+    store = ends(new, 10.0, 20.0, 30.0, size=1000)
+    store.apply([Expire(15.0, 10**6, now=40.0, room=1000)])
+    assert left(store) == [2, 3]
+
+
 def check_an_end_of_a_wrong_clock_holds_up_nobody(new: NewStore) -> None:
     """It was set forward for a while; what ended then is kept at most twice as long as the rest."""
     store = ends(new, 10.0, 110.0, 11.0, 1000.0, 12.0, 95.0)

@@ -189,7 +189,7 @@ def test_what_is_free_in_the_file_is_room_as_long_as_the_log_has_its_own(
     assert low(63, 100) == ("", 99)
     assert low(11, 100) == ("", 20), "a payload goes into the log first"
     assert low(2, 100) == ("", 2)
-    assert low(1.5, 100)[0] == "512 KiB free where jobs are kept, 1 MiB wanted"
+    assert low(1.5, 100)[0] == "512 KiB free beside what is kept, for the log of what comes, 1 MiB wanted"
 
 
 def test_where_the_disk_is_used_up_nothing_is_kept_of_jobs_that_end(

@@ -225,6 +225,21 @@ class ExpiresByAgeOnly(Mutant):
         )
 
 
+class GivesNoWay(Mutant):
+    """New jobs are refused for the sake of old results."""
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        super().apply([change._replace(room=0) if isinstance(change, Expire) else change for change in changes])
+
+
+class GivesWayOfAll(Mutant):
+    """The oldest goes, whatever it is."""
+
+    def _expire(self, change: Expire) -> None:
+        super()._expire(change._replace(size_max=max(0, self._journal.ended_size - change.room)))
+        self.gave_way |= change.room > 0
+
+
 class KnowsOnlyItsOwnLife(Mutant):
     """What an earlier owner has kept is forgotten, and never looked at again."""
 

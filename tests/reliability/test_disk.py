@@ -6,10 +6,9 @@ The store is on a small tmpfs of the test's own, in a mount namespace of its own
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,152 +17,21 @@ from farm.errors import EXIT_CANNOT_CREATE
 from farm.protocol import packets as p
 from farm.server.server import DISK_CHECK_S
 from farm.store.room import SMALL_SHARE
-from tests.cli.rig import FARM, Rig, Running, connect
-from tests.interop.ends import lack, need
-from tests.support import CHECKOUT, PATIENCE_S, Wire, req, wait_until
+from tests.reliability.small_disk import DISK_SIZE, SmallDisk, connected, finish_all, small_disk, submit, submit_all
+from tests.support import req, wait_until
 
 pytestmark = pytest.mark.slow
 
-DISK_SIZE = 4 << 20
 RESERVE = BALLAST_SIZE = DISK_SIZE // SMALL_SHARE  # where nobody says anything about them
 JOBS = 600
 RECOVERY_S = 5.0
-
-_HOLD = 'mount -t tmpfs -o size="$1",mode=700 tmpfs "$2" && echo mounted && exec cat'
-
-
-class SmallDisk:
-    """A disk that is full quickly, and servers on it. `place` is it, as this process sees it."""
-
-    def __init__(self, directory: Path) -> None:
-        self._rig = Rig(directory)
-        self._inside = directory / "disk"
-        self._inside.mkdir()
-        command = ["unshare", "--mount", "sh", "-c", _HOLD, "sh", str(DISK_SIZE), str(self._inside)]
-        # It holds the namespace until its input ends.
-        self._holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert self._holder.stdout
-        self._is_mounted = self._holder.stdout.readline() == b"mounted\n"
-        self.place = Path(f"/proc/{self._holder.pid}/root{self._inside}")
-
-    def must_be_there(self) -> None:
-        """Skip on a desk where nothing can be mounted."""
-        if not self._is_mounted:
-            _, words = self._holder.communicate(timeout=PATIENCE_S)
-            lack(f"cannot mount a disk of the test's own: {words.decode().strip()}")
-
-    def end(self) -> None:
-        """The servers go, and with them the disk."""
-        self._rig.end()
-        self._holder.kill()
-        self._holder.communicate(timeout=PATIENCE_S)
-
-    def server(self, reserve: int = 0, program: Sequence[str] = (FARM,)) -> Running:
-        """A server with its store on the disk. reserve: 0: as it chooses."""
-        options = ["--listen", "127.0.0.1:0", "--store", f"{self._inside}/store"]
-        options += ["--disk-reserve", str(reserve)] if reserve else []
-        enter = ["nsenter", "--mount", f"--target={self._holder.pid}"]
-        server = self._rig.background([*enter, *program, "server", *options], {"PYTHONPATH": str(CHECKOUT)})
-        server.wait_for("store: ")
-        return server
-
-    def fill(self, leave: int = 0) -> None:
-        """Until only so much is free."""
-        with (self.place / "filler").open("ab") as filler:
-            while self.free() > leave:
-                try:
-                    os.write(filler.fileno(), bytes(min(1 << 16, self.free() - leave)))
-                except OSError:
-                    return
-
-    def free(self) -> int:
-        """Bytes."""
-        disk = os.statvfs(self.place)
-        return disk.f_bavail * disk.f_frsize
-
-    def make_room(self) -> None:
-        """Somebody has tidied up."""
-        (self.place / "filler").unlink()
-
-    def has_ballast(self) -> bool:
-        """Whether the server has put by what it would need."""
-        path = self.place / "store" / "ballast"
-        return path.exists() and path.stat().st_size == BALLAST_SIZE
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     """A small disk, empty."""
-    need("unshare", "nsenter", "mount")
-    if os.geteuid() != 0:
-        lack("not root: cannot mount a disk of the test's own")
-    disk = SmallDisk(tmp_path)
-    try:
-        disk.must_be_there()
+    with small_disk(tmp_path) as disk:
         yield disk
-    finally:
-        disk.end()
-
-
-def connected(server: Running) -> Wire:
-    """A connection to the server."""
-    return connect(server.err().partition(" listening on ")[2].split()[0])
-
-
-def submit(client: Wire, payload: bytes) -> bytes:
-    """The handle, or b"" where the disk is nearly full and that is said."""
-    client.send(p.SUBMIT_JOB_BG, b"f", b"", payload)
-    number, body = client.packet()
-    if number == p.JOB_CREATED:
-        return body
-    code, _, text = body.partition(b"\0")
-    assert (number, code) == (p.ERROR, b"QUEUE_ERROR")
-    assert text.startswith(b"Disk nearly full: "), text
-    return b""
-
-
-def submit_all(client: Wire, count: int) -> dict[bytes, bytes]:
-    """So many jobs, handle -> payload."""
-    payloads = [b"%d " % number + bytes(300) for number in range(count)]
-    for payload in payloads:
-        client.raw(req(p.SUBMIT_JOB_BG, b"f", b"", payload))
-    handles = []
-    for _ in payloads:
-        number, body = client.packet()
-        assert number == p.JOB_CREATED, body
-        handles.append(body)
-    return dict(zip(handles, payloads, strict=True))
-
-
-def finish_all(
-    server: Running, result: bytes = bytes(20_000), *, failed: bool = False, at_once: int = 1
-) -> dict[bytes, bytes]:
-    """Do every job there is, and the end of so many durable before the next begin; returns them. failed: with no
-    success."""
-    done = {}
-    with connected(server) as worker:
-        worker.send(p.OPTION_REQ, b"farm-sync")
-        worker.expect(p.OPTION_RES, b"farm-sync")
-        worker.send(p.CAN_DO, b"f")
-        while some := grab_some(worker, at_once):
-            for handle in some:
-                worker.send(*(p.WORK_FAIL, handle) if failed else (p.WORK_COMPLETE, handle, result))
-            worker.send(p.ECHO_REQ, b"durable?")
-            worker.expect(p.ECHO_RES, b"durable?")
-            done |= some
-    return done
-
-
-def grab_some(worker: Wire, count: int) -> dict[bytes, bytes]:
-    """So many jobs, or as many as there are: handle -> payload."""
-    worker.raw(count * req(p.GRAB_JOB))
-    found = {}
-    for _ in range(count):
-        number, body = worker.packet()
-        if number == p.JOB_ASSIGN:
-            handle, _, payload = body.split(b"\0", 2)
-            found[handle] = payload
-    return found
 
 
 def test_loss_I_a_full_disk_takes_no_new_jobs_and_lets_the_others_end(disk: SmallDisk) -> None:
@@ -191,10 +59,10 @@ def test_loss_I_a_full_disk_takes_no_new_jobs_and_lets_the_others_end(disk: Smal
     assert list(finish_all(disk.server()).values()) == [b"again"], "what had ended came back, or a job was lost"
 
 
-def fill_finish_and_resume(disk: SmallDisk, size: int, program: Sequence[str] = (FARM,)) -> None:
+def fill_finish_and_resume(disk: SmallDisk, size: int) -> None:
     """Jobs until no more are taken, and somebody else takes the rest of the disk; all of them end, though nothing but
     their own room is left. Then that somebody goes, and jobs are taken again."""
-    server = disk.server(program=program)
+    server = disk.server()
     acknowledged: dict[bytes, bytes] = {}
     with connected(server) as client:
         is_full = False
@@ -210,7 +78,6 @@ def fill_finish_and_resume(disk: SmallDisk, size: int, program: Sequence[str] = 
     assert disk.free() < 2 * RESERVE
     disk.fill()
     assert finish_all(server, bytes(2000), at_once=50) == acknowledged, "not all that was acknowledged could end"
-    assert "giving up the ballast" in server.err()
     with connected(server) as client:
         disk.make_room()
         begin = time.monotonic()
@@ -252,8 +119,6 @@ def test_a_job_with_a_payload_larger_than_the_ballast_can_end(disk: SmallDisk, f
     server = disk.server()  # its log begins at nothing
     disk.fill()
     assert len(finish_all(server, failed=failed)) == 1
-    with connected(server) as client:
-        assert not submit(client, b"no room")
     server.kill()
     assert not finish_all(disk.server()), "what had ended came back"
 
@@ -323,17 +188,3 @@ def test_without_the_ballast_they_could_not_end(disk: SmallDisk) -> None:
         with pytest.raises((AssertionError, ConnectionError), match=words):
             finish_all(server)
     assert server.wait().status == EXIT_CANNOT_CREATE
-
-
-@pytest.mark.parametrize(
-    ("mutant", "words"),
-    [
-        ("ends", "closed the connection|reset by peer|Broken pipe|server stops"),
-        ("inside", "there is room again"),
-    ],
-)
-def test_it_notices(disk: SmallDisk, mutant: str, words: str) -> None:
-    """ends: they are kept to the last byte. inside: what is free in the store's file counts for nothing."""
-    program = (sys.executable, "-P", "-m", "tests.reliability.power.mutant", mutant)
-    with pytest.raises((AssertionError, ConnectionError), match=words):
-        fill_finish_and_resume(disk, 20, program)

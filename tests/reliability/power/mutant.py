@@ -5,10 +5,12 @@ from __future__ import annotations
 import sqlite3
 import sys
 
+import farm.store.sqlite
 from farm.cli.main import main
 from farm.server.promises import Promises
 from farm.store.room import Room
 from farm.store.sqlite import SqliteStore
+from farm.store.tables import Tables
 
 _prepare = SqliteStore._prepare
 
@@ -34,13 +36,17 @@ def _no_ballast() -> None:
     SqliteStore._with_ballast = give_up  # type: ignore[method-assign]
 
 
-def _keep_ends() -> None:
-    Room.holds_ends = lambda self, count, file_size: True  # type: ignore[method-assign]
-
-
 def _nothing_inside() -> None:
     low = Room.low
-    Room.low = lambda self, inside=0: low(self)  # type: ignore[method-assign]
+    Room.low = lambda self, inside=0, used=0, kept=0, *, gives=False: low(self, 0, used, kept, gives=gives)  # type: ignore[method-assign]
+
+
+def _shrinks_never() -> None:
+    farm.store.sqlite.give_back = lambda *args: None
+
+
+def _gives_no_way() -> None:
+    Tables._in_the_way = lambda self, room, most: []  # type: ignore[method-assign]
 
 
 MUTANTS = {
@@ -48,8 +54,9 @@ MUTANTS = {
     "off": lambda: _synchronous("OFF"),
     "early": _acknowledge_at_once,
     "ballast": _no_ballast,
-    "ends": _keep_ends,
     "inside": _nothing_inside,
+    "large": _shrinks_never,
+    "results": _gives_no_way,
 }
 
 if __name__ == "__main__":
