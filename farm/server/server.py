@@ -394,7 +394,7 @@ class Server:
                 _log(note)
         self._defer()
         self._schedule_tick()
-        self._backlog.look(len(self._broker.jobs))
+        self._backlog.look(len(self._broker.jobs), self._broker.memory + self._store.held)
         if (self._stop_timer and self._stopped()) or (self._draining and self._drained()):
             self._loop.stop()
 

@@ -42,6 +42,7 @@ class Store(ABC):
     # Bytes that what is kept of ended jobs should give up for new ones, as `low` found the disk. gave_way: whether some
     # was dropped for that since somebody has set this to False.
     shortage, gave_way = 0, False
+    held = 0  # bytes that it has in memory of jobs that have ended
     pressed = False  # whether a write or commit had no room but what was put by: `low` should be asked at once
 
     @abstractmethod

@@ -39,6 +39,11 @@ class MemoryStore(Store):
         self._shard = 0
         self._written: list[Change] = []
 
+    @property
+    def held(self) -> int:  # type: ignore[override]
+        """See Store."""
+        return self._journal.ended_size
+
     def describe(self) -> str:
         """See Store."""
         return "memory; jobs do not outlive this process"
