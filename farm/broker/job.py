@@ -53,6 +53,7 @@ Key = bytes | tuple[bytes]
 
 
 SEQUENCE_BITS = 40  # of an id; the bits above are the shard in which the job was born
+SEQUENCE_MAX: Final = (1 << SEQUENCE_BITS) - 1
 
 
 def first_id(shard: int) -> int:
@@ -62,7 +63,7 @@ def first_id(shard: int) -> int:
 
 def handle_of(id: int) -> bytes:
     """What clients and workers call the job. It stays the same when another server takes the job over."""
-    return b"H:%x:%d" % (id >> SEQUENCE_BITS, id & (1 << SEQUENCE_BITS) - 1)
+    return b"H:%x:%d" % (id >> SEQUENCE_BITS, id & SEQUENCE_MAX)
 
 
 def id_of(handle: bytes) -> int:

@@ -37,17 +37,21 @@ def know(broker: Broker, known: Known) -> None:
 def restore(broker: Broker, saved: Save, now: float) -> None:
     """Queue a job again that the journal kept from an earlier life of this server. It was acknowledged, so no limit
     on what is new refuses it."""
-    function = broker.functions.get(saved.function) or broker._add_function(saved.function)
-    job = Job(saved.id, function, saved.unique, saved.priority, True, saved.payload, now)
-    if saved.created:
-        job.queued_at = saved.created - broker.wall_offset
-    broker._take_up(job, broker._key(saved.unique, saved.payload))
-    job.reducer, job.due = saved.reducer, saved.due or 0.0  # the one 0.0, not a float for each of a million jobs
-    if saved.terms:
+    id, name, unique, priority, payload, reducer, due, created, terms = saved
+    function = broker.functions.get(name) or broker._add_function(name)
+    job = Job(id, function, unique, priority, True, payload, created - broker.wall_offset if created else now)
+    broker._take_up(job, broker._key(unique, payload) if unique else None)
+    broker._hold_payload(job)
+    job.reducer = reducer
+    # Most jobs are plain, and the start waits for each of them. Nobody is there yet to be woken.
+    if not terms and not due and function.settings is NOTHING and id not in broker.unfinished:
+        function.enqueue(job)
+        return
+    job.due = due or 0.0  # the one 0.0, not a float for each of a million jobs
+    if terms:
         course_of(job).terms = _stored_terms(broker, saved)
         crons.lives_again(broker, job)
-    broker._hold_payload(job)
-    progress = broker.unfinished.pop(job.id, None)
+    progress = broker.unfinished.pop(id, None)
     if progress is not None:
         resume(broker, job, progress)
         course_of(job).since = now + broker.wall_offset

@@ -62,7 +62,7 @@ def _serve(
     handler = set_up(logs)
     check(config.listen, config.insecure)
     loop = Loop()
-    with _as_user(user, store):
+    with _as_user(user, store), garbage.paused():
         server = Server(config, store, loop)
     try:
         loop.on_signal(signal.SIGTERM, server.stop)

@@ -90,9 +90,10 @@ class Server:
         self._broker.history = Past(store, self._journal, lambda: self._broker.effects.changes)
         for known in store.known():
             restart.know(self._broker, known)
+        broker, now = self._broker, loop.now
         for saved in store.load():
-            restart.restore(self._broker, saved, loop.now)
-        restart.restored(self._broker, loop.now)
+            restart.restore(broker, saved, now)
+        restart.restored(broker, now)
         for name in self._broker.crons.strange:
             log.error(
                 "cron entry %s in the store is not understood; it is left as it is, and does not run", shown(name)

@@ -11,7 +11,7 @@ from farm.broker.effects import Save
 from farm.broker.job import handle_of
 from farm.store.contract import StoreError
 from farm.store.place import damaged
-from farm.store.rows import is_sound
+from farm.store.rows import is_sound, sound_only
 from farm.store.tables import TO_REVIVE
 
 log = logging.getLogger("farm.store")
@@ -22,13 +22,8 @@ _LOAD_ONE = _LOAD.replace("ORDER BY id", "WHERE id = ?")
 
 def load(database: sqlite3.Connection) -> Iterator[Save]:
     """See Store. What is damaged is put aside, with an error in the log."""
-    aside = []
-    for *fields, crc in database.execute(_LOAD):
-        save = Save(*fields)
-        if is_sound(save, crc):
-            yield save
-        else:
-            aside.append(save.id)
+    aside: list[int] = []
+    yield from sound_only(database.execute(_LOAD), aside)
     for id in aside:
         _put_aside(database, id)
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -358,3 +359,20 @@ def test_who_reads_an_export_may_leave(store: SqliteStore, tmp_path: Path) -> No
         export.stdout.readline()
         export.stdout.close()
         assert export.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    "column", ["id", "function", "unique_key", "priority", "payload", "reducer", "due", "created", "terms", "crc"]
+)
+def test_a_start_notices_what_is_wrong_in_any_column_of_a_plain_job(column: str, tmp_path: Path) -> None:
+    """Those without a key, a reducer and terms are compared in a quicker way, many at a time."""
+    store = SqliteStore(str(tmp_path))
+    store.open()
+    store.apply([Save(id, b"f", b"", 1, b"payload %d" % id, b"", 0.0, 5.0) for id in range(1, 4)])
+    store.close()
+    wrong = {"id": "7", "priority": "2", "due": "1.5", "created": "6.0", "crc": "crc + 1"}.get(column, "x'78'")
+    with closing(sqlite3.connect(tmp_path / "jobs.db")) as database, database:
+        database.execute(f"UPDATE job SET {column} = {wrong} WHERE id = 2")
+    store.open()
+    assert [save.id for save in store.load()] == [1, 3]
+    store.close()
