@@ -199,6 +199,7 @@ def _as_json(report: Report, done: Repaired | None) -> dict[str, object]:
         "faults": report.faults,
         "damaged": [_damage_as_json(damage) for damage in report.damaged],
         "put_aside": report.aside,
+        "notes": report.notes,
     }
     if done:
         aside = [_damage_as_json(damage) for damage in done.aside]
@@ -222,6 +223,7 @@ def _told(report: Report) -> list[str]:
     ]
     if report.aside:
         lines.append(f"{report.aside} damaged ones were put aside earlier, and do not run")
+    lines += [f"note: {words}" for words in report.notes]
     lines += [f"damaged file: {fault}" for fault in report.faults]
     lines += [f"damaged {_KINDS.get(damage.table, 'row')}: {_words(damage)}" for damage in report.damaged]
     if report.functions:

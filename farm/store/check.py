@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from farm.broker.effects import Finish, Save
 from farm.broker.job import handle_of
-from farm.store.place import FILE, damage_of_log, reading
+from farm.store.place import FILE, damage_of_log, notes_on_log, reading
 from farm.store.rows import TABLES, Table, is_sound, is_sound_end
 from farm.store.schema import illegible, in_a_line, must_be_a_store, selected, version_of
 
@@ -47,7 +47,8 @@ class Damage(NamedTuple):
 @dataclass
 class Report:
     """What was found. faults: of the file's structure, in SQLite's words. functions: how many jobs have not ended, and
-    of how many that have something is kept. aside: rows that were damaged and put aside earlier."""
+    of how many that have something is kept. aside: rows that were damaged and put aside earlier. notes: what is no
+    fault of what is there, but says that something may be missing."""
 
     directory: str
     schema: int = 0
@@ -56,6 +57,7 @@ class Report:
     damaged: list[Damage] = field(default_factory=list)
     functions: dict[bytes, tuple[int, int]] = field(default_factory=dict)
     aside: int = 0
+    notes: list[str] = field(default_factory=list)
 
     @property
     def sound(self) -> bool:
@@ -77,7 +79,7 @@ def check(directory: str, *, is_alone: bool = False) -> Report:
     """Read every page and every row. is_alone: the caller holds the store's lock. Raises StoreError where there is no
     store, or none of this farm's."""
     log = damage_of_log(directory, is_alone=is_alone)
-    report = Report(directory, size=size_of(directory))
+    report = Report(directory, size=size_of(directory), notes=notes_on_log(directory, is_alone=is_alone))
     if log:
         report.faults.append(log)
         if not os.path.getsize(os.path.join(directory, FILE)):  # SQLite would remove the log, even to read

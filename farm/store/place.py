@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_INPUT, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
 from farm.store.contract import StoreError
+from farm.store.cut import UNFINISHED, missing_of_log
 from farm.store.schema import illegible, in_a_line, is_broken, version_of
 from farm.store.wal import inspect_beside
 
@@ -129,6 +130,18 @@ def damage_of_log(directory: str, *, is_alone: bool = False) -> str:
             return ""
         damage = inspect_beside(os.path.join(directory, FILE)).damage
         return "" if damage and not is_alone and is_in_use(directory) else damage  # has begun to write it meanwhile
+
+
+def notes_on_log(directory: str, *, is_alone: bool = False) -> list[str]:
+    """What a log that is not damaged shows of its end, before SQLite opens it; none where a server is using it. Raises
+    StoreError."""
+    path = os.path.join(directory, FILE)
+    with _said(directory):
+        if not os.path.exists(path) or (not is_alone and is_in_use(directory)):
+            return []
+        missing = missing_of_log(path)
+        notes = [missing] if missing else [UNFINISHED] if inspect_beside(path).unfinished else []
+        return [] if notes and not is_alone and is_in_use(directory) else notes  # has begun to write it meanwhile
 
 
 def damaged(directory: str, how: str) -> StoreError:

@@ -19,6 +19,7 @@ from farm.store import jobs, past
 from farm.store.adopt import Source, adopt, imported
 from farm.store.check import quick_faults
 from farm.store.contract import SHARD_START_MAX, Fenced, Store, StoreError
+from farm.store.cut import missing_of_log
 from farm.store.index import LogIndex
 from farm.store.known import known
 from farm.store.place import (
@@ -98,6 +99,9 @@ class SqliteStore(Store):
                 f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or newer is needed", status=EXIT_UNAVAILABLE
             )
         make_directory(self.directory)
+        missing = ""
+        with contextlib.suppress(OSError):  # said below
+            missing = missing_of_log(self._path)
         must_be_ours(self.directory)
         try:
             self._take_lock()
@@ -109,7 +113,7 @@ class SqliteStore(Store):
                 )
             make_private(self.directory)
             self._room.measure()
-            self._check_log()
+            self._check_log(missing)
             self._create()
             self._writer = self._open_writer()
             self._reader = self._connect()
@@ -129,12 +133,14 @@ class SqliteStore(Store):
     def _take_lock(self) -> None:
         self._lock = take_lock(self.directory)
 
-    def _check_log(self) -> None:
+    def _check_log(self, missing: str) -> None:
         """Before SQLite sees it: SQLite would drop what follows a damaged place of its log, and say nothing."""
         finding = inspect_beside(self._path)
         if finding.damage:
             raise damaged(self.directory, finding.damage)
-        if finding.unfinished:
+        if missing:
+            log.error("%s: %s", self._path, missing)
+        elif finding.unfinished:
             log.log(
                 NOTICE,
                 "%s-wal ends in an unfinished transaction, as a kill or a power cut leaves it; nothing of it was "
