@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 MIB = 1 << 20
 ROUNDS = 3
 RECOVERY_S = 5.0
-AGAIN_PART = 0.6  # of what a disk takes when it is new: at the first refusal, which may be one for a moment
+AGAIN_PART = 0.4  # of what a disk takes when it is new: at the first refusal, which may be one for a moment
 FAILED_PART = 0.3
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20}
 
