@@ -411,7 +411,9 @@ class Life(RuleBasedStateMachine):
         if not self.model.ended:  # what had ended lives again
             return
         ended = sorted(self.model.ended, key=lambda handle: (self.model.ended[handle] == "done", id_of(handle)))
-        handle = ended[index % len(ended)]
+        self._run_again(ended[index % len(ended)])
+
+    def _run_again(self, handle: bytes) -> None:
         outcome = self._ask("retry", ids=[handle.decode()])["results"][0]["outcome"]
         if self.model.ended[handle] == "done" or handle in {**self.model.jobs, **self.model.stops}:
             assert outcome == ("done" if self.model.ended[handle] == "done" else "live")

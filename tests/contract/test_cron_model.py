@@ -78,6 +78,52 @@ class CronLife(Life):
             self.model.pause_entry(entry, verb == "pause")
         self._turn()
 
+    @precondition(lambda self: self.model.crons)
+    @rule(index=indices, then=st.sampled_from(("", "", "restart", "add anew")), late=st.sampled_from((30.0, 700.0)))
+    def a_run_of_an_entry_is_run_again(self, index: int, then: str, late: float) -> None:
+        """It fails, and when its entry's time comes it is there again."""
+        names = sorted(self.model.crons)
+        name = names[index % len(names)]
+        entry = self.model.crons[name]
+        self.somebody_changes_an_entry(index, "run")
+        self.everybody_grabs(None)
+        runs = [job for job in self._held() if job.cron == name and self._lives(job.handle)]
+        for job in runs:
+            self._end(job, False)
+        self.commit()
+        for job in runs:
+            if job.handle in self.model.ended:
+                self._run_again(job.handle)
+        if then == "restart":
+            self.restart(False)
+        elif then and name in self.model.crons:
+            self.somebody_changes_an_entry(index, "remove")
+            wanted = entry.every, entry.function, entry.unique, entry.overlap, entry.catch_up
+            self.somebody_adds_an_entry(name, wanted, False)
+        self.the_time_of_an_entry_comes(late)
+
+    @precondition(lambda self: self.model.crons)
+    @rule(late=st.sampled_from((30.0, 61.0)))
+    def runs_queue_up_and_one_is_cancelled(self, late: float) -> None:
+        """Those behind it wait for whom it waited for."""
+        for _ in range(3):
+            self.the_time_of_an_entry_comes(late)
+            self.everybody_grabs(None)
+        live = [handle for entry in self.model.crons.values() for handle in entry.live]
+        waiting = [handle for handle in live if handle in self.model.jobs and self.model.jobs[handle].after]
+        if len(waiting) > 1:
+            self._cancel(waiting[0], True)
+
+    @precondition(lambda self: self.model.crons)
+    @rule(index=indices, late=st.sampled_from((30.0, 100.0, 700.0)))
+    def an_entrys_time_passes_while_it_is_paused(self, index: int, late: float) -> None:
+        ahead = self._ahead()
+        if ahead is not None:
+            self.somebody_changes_an_entry(index, "pause")
+            self.somebody_sets_the_clock(ahead + late)
+            self.somebody_changes_an_entry(index, "resume")
+            self.time_passes(1.0)
+
     def _command(self, verb: str, payload: bytes = b"", **fields: object) -> tuple[int, Any]:
         body = b"\0".join((verb.encode(), json.dumps(fields).encode(), payload))
         dispatch.receive(self.broker, self._peer(CLIENTS[0]), p.FARM_ASK, body, self.now)
