@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from logging import INFO, getLevelName, getLogger
 from typing import Final
 
-from farm.broker import dispatch, reports, restart, waiting
-from farm.broker.broker import WRITTEN_TIMES, About, Broker
+from farm.broker import dispatch, reports, restart
+from farm.broker.broker import About, Broker
 from farm.broker.dispatch import receive
-from farm.broker.effects import Effects, Expire, Note
+from farm.broker.effects import Effects, Note
 from farm.errors import PacketRefused, PacketTooLarge
 from farm.loop import READ, WRITE, Loop, Timer
 from farm.net import tune
@@ -39,6 +39,7 @@ from farm.server.journal import Journal, Past
 from farm.server.logs import NOTICE
 from farm.server.pressure import Pressure
 from farm.server.promises import Promises, Send
+from farm.server.upkeep import Upkeep
 from farm.server.watchdog import Watchdog
 from farm.store.contract import Store, StoreError
 
@@ -46,16 +47,8 @@ log = getLogger("farm.server")
 
 CLOCK_CHECK_S = 1.0  # how soon a wall clock that was set forward is noticed while jobs wait for their time
 FLOOD_OVER = 0.9  # of the limit on connections: only with fewer, the next flood is a new one
-DISK_CHECK_S = (
-    1.0  # how often the room on the store's disk is looked at, while packets come in or jobs are refused for want of it
-)
 CLOCK_EVERY: Final = 16  # packets of one connection between two looks at the clock: a packet takes some microseconds
 LISTING: Final = frozenset((TEXT, FARM_ASK))  # the packets whose answers may be long, and take long
-EXPIRE_EVERY = 1000  # ended jobs, fewer than the store drops at once
-EXPIRE_PART = 16  # a sixteenth more than may be kept is the most that is, but for what comes within one turn
-EXPIRE_SIZE_MIN = 1024 * 1024  # what a few small results take is not worth a look
-EXPIRE_EVERY_S = 60.0
-EXPIRE_AGAIN_S = 1.0  # for there may be more than the store drops at once
 
 
 _NOT_STORED = response(packets.ERROR, b"QUEUE_ERROR", b"The job cannot be stored; the server stops")
@@ -71,15 +64,6 @@ class Server:
         self._loop = loop
         self._journal = Journal(store, loop, self._keep_promises, self._fail)
         self._promises = Promises()
-        self._look_at_disk_at = 0.0
-        self._look_at_room = 0.0  # when the broker has given out so much of it that no more than this is left
-        self._disk_timer: Timer | None = None
-        self._make_room_at = 0.0
-        self._given_way = 0  # the batch in which old results are dropped for want of room; 0: that is done
-        self._say_given_way_at = 0.0
-        self._look_at_keys_at = 0.0
-        self._expired = self._expired_size = 0  # the broker's `kept` and `kept_size` when old results were last dropped
-        self._expiring = False  # they were dropped a moment ago, and that may not have been all
         self._broker = Broker(store.open(), config.rules)
         self._clocks_read_at = 0.0  # the turn in which they were
         self._read_clocks()
@@ -115,8 +99,7 @@ class Server:
         self._backlog = Backlog()
         self._full = False  # said so: one line for each flood, not one for each connection
         loop.end_of_turn = self._end_turn
-        loop.call_in(0.0 if store.keeps() else EXPIRE_EVERY_S, self._look_at_results)
-        self._look_at_disk()  # the server before may have died of a full one
+        self._upkeep = Upkeep(config, loop, self._broker, store, self._journal)
 
     # -- life
 
@@ -277,8 +260,8 @@ class Server:
         sends = broker.effects.sends
         before = len(sends)
         audiences = self._pressure.audiences_before(connection)
-        if now >= self._look_at_disk_at:  # before anything is taken, for one job may be larger than what is left
-            self._look_at_disk()
+        if now >= self._upkeep.look_at:  # before anything is taken, for one job may be larger than what is left
+            self._upkeep.look()
         position = 0
         for number, body in packets:
             position += 1
@@ -372,16 +355,15 @@ class Server:
         self._read_clocks()
         self._broker.tick(self._loop.now)
         self._put_again()
-        if self._broker.kept - self._expired >= EXPIRE_EVERY or self._kept_too_much():
-            self._expire_results()
+        if self._upkeep.has_too_much:
+            self._upkeep.expire()
         while self._touched or self._broker.effects:  # closing a connection may be news for the rules
             effects, self._broker.effects = self._broker.effects, Effects()
             if effects.reads:
                 self._read_payloads(effects)
             if effects.changes and not self.failure:
                 self._journal.keep(effects.changes)
-                if self._store.pressed or self._broker.room < self._look_at_room:
-                    self._look_at_disk()
+                self._upkeep.written()
             if not self.failure:
                 self._send(effects)
             if self.failure:
@@ -435,11 +417,7 @@ class Server:
 
     def _keep_promises(self) -> None:
         """The journal has caught up with some of what it was given."""
-        if 0 < self._given_way <= self._journal.durable:
-            self._given_way = 0
-            self._gave_way()
-        elif self._store.pressed:
-            self._look_at_disk()
+        self._upkeep.committed()
         self._deliver(self._promises.release(self._journal.durable))
 
     def _defer(self) -> None:
@@ -473,68 +451,6 @@ class Server:
             ]
         except StoreError as error:
             self._fail(error)
-
-    def _look_at_disk(self) -> None:
-        """Take no new background jobs while the disk is nearly full."""
-        self._look_at_disk_at = self._loop.now + DISK_CHECK_S
-        why = self._store.low()
-        if bool(why) != bool(self._broker.no_room):
-            log.log(NOTICE, "taking background jobs again") if not why else log.error("no new background jobs: %s", why)
-        self._broker.no_room = why
-        if why or self._store.shortage:
-            self._give_way()
-        room = self._store.room
-        if room < math.inf:
-            room -= WRITTEN_TIMES * self._journal.size_to_come(self._broker.effects.changes)
-        self._broker.room = max(0, room)
-        self._look_at_room = self._broker.room / 2 if room < math.inf else 0.0
-        if self._disk_timer:
-            self._disk_timer.cancel()
-        again = bool(why) or self._store.shortage > 0
-        self._disk_timer = self._loop.call_in(DISK_CHECK_S, self._look_at_disk) if again else None
-
-    def _give_way(self) -> None:
-        """There is no room for new jobs, or hardly any: old results go. One by one, for how much has become free shows
-        only when they have; and an Expire of nothing lets the store give back what it has no use for."""
-        is_news = self._store.gave_way or self._broker.kept > self._expired
-        if self._given_way or (self._loop.now < self._make_room_at and not is_news):
-            return
-        self._make_room_at = self._loop.now + DISK_CHECK_S
-        self._given_way = self._journal.written + 1
-        self._expire_results(self._store.shortage)
-
-    def _gave_way(self) -> None:
-        """Old results are gone, or there were none: is that enough? One line is said, and not one for each of many
-        times."""
-        if self._store.gave_way:
-            if self._loop.now >= self._say_given_way_at:
-                log.error("hardly any room on the disk: the oldest results go before their time, for new jobs")
-            self._say_given_way_at = self._loop.now + EXPIRE_EVERY_S
-        self._look_at_disk()
-        self._store.gave_way = False
-
-    def _expire_results(self, room: int = 0) -> None:
-        """Drop the oldest of what is kept of jobs that have ended. room: bytes of it that new jobs need."""
-        self._expired, self._expired_size = self._broker.kept, self._broker.kept_size
-        now = time.time()
-        if self._loop.now >= self._look_at_keys_at:
-            self._look_at_keys_at = self._loop.now + EXPIRE_EVERY_S
-            waiting.drop_old_keys(self._broker, now)
-        self._broker.effects.changes.append(
-            Expire(now - self.config.keep_results_s, self.config.keep_results_size, now, room)
-        )
-
-    def _kept_too_much(self) -> bool:
-        """Whether enough has been kept since they were last dropped to exceed what may be kept by a good part."""
-        size = self._broker.kept_size - self._expired_size
-        return size >= max(self.config.keep_results_size // EXPIRE_PART, EXPIRE_SIZE_MIN)
-
-    def _look_at_results(self) -> None:
-        """Again and again: what an earlier life of this server has kept grows old too, and nobody need come for it."""
-        self._expiring = self._store.keeps() and (self._store.overdue or not self._expiring)
-        if self._expiring:
-            self._expire_results()
-        self._loop.call_in(EXPIRE_AGAIN_S if self._expiring else EXPIRE_EVERY_S, self._look_at_results)
 
     def _begin_closing(self, connection: Connection) -> None:
         """Close it when everything is sent, or when it is not taken for so long that it never will be."""

@@ -12,7 +12,7 @@ import pytest
 
 from farm.broker.effects import Attempt, Change, Expire, Finish, Progress, Save
 from farm.protocol import packets as p
-from farm.server.server import Server
+from farm.server.upkeep import Upkeep
 from farm.store.memory import MemoryStore
 from farm.store.room import Room
 from farm.store.sqlite import SqliteStore
@@ -242,7 +242,7 @@ class Crowded(MemoryStore):
 
 def test_what_is_too_much_goes_as_soon_as_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be all that there is no room for."""
-    monkeypatch.setattr(Server, "_look_at_results", lambda self: None)
+    monkeypatch.setattr(Upkeep, "_look_at_results", lambda self: None)
     ring = Ring(Crowded())
     with ring.connect() as client:
         ring.turn_until(lambda: not ring.server._broker.no_room)

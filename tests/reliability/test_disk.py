@@ -15,7 +15,7 @@ import pytest
 
 from farm.errors import EXIT_CANNOT_CREATE
 from farm.protocol import packets as p
-from farm.server.server import DISK_CHECK_S
+from farm.server.upkeep import DISK_CHECK_S
 from farm.store.room import SMALL_SHARE
 from tests.reliability.small_disk import DISK_SIZE, SmallDisk, connected, finish_all, small_disk, submit, submit_all
 from tests.support import req, wait_until

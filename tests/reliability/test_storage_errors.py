@@ -250,7 +250,7 @@ class Story:
             self._report(worker, number)
             self._until(lambda: not self._reported)
         assert self._server
-        self._server._expire_results()
+        self._server._upkeep.expire()
         self._submit(client, b"third")
         self._until(lambda: not self._unanswered)
         self._ask_about(client)

@@ -18,7 +18,8 @@ from farm.errors import PacketRefused
 from farm.protocol.decoder import Decoder
 from farm.server.journal import Past
 from farm.server.promises import Promises, Send
-from farm.server.server import CLOCK_CHECK_S, DISK_CHECK_S
+from farm.server.server import CLOCK_CHECK_S
+from farm.server.upkeep import DISK_CHECK_S
 from farm.store.contract import StoreError
 from farm.store.memory import MemoryJournal
 from tests.sim.disk import COMMIT_KEPT, COMMIT_LOST, DISK_FAILS, SimJournal, SimStore

@@ -284,7 +284,7 @@ def test_a_worker_is_given_what_came_in_the_same_turn(patient: Ring) -> None:
 @pytest.mark.parametrize("keep_s", [0.0, 1.0])
 def test_what_an_earlier_life_has_kept_grows_old_too(keep_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though nobody comes, and this life keeps nothing."""
-    monkeypatch.setattr("farm.server.server.EXPIRE_EVERY_S", 0.05)
+    monkeypatch.setattr("farm.server.upkeep.EXPIRE_EVERY_S", 0.05)
     journal = MemoryJournal()
     earlier = MemoryStore(journal)
     earlier.open()
@@ -305,7 +305,7 @@ def test_what_is_left_over_is_dropped_soon(monkeypatch: pytest.MonkeyPatch) -> N
             del ended[next(iter(ended))]
             self.overdue = bool(ended)
 
-    monkeypatch.setattr("farm.server.server.EXPIRE_AGAIN_S", 0.01)
+    monkeypatch.setattr("farm.server.upkeep.EXPIRE_AGAIN_S", 0.01)
     journal = MemoryJournal()
     journal.ended = {id: Finish(id, "done", 0.0, 1.0) for id in range(1, 6)}
     with closing(Ring(OneAtATime(journal))) as ring:
