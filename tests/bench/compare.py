@@ -30,17 +30,11 @@ class Load(NamedTuple):
 LOADS = (
     Load("submit", "4 clients, 100 under way each", (load.submit(150_000),), rate_min=0.4),
     Load("submit, unique keys", "the same, a key for each job", (load.submit(150_000, keys=True),)),
-    Load("drain", "8 workers", (load.submit(60_000), load.drain(60_000)), rate_min=1.5, cpu_max=0.6),
-    # gearmand finds a job among all that there are in a table of fixed size.
-    Load(
-        "drain, long queue",
-        "the same, 300,000 jobs instead of 60,000",
-        (load.submit(300_000), load.drain(300_000)),
-        rate_min=1.5,
-        cpu_max=0.6,
-    ),
-    Load("pipe", "4 clients and 8 workers", (load.pipe(60_000),), rate_min=1.5, cpu_max=0.6),
-    Load("pipe, longer", "the same, 300,000 jobs instead of 60,000", (load.pipe(300_000),), rate_min=1.5, cpu_max=0.6),
+    # gearmand finds a job among all that there are in a table of fixed size: farm/decisions/0018-long-and-short-queues.md
+    Load("drain", "8 workers, 300,000 jobs", (load.submit(300_000), load.drain(300_000)), rate_min=1.5, cpu_max=0.6),
+    Load("drain, short queue", "the same, 60,000 jobs", (load.submit(60_000), load.drain(60_000))),
+    Load("pipe", "4 clients and 8 workers, 300,000 jobs", (load.pipe(300_000),), rate_min=1.5, cpu_max=0.6),
+    Load("pipe, shorter", "the same, 60,000 jobs", (load.pipe(60_000),)),
     Load("echo, one", "1 client, 1 worker", (load.echo(5_000, 1, 1),)),
     Load("echo", "32 clients, 32 workers", (load.echo(40_000, 32, 32),), rate_min=1.1),
     Load("echo, 64 KiB", "8 clients, 8 workers", (load.echo(5_000, 8, 8, payload=65536),)),
