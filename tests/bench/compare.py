@@ -30,7 +30,7 @@ class Load(NamedTuple):
 LOADS = (
     Load("submit", "4 clients, 100 under way each", (load.submit(150_000),), rate_min=0.4),
     Load("submit, unique keys", "the same, a key for each job", (load.submit(150_000, keys=True),)),
-    # gearmand finds a job among all that there are in a table of fixed size: farm/decisions/0018-long-and-short-queues.md
+    # Why long queues: farm/decisions/0018-long-and-short-queues.md
     Load("drain", "8 workers, 300,000 jobs", (load.submit(300_000), load.drain(300_000)), rate_min=1.5, cpu_max=0.6),
     Load("drain, short queue", "the same, 60,000 jobs", (load.submit(60_000), load.drain(60_000))),
     Load("pipe", "4 clients and 8 workers, 300,000 jobs", (load.pipe(300_000),), rate_min=1.5, cpu_max=0.6),
