@@ -19,7 +19,8 @@ SUFFIX = ".py"
 # out errors.py, the stores, and the journal, of which the simulator has its own.
 MODULES = (
     "loop protocol/* broker/* server/connection server/garbage server/heartbeat server/pressure server/promises "
-    "server/server server/upkeep server/watchdog store/memory_journal"
+    "server/server server/upkeep server/watchdog store/memory_journal store/rows "
+    "store/tables"
 )
 
 
