@@ -13,7 +13,8 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from farm.broker.effects import Attempt, Change, Expire, Finish, Forget, Known, Past, Save
+from farm.broker.effects import FINISH_OVERHEAD, Attempt, Change, Expire, Finish, Forget, Known, Past, Save
+from farm.broker.job import DONE
 from farm.errors import EXIT_CANNOT_CREATE, EXIT_DATA, EXIT_NO_PERMISSION, EXIT_UNAVAILABLE
 from farm.store import jobs, past
 from farm.store.adopt import Source, adopt, imported
@@ -295,15 +296,19 @@ class SqliteStore(Store):
         """There is hardly any room: the oldest results give theirs to what comes. Returns whether there is some for
         what these jobs wrote: else it would cost the ballast, and with that all new jobs."""
         assert self._tables
-        ends = [change.size for change in changes if isinstance(change, Finish)]
-        saves = [len(change.payload) for change in changes if isinstance(change, Save)]
-        if not ends and not saves:
+        ends = [change for change in changes if isinstance(change, Finish)]
+        attempts = [FINISH_OVERHEAD + len(change.log) for change in changes if isinstance(change, Attempt)]
+        saves = {change.id: len(change.payload) for change in changes if isinstance(change, Save)}
+        rows = len(ends) + len(attempts) + len(saves)
+        if not rows:
             return True
-        coming = sum(ends) + sum(saves) + (len(ends) + len(saves)) * ROW_OVERHEAD
-        lacking = self._room.lacking(coming, *sizes(database))
+        kept = sum(end.size for end in ends) + sum(attempts)
+        again = [end.id for end in ends if end.outcome != DONE]  # their payloads are written anew
+        kept += self._tables.payload_size(again) + sum(saves.get(id, 0) for id in again)
+        lacking = self._room.lacking(kept + sum(saves.values()) + rows * ROW_OVERHEAD, *sizes(database))
         if lacking > 0:
             self._tables.make_way(lacking)
-        return not ends or self._room.holds_output(sum(ends), *sizes(database))
+        return not kept or self._room.holds_output(kept, *sizes(database))
 
     def _with_what_there_is_room_for(self, database: sqlite3.Connection, changes: list[Change]) -> list[Change]:
         """Of jobs that end not even that is kept where the disk is used up: for what is deleted nothing must grow."""
@@ -461,7 +466,11 @@ class SqliteStore(Store):
         return self._writer
 
     def _failed(self, error: sqlite3.Error) -> StoreError:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code in NO_ROOM:
+            hint = f"make room on its disk, or copy it to another one: farm store backup TO {self.directory}"
+            return StoreError(f"{self._path}: {in_a_line(error)}", hint)
+        if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return StoreError(
                 f"{self._path}: {in_a_line(error)}", f"farm store check --repair {self.directory}", EXIT_DATA
             )

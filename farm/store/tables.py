@@ -233,6 +233,11 @@ class Tables:
         self._done_from = min(self._done_from, newest + 1)
         self.gives_way = True
 
+    def payload_size(self, ids: list[int]) -> int:
+        """Bytes of the payloads of these jobs, which have not ended. Raises sqlite3.Error."""
+        query = "SELECT ifnull(sum(length(payload)), 0) FROM job WHERE id = ?"
+        return sum(self._database.execute(query, (id,)).fetchone()[0] for id in ids)
+
     def _forget(self, ids: list[int]) -> None:
         whole = len(ids) - len(ids) % _AT_ONCE
         for at in range(0, whole, _AT_ONCE):
