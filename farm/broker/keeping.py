@@ -22,13 +22,14 @@ ATTEMPT_LOG_MAX = 16 * 1024  # bytes of its stderr that are kept of an attempt t
 
 class Report:
     """What a running background job has said so far, up to `size_max` bytes of it: in pieces, and their sizes. cut:
-    that is not all."""
+    that is not all. log_rest: the end of what it has written to stderr beyond that."""
 
-    __slots__ = ("cut", "log", "log_size", "result", "result_size", "size_max")
+    __slots__ = ("cut", "log", "log_rest", "log_size", "result", "result_size", "size_max")
 
     def __init__(self, size_max: int, cut: bool = False) -> None:
         self.result: list[bytes] = []
         self.log: list[bytes] = []
+        self.log_rest = b""
         self.result_size = 0
         self.log_size = 0
         self.size_max = size_max
@@ -41,15 +42,25 @@ class Report:
         if number == packets.WORK_WARNING and parse_exit_trailer(data):
             return
         room = self.size_max - self.result_size - self.log_size
+        is_result = number in (packets.WORK_DATA, packets.WORK_COMPLETE)
         if len(data) > room:
             self.cut = True
+            if not is_result:
+                self.log_rest = (self.log_rest + data[room:])[-ATTEMPT_LOG_MAX:]
             data = data[:room]
-        if number in (packets.WORK_DATA, packets.WORK_COMPLETE):
+            if not data:
+                return
+        if is_result:
             self.result.append(data)
             self.result_size += len(data)
         else:
             self.log.append(data)
             self.log_size += len(data)
+
+    @property
+    def log_end(self) -> bytes:
+        """What it has written to stderr last: there it says what went wrong, however much came before."""
+        return (b"".join(self.log) + self.log_rest)[-ATTEMPT_LOG_MAX:]
 
 
 def so_far(job: Job) -> list[tuple[int, bytes]] | None:
@@ -154,7 +165,6 @@ def attempt(job: Job, outcome: str, reason: bytes, now: float, wall_offset: floa
     """The running attempt, which has ended and was not the job's last. Of what it wrote to stderr the end is kept:
     there it says what went wrong."""
     course = job.course
-    log = b"".join(job.report.log) if job.report else b""
     return Attempt(
         job.id,
         job.attempts,
@@ -166,5 +176,5 @@ def attempt(job: Job, outcome: str, reason: bytes, now: float, wall_offset: floa
         _exit_code(job),
         course.cpu_s if course else -1.0,
         course.peak if course else -1,
-        log[-ATTEMPT_LOG_MAX:],
+        job.report.log_end if job.report else b"",
     )

@@ -265,14 +265,14 @@ class Server:
         position = 0
         for number, body in packets:
             position += 1
+            if number in LISTING and connection.listed > LISTED_MAX:  # a single answer may be as long as it is
+                too_much = PacketRefused(b"ARGUMENT_TOO_LARGE", b"More answers at once than can be held")
+                dispatch.refuse(broker, peer, too_much)
+                break
             told = len(sends)
             receive(broker, peer, number, body, now)
             if number in LISTING:
                 connection.listed += sum(len(piece) for _, piece in sends[told:] if isinstance(piece, bytes))
-                if connection.listed > LISTED_MAX:
-                    too_much = PacketRefused(b"ARGUMENT_TOO_LARGE", b"More answers at once than can be held")
-                    dispatch.refuse(broker, peer, too_much)
-                    break
             if (position % CLOCK_EVERY == 0 or number in LISTING) and time.monotonic() > until:
                 break
         if position < len(packets) and not peer.refused:

@@ -54,6 +54,28 @@ def test_a_result_of_which_only_a_part_was_kept(lone_rig: Rig) -> None:
     assert "of which only a part was kept" in lone_rig.run("show", id).out.decode()
 
 
+def test_a_result_of_many_megabytes(lone_rig: Rig) -> None:
+    """Beyond what may be listed at once."""
+    lone_rig.env["FARM_SERVER"] = lone_rig.server("--result-max", "16M").address
+    lone_rig.worker("big", "--", "cat")
+    id = submit(lone_rig, "big", stdin=b"x" * 6_000_000)
+    assert lone_rig.run("wait", id).status == 0
+    assert lone_rig.run("result", id).out == b"x" * 6_000_000
+    assert lone_rig.run("show", id).status == 0
+
+
+def test_many_attempts_with_much_on_stderr(lone_rig: Rig) -> None:
+    """The last line says why, whatever was cut; and together they are more than may be listed at once."""
+    lone_rig.env["FARM_SERVER"] = lone_rig.server("--result-max", "20K").address
+    lone_rig.worker("fails", "--cmd", "head -c 30000 /dev/zero >&2; echo fatal >&2; exit 9")
+    id = submit(lone_rig, "fails", "--retries", "50", "--backoff", "1ms", "--backoff-max", "1ms")
+    assert lone_rig.run("wait", id).status == 9
+    done = lone_rig.run("logs", id, "--attempt", "1")
+    assert (done.status, len(done.out), done.out[-7:]) == (0, 16 * 1024, b"\0fatal\n")
+    assert len(json.loads(lone_rig.run("show", id, "--json").out)["job"]["attempts_list"]) == 51
+    assert lone_rig.run("result", id).status == 9
+
+
 def test_an_id_may_be_short(rig: Rig, function: str) -> None:
     id = submit(rig, function)
     life, number = id.rpartition(":")[::2]

@@ -105,7 +105,7 @@ class Kept:
     def tried(self, item: Item, outcome: str, reason: bytes, result_max: int, now: float, wall_offset: float) -> None:
         """An attempt of a background job has ended, and was not its last."""
         if result_max:
-            _, log, _ = report(item, result_max)
+            log = log_end(item)
             times = (item.attempts, item.started + wall_offset, now + wall_offset)
             row = (*times, outcome, reason, item.worker, item.code, item.cpu, item.peak, log)
             self._decided.append((TRIED, item.handle, row))
@@ -287,6 +287,12 @@ def report(item: Item, size_max: int) -> tuple[bytes, bytes, bool]:
         else:
             log += kept
     return result, log, cut
+
+
+def log_end(item: Item) -> bytes:
+    """Of what it has written to stderr the end, whatever is cut."""
+    said = [data for number, data in item.said if number in (packets.WORK_WARNING, packets.WORK_EXCEPTION)]
+    return b"".join(data for data in said if exit_code(data) < 0)
 
 
 def last_outcome(outcome: str, reason: bytes) -> str:

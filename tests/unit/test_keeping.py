@@ -6,6 +6,7 @@ import pytest
 
 from farm.broker.broker import Rules
 from farm.broker.effects import Finish, Save
+from farm.broker.keeping import ATTEMPT_LOG_MAX, Report
 from farm.protocol import packets as p
 from farm.protocol.packets import request
 from tests.unit.bench import Rig
@@ -51,6 +52,16 @@ def test_too_much_is_cut(rig: Rig, output: bytes, kept: bytes, cut: bool) -> Non
     worker.grab()
     worker.send(said(handle, p.WORK_DATA, output[:4]), said(handle, p.WORK_COMPLETE, output[4:]))
     assert (end_of(rig).result, end_of(rig).cut) == (kept, cut)
+
+
+@pytest.mark.parametrize("before", [b"", b"0123456789abc"])
+def test_the_end_of_stderr_is_known_however_much_was_said_before(before: bytes) -> None:
+    report, said = Report(10), [b"first ", b"x" * 20_000, b" last\n"]
+    report.take(p.WORK_DATA, before)
+    for piece in said:
+        report.take(p.WORK_WARNING, piece)
+    assert report.cut and sum(map(len, report.result + report.log)) == 10
+    assert report.log_end == b"".join(said)[-ATTEMPT_LOG_MAX:]
 
 
 def test_what_was_said_before_it_became_a_background_job_counts_as_cut(rig: Rig) -> None:
