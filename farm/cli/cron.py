@@ -23,6 +23,8 @@ from farm.tui.values import iso, local, text
 
 COLUMNS = ("NAME", "LINE", "ZONE", "FUNCTION", "NEXT", "LAST", "JOB", "NOTE")
 MAY_HAVE_IT = "an entry of this name may be there too, and run twice: farm cron list, when it answers"
+UNTOUCHED = "an entry of this name may be there too, and is as it was: farm cron list, when it answers"
+UNSHOWN = "an entry of this name may be there too: farm cron list, when it answers"
 
 _WIRE = {option.name: option.name.replace("_", "-") for option in SETTINGS} | {"keep_results": "keep"}
 
@@ -64,7 +66,7 @@ def run_show(values: Values) -> int:
             print_json(SCHEMA, {"entries": [_as_json((server, entry))]})
         else:
             print_lines(_story(entry))
-    return EXIT_OK
+        return incomplete(servers, UNSHOWN)
 
 
 def run_remove(values: Values) -> int:
@@ -94,7 +96,7 @@ def run_run(values: Values) -> int:
             print_json(SCHEMA, {"id": id, "entries": [_as_json((server, _entry(server, answer)))]})
         else:
             print_lines([id])
-    return EXIT_OK
+        return incomplete(servers, UNTOUCHED)
 
 
 def run_next(values: Values) -> int:
@@ -209,8 +211,9 @@ def _checked(server: JobServer, entry: Record) -> Record:
 
 
 def _find(servers: JobServers, name: str) -> Row:
-    """The entry of this name, and its server. Raises CronNotFound, UsageError where several servers have one, and the
-    failure of a server that could not be asked when no other one has it."""
+    """The entry of this name, and its server. Whether a server that does not answer has one too is for the caller to
+    say (`incomplete`). Raises CronNotFound, UsageError where several servers have one, and the failure of a server that
+    could not be asked when no other one has it."""
     found = [row for row in entries(servers) if row[1]["name"] == name]
     if len(found) > 1:
         where = ", ".join(server.address for server, _ in found)
@@ -226,7 +229,7 @@ def _change(verb: str, values: Values) -> int:
     with servers_of(values) as servers:
         server, entry = _find(servers, str(values["name"]))
         _told(server, server.ask(verb, {"name": entry["name"]}), values)
-    return EXIT_OK
+        return incomplete(servers, UNTOUCHED)
 
 
 def _told(server: JobServer, answer: dict[str, Any], values: Values) -> None:

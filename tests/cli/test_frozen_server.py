@@ -295,3 +295,25 @@ def test_a_cron_entry_is_added_where_it_can_be(lone_rig: Rig, server: ServerRunn
     assert {"entry", "true"} <= set(names)
     for name in ("entry", "true"):
         assert lone_rig.run("cron", "remove", name, "-s", server.address).status == 0
+
+
+@pytest.mark.parametrize(("command", "first"), [("show", False), ("run", True), ("pause", False), ("resume", True)])
+def test_a_cron_entry_is_found_where_it_can_be(
+    lone_rig: Rig, server: ServerRunning, ice: str, command: str, first: bool
+) -> None:
+    """And then the other server is named, for it may have one of the same name; until it is removed, in the end."""
+    assert lone_rig.run("cron", "add", "--replace", "@daily", "kept", "-n", "-s", server.address).status == 0
+    servers = f"{ice},{server.address}" if first else f"{server.address},{ice}"
+    told = f"farm: error: the server at {ice} does not answer\nhint: an entry of this name may be there too"
+    done, took_s = timed(lone_rig, "cron", command, "kept", "--json", "-s", servers)
+    assert (done.status, SILENT_S <= took_s < SILENT_S + SLACK_S) == (69, True)
+    assert done.err.endswith(
+        f"{told}{'' if command == 'show' else ', and is as it was'}: farm cron list, when it answers\n"
+    )
+    answer = json.loads(done.out)
+    (entry,) = answer["entries"]
+    assert (entry["server"], entry["name"], entry["paused"]) == (server.address, "kept", command == "pause")
+    assert ("id" in answer) == (command == "run")
+    removed = lone_rig.run("cron", "remove", "kept", "-s", servers)
+    assert (removed.status, told in removed.err) == (69, True)
+    assert lone_rig.run("cron", "show", "kept", "-s", server.address).status == 66
