@@ -75,9 +75,9 @@ class Connection:
         except OSError:
             pass  # it is closed already
 
-    def send(self, *pieces: bytes) -> None:
-        """Send everything, and take in what comes meanwhile. Stops early when the server has closed its side: what it
-        said last is in the inbox. Raises Unavailable when nothing moves for ANSWER_TIMEOUT_S."""
+    def send(self, *pieces: bytes) -> bool:
+        """Send everything, and take in what comes meanwhile. Stops early, and returns False, when the server has closed
+        its side: what it said last is in the inbox. Raises Unavailable when nothing moves for ANSWER_TIMEOUT_S."""
         poller = select.poll()
         poller.register(self._sock, select.POLLIN | select.POLLOUT)
         for piece in pieces:
@@ -90,12 +90,15 @@ class Connection:
                     pass
                 except OSError:
                     self._drain()
-                    return
+                    return False
                 ready = self._poll(poller, ANSWER_TIMEOUT_S * 1000)
                 if not ready:
                     raise Unavailable(f"the server at {self.address} takes no data", "is it overloaded or stopped?")
                 if ready[0][1] & select.POLLIN:
                     self._take()
+            if rest:
+                return False
+        return True
 
     def receive(self, timeout_s: float | None, watch: int = -1) -> list[Packet]:
         """The packets that have come, at least one unless the time is up (then none) or `watch` has a say.

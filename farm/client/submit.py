@@ -38,20 +38,24 @@ CANCEL_TIMEOUT_S = 2.0  # for the server's word on a cancelled job, while a pers
 
 
 def submit_background(connection: Connection, wanted: Request, notify: Callable[[str, str], None]) -> str:
-    """Submit; returns the handle once the server has taken the job over. Raises FarmError when it has not, and Exists
-    when there was one with the same key already.
+    """Submit; returns the handle once the server has taken the job over. Raises FarmError when it has not, or has not
+    said so (Unavailable), and Exists when there was one with the same key already.
 
     A line of text goes before the packet: what is no Gearman server may wait for the end of a line before it says so.
     """
     if wanted.terms:
         connection.send(b"version\n", request(packets.OPTION_REQ, extension.OPTION))
         _await_extension(connection, wanted, notify)
-        connection.send(*wanted.pieces(background=True))
+        sent = connection.send(*wanted.pieces(background=True))
     else:
-        connection.send(b"version\n", *wanted.pieces(background=True))
+        sent = connection.send(b"version\n", *wanted.pieces(background=True))
     said = b""
     while True:
-        for number, body in answers(connection, notify):
+        try:
+            came = answers(connection, notify)
+        except Unavailable as lost:
+            raise (unconfirmed(lost, wanted) if sent else lost) from None
+        for number, body in came:
             if number == packets.JOB_CREATED:
                 return handle_text(body, connection)
             if number == packets.FARM_EXISTS and wanted.terms:
@@ -59,6 +63,14 @@ def submit_background(connection: Connection, wanted: Request, notify: Callable[
             if number != TEXT or said or not body.startswith(b"OK "):
                 unexpected(number, body, connection)
             said = body
+
+
+def unconfirmed(lost: Unavailable, wanted: Request) -> Unavailable:
+    """The same, of a server that was given the whole job and never said that it has it."""
+    hint = "submit it again only if it may run twice; had it a key (--unique), the second would join the first"
+    if wanted.has_key:
+        hint = "submit it again to the same server (-s): while the job of this key lives there, it does not run twice"
+    return Unavailable(f"{lost.message}, and never said that it has the job, which may run or not", hint)
 
 
 def _await_extension(connection: Connection, wanted: Request, notify: Callable[[str, str], None]) -> None:
@@ -152,7 +164,7 @@ class Foreground:
         looked = False
         while self._exit is None:
             if not self.handle:
-                came = answers(self.connection, self._notify)
+                came = self._answers()
             else:
                 came = self._receive(None if looked or self._running else NOTICE_S)
             if not came:
@@ -169,8 +181,7 @@ class Foreground:
         # A part of it submits nothing. What the system takes at once counts from before that on: a signal may come
         # before this process knows that it was taken.
         self._sent = sum(map(len, pieces)) <= AT_ONCE_MAX
-        self.connection.send(*before, *pieces)
-        self._sent = True
+        self._sent = self.connection.send(*before, *pieces)
 
     def move_to(self, connection: Connection) -> None:
         """The server has gone: `run` submits the job again, through this connection. Raises TryAgain when output has
@@ -180,6 +191,13 @@ class Foreground:
         self.connection = connection
         self.handle = self._last = b""
         self.lost = self._extension = self._running = self._begun = self._sent = False
+
+    def _answers(self) -> list[Packet]:
+        """Before the server has said that it has the job."""
+        try:
+            return answers(self.connection, self._notify)
+        except Unavailable as lost:
+            self._lose(lost)
 
     def _receive(self, timeout_s: float | None) -> list[Packet]:
         watch = self._out.fd if self._out.to_pipe else -1
@@ -206,7 +224,7 @@ class Foreground:
 
     def _lose(self, lost: Unavailable) -> NoReturn:
         if not self.handle:
-            raise lost
+            raise (unconfirmed(lost, self._wanted) if self._sent else lost) from None
         self.lost = True
         message = f"{lost.message}, and no end of job {self.handle.decode()} had come; it may have run or not"
         raise Unavailable(message, "submit it again if it may run twice") from lost

@@ -227,6 +227,40 @@ def test_a_server_that_hangs_up_at_once(rig: Rig, options: list[str]) -> None:
     assert done.error == f"the server at {address} closed the connection"
 
 
+NOT_CONFIRMED = "and never said that it has the job, which may run or not"
+
+
+@pytest.mark.parametrize("key", [[], ["-u", "k"]])
+@pytest.mark.parametrize("options", [[], ["-b"], ["--retries", "2"], ["-b", "--json", "--retries", "2"]])
+def test_a_server_that_hangs_up_when_it_has_the_job(rig: Rig, options: list[str], key: list[str]) -> None:
+    """Nobody knows whether it runs: that is said, for whoever submits it again may have it run twice."""
+
+    def talk(caller: Caller) -> None:
+        if "--retries" in options or (key and "-b" not in options):
+            caller.until(b"farm-1")
+            caller.say(res(p.OPTION_RES, b"farm-1"))
+        caller.until(b"payload")
+
+    with fake_server(talk) as (address, callers):
+        done = rig.submit("f", "-s", address, *options, *key, stdin=b"payload")
+    assert (done.status, done.out, len(callers)) == (69, b"", 1)
+    assert done.error == f"the server at {address} closed the connection, {NOT_CONFIRMED}"
+    assert done.hint == (
+        "submit it again to the same server (-s): while the job of this key lives there, it does not run twice"
+        if key
+        else "submit it again only if it may run twice; had it a key (--unique), the second would join the first"
+    )
+
+
+@pytest.mark.parametrize("options", [[], ["-b"]])
+def test_a_server_that_hangs_up_before_it_is_given_the_job(rig: Rig, options: list[str]) -> None:
+    with fake_server(lambda caller: caller.until(b"farm-1")) as (address, callers):
+        done = rig.submit("f", "-s", address, *options, "--retries", "2", stdin=b"payload")
+    assert (done.status, done.out) == (69, b"")
+    assert done.error == f"the server at {address} closed the connection"
+    assert b"payload" not in callers[0].got
+
+
 def test_the_servers_words_cannot_draw_on_the_terminal(rig: Rig) -> None:
     def talk(caller: Caller) -> None:
         caller.until(b"f\0")
@@ -305,8 +339,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("payload", [b"", b"x" * 50_000_000])
 @pytest.mark.usefixtures("impatient")
 def test_a_server_that_says_nothing(payload: bytes) -> None:
-    """It takes a small job without a word, or does not even take a large one."""
-    words = "does not answer" if not payload else "takes no data"
+    """It takes a small job without a word, and may have it, or does not even take all of a large one."""
+    words = f"does not answer, {NOT_CONFIRMED}$" if not payload else "takes no data$"
 
     def talk(caller: Caller) -> None:
         if not payload:
