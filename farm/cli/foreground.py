@@ -6,12 +6,10 @@ On the start-up path: it imports nothing slow.
 from __future__ import annotations
 
 import signal
-import time
 
 from farm.cli.main import Leave
 from farm.cli.options import Values
 from farm.cli.servers import Servers
-from farm.client.connection import Connection
 from farm.client.request import Request
 from farm.client.submit import Foreground
 from farm.errors import EXIT_SIGNAL_BASE, EXIT_TIMEOUT, FarmError, Unavailable
@@ -20,9 +18,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing it costs a millisecond
     from collections.abc import Callable
 
-RETRY_LOST_MAX = 5  # a job that takes server after server with it must not go on for ever
-RECONNECT_MAX_S = 30.0  # as long as a server may take to start again
-RECONNECT_PAUSE_S = 0.2
 WAIT_MAX_S = 1e9  # thirty years: what the system's timer can count
 
 
@@ -100,7 +95,7 @@ def run(wanted: Request, values: Values, servers: Servers, notify: Callable[[str
         connection.holder = signals
         job = Foreground(connection, wanted, notify, verbose=bool(values["verbose"]))
         signals.catch(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        status = _run(job, servers, RETRY_LOST_MAX if values["retry_lost"] else 0, notify)
+        status = _run(job, servers, notify)
     except Interrupted as interrupted:
         _, words = _give_up(job, early=True)
         if words:
@@ -122,30 +117,13 @@ def run(wanted: Request, values: Values, servers: Servers, notify: Callable[[str
     raise Leave(status, job.origin)
 
 
-def _run(job: Foreground, servers: Servers, retries: int, notify: Callable[[str, str], None]) -> int:
+def _run(job: Foreground, servers: Servers, notify: Callable[[str, str], None]) -> int:
     """Run it, and where a server that goes away does not matter (`--retry-lost`), run it again through the next."""
     while True:
         try:
             return job.run()
         except Unavailable as lost:
-            servers.lost(job.connection)
-            if not retries:
-                raise
-            retries -= 1
-            notify(f"{lost.message}; submitting it again", "")
-            job.move_to(_reconnect(servers))
-
-
-def _reconnect(servers: Servers) -> Connection:
-    """A server that went away to start again needs a moment."""
-    deadline = time.monotonic() + RECONNECT_MAX_S
-    while True:
-        try:
-            return servers.connect()
-        except Unavailable:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(RECONNECT_PAUSE_S)
+            job.move_to(servers.connect_again(job.connection, lost, notify))
 
 
 def _give_up(job: Foreground | None, early: bool = False) -> tuple[bool, str]:

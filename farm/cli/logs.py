@@ -6,10 +6,10 @@ import time
 from typing import Protocol
 
 from farm.cli.asking import servers_of
-from farm.cli.foreground import RECONNECT_MAX_S, RECONNECT_PAUSE_S
 from farm.cli.logs_json import JsonLines, end_of_log, no_attempt, print_logs
 from farm.cli.main import SIGPIPE, Leave, say
 from farm.cli.options import Values
+from farm.cli.servers import RECONNECT_MAX_S, RECONNECT_PAUSE_S
 from farm.cli.show import ask
 from farm.client.ask import LOG, RESULT, JobServer
 from farm.client.job_output import JobOutput, Pieces

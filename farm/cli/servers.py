@@ -14,7 +14,16 @@ from farm.client.connection import Connection, chance, connect
 from farm.client.remembered import Remembered, path_of
 from farm.client.servers import ServerList
 from farm.client.submit import require_worker
+from farm.errors import Unavailable
 from farm.protocol.address import parse_addresses
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing it costs a millisecond
+    from collections.abc import Callable
+
+RETRY_LOST_MAX = 5  # a job that takes server after server with it must not go on for ever
+RECONNECT_MAX_S = 30.0  # as long as a server may take to start again
+RECONNECT_PAUSE_S = 0.2
 
 
 class Servers:
@@ -25,6 +34,7 @@ class Servers:
         self._remembered = Remembered(self._list, path_of(os.environ))
         self._insecure = bool(values["insecure"])
         self._notify = None if values["quiet"] else say
+        self._retries = RETRY_LOST_MAX if values["retry_lost"] else 0
         self._remembered.recall()
 
     def __len__(self) -> int:
@@ -44,6 +54,23 @@ class Servers:
             connection.notify = self._notify
             require_worker(connection, function)
         return connection
+
+    def connect_again(self, lost: Connection, why: Unavailable, notify: Callable[[str, str], None]) -> Connection:
+        """After a server was lost that a job was submitted to: a connection to submit it again by, with `--retry-lost`;
+        else, or when that was often enough, raises `why`. A server that went away to start again gets a moment."""
+        self.lost(lost)
+        if not self._retries:
+            raise why
+        self._retries -= 1
+        notify(f"{why.message}; submitting it again", "")
+        deadline = time.monotonic() + RECONNECT_MAX_S
+        while True:
+            try:
+                return self.connect()
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(RECONNECT_PAUSE_S)
 
     def lost(self, connection: Connection) -> None:
         """The server at its other end went away, or hangs: the others come first for a while."""

@@ -20,7 +20,10 @@ from farm.protocol.names import function_name_fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing it costs a millisecond
+    from collections.abc import Callable
+
     from farm.cli.terms import Terms
+    from farm.client.connection import Connection
 
 AUTO = b"auto"  # the key is made of what is submitted
 AUTO_DIGEST = 24  # bytes: no two jobs of anybody get the same by chance, and its hex fits into a unique key
@@ -58,18 +61,35 @@ def _background(wanted: Request, values: Values, servers: Servers) -> None:
     """Submit, and print the handle."""
     connection = servers.connect_for(wanted.function, bool(values["no_wait"]))
     notify = _keep_quiet if values["quiet"] else say
-    try:
-        if not values["json"]:
-            handle = line = submit_background(connection, wanted, notify)
-        else:
-            from farm.cli.submit_json import json_line, submit_and_tell
+    _print_handle(*_submitted(connection, wanted, values, servers, notify))
 
-            handle, known = submit_and_tell(connection, wanted, notify)
-            line = json_line(wanted, handle, connection.address, known)
-    except Unavailable:
-        servers.lost(connection)
-        raise
-    _print_handle(handle, line)
+
+def _submitted(
+    connection: Connection, wanted: Request, values: Values, servers: Servers, notify: Callable[[str, str], None]
+) -> tuple[str, str]:
+    """The handle, and the line that says it. With `--retry-lost` the job goes to the next server when one goes, or is
+    silent, before it has said that it has the job."""
+    while True:
+        try:
+            return _submit(connection, wanted, values, notify)
+        except Unavailable as lost:
+            why = lost
+        finally:
+            connection.close()
+        connection = servers.connect_again(connection, why, notify)
+
+
+def _submit(
+    connection: Connection, wanted: Request, values: Values, notify: Callable[[str, str], None]
+) -> tuple[str, str]:
+    """By this connection."""
+    if not values["json"]:
+        handle = submit_background(connection, wanted, notify)
+        return handle, handle
+    from farm.cli.submit_json import json_line, submit_and_tell
+
+    handle, known = submit_and_tell(connection, wanted, notify)
+    return handle, json_line(wanted, handle, connection.address, known)
 
 
 def _keep_quiet(message: str, hint: str) -> None:

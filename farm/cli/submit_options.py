@@ -110,7 +110,8 @@ SUBMIT = Command(
         Option(
             "retry_lost",
             "--retry-lost",
-            "Submit the job again, if need be to the next server, when a server is lost.",
+            "Submit the job again, if need be to the next server, when a server is lost (with -b: before it said that"
+            " it has the job).",
             FLAG,
         ),
         Option("no_wait", "--no-wait", "Fail at once (exit 69) when no worker offers the function.", FLAG),
