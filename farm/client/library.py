@@ -71,8 +71,9 @@ class Job(JobView):
 
     def cancel(self, timeout_s: float = TIMEOUT_S) -> str:
         """Give it up. Returns what becomes of it: "dropped" (it was not running), "told" (its worker is told to end
-        it), "unheard" (it runs on at a stock worker), "shared" (others wait for it), "unknown" (it has ended), or ""
-        at a stock server, which cannot cancel. Its result is JobCancelled then, unless it had ended."""
+        it), "unheard" (it runs on at a stock worker), "shared" (others wait for it, or it is a background job),
+        "unknown" (it has ended), or "" at a stock server, which cannot cancel. Its result is JobCancelled then, unless
+        it had ended."""
         if self._given_up:
             return "unknown"
         self._given_up = True

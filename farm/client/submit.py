@@ -391,7 +391,7 @@ _CANCELLED = {
     extension.CANCEL_DROPPED: "cancelled: {} was not running",
     extension.CANCEL_TOLD: "cancelled: {} is being ended at its worker",
     extension.CANCEL_UNHEARD: "{} runs on: its worker is a stock one, which cannot be told; its result is dropped",
-    extension.CANCEL_SHARED: "{} runs on: others wait for it",
+    extension.CANCEL_SHARED: "{} runs on: others wait for it, or it is a background job",
     extension.CANCEL_UNKNOWN: "{} has ended already",
 }
 

@@ -66,7 +66,8 @@ def test_who_attaches_and_leaves_does_not_end_it(rig: Rig, function: str) -> Non
     id = begun(rig, function)
     attached = rig.start("submit", "-u", "k", function)
     wait_until(lambda: attached.out() == b"one\n", what="what it has written before")
-    assert "runs on: others wait for it" in attached.terminate().err
+    words = f"farm: job {id} runs on: others wait for it, or it is a background job\n"
+    assert attached.terminate().err.endswith(words)  # behind what the job wrote
     rig.release("gate")
     assert rig.run("wait", id).status == 0
 
