@@ -83,7 +83,7 @@ class JsonLines:
     def end(self, output: JobOutput, job: Record, end: End) -> None:
         """The last line."""
         self._flush()
-        ending = {name: getattr(end, name) for name in ("state", "reason", "exit_code", "exit")}
+        ending = {name: end.as_json()[name] for name in ("state", "reason", "exit_code", "exit")}
         self._line(stream=None, output=None, end={**ending, "cut": job["cut"]})
 
     def _flush(self) -> None:

@@ -72,4 +72,4 @@ def _tell(end: End, values: Values) -> None:
     elif values["verbose"]:
         say(f"{end.id} is {text(end.state)}" + (f": {text(end.reason)}" if end.reason else ""))
     if values["json"]:
-        print_json_line(SCHEMA, end._asdict())
+        print_json_line(SCHEMA, end.as_json())

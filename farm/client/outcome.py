@@ -19,6 +19,10 @@ class End(NamedTuple):
     exit_code: int | None
     exit: int
 
+    def as_json(self) -> Answer:
+        """The same, for a program: what is not known is null."""
+        return {**self._asdict(), "reason": self.reason or None}
+
 
 def end_of(server: str, id: str, fields: Answer) -> End:
     """From FARM_ENDED. Raises NotGearman for a strange one."""

@@ -93,7 +93,7 @@ def test_a_line_for_each_when_asked_for(lone_rig: Rig) -> None:
             "exit_code": code,
             "exit": code,
         }
-        for number, state, reason, code in ((2, "dead", "exit 7", 7), (1, "done", "", 0))
+        for number, state, reason, code in ((2, "dead", "exit 7", 7), (1, "done", None, 0))
     ]
     assert (told.out, told.err) == (b"", "farm: waiting for 2 jobs\nfarm: H:1:2 is dead: exit 7\nfarm: H:1:1 is done\n")
 

@@ -251,6 +251,16 @@ def test_each_piece_as_it_comes(rig: Rig, function: str) -> None:
     assert last["end"] == {"state": "dead", "reason": "exit 4", "exit_code": 4, "exit": 4, "cut": False}
 
 
+def test_an_end_without_a_reason(rig: Rig, function: str) -> None:
+    """What is not known is null, as in all that lists jobs."""
+    rig.worker(function, "--", "true")
+    id = submitted(rig, function)["id"]
+    (waited,) = lines(rig.run("wait", "--json", id).out)
+    (*_, followed) = lines(rig.run("logs", "-f", "--json", id).out)
+    assert (waited["state"], waited["reason"]) == ("done", None)
+    assert followed["end"] == {"state": "done", "reason": None, "exit_code": 0, "exit": 0, "cut": False}
+
+
 def test_a_second_attempt_begins_anew(lone_rig: Rig) -> None:
     """What the first one had begun is not continued by the second."""
     running = {"state": "running", "ended_at": None}
