@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from farm.broker.effects import Attempt, Change, Expire, Finish, Progress, Save
+from farm.broker.effects import FINISH_OVERHEAD, Attempt, Change, Expire, Finish, Progress, Save
 from farm.protocol import packets as p
 from farm.server.upkeep import Upkeep
 from farm.store.memory import MemoryStore
 from farm.store.room import Room
-from farm.store.sqlite import SqliteStore
+from farm.store.sqlite import ROW_OVERHEAD, SqliteStore
 from tests.contract.test_sqlite_store import ended_size
 from tests.unit.test_server_faults import Ring
 
@@ -59,6 +59,46 @@ def test_the_payload_of_one_that_failed_is_not_kept_either(tmp_path: Path) -> No
     assert kept == {1: (b"payload", 0), 2: (None, 1)}
     size = sum(size for (size,) in store._opened().execute("SELECT size FROM ended"))
     assert ended_size(store) == size
+    store.close()
+
+
+def test_where_there_is_hardly_any_room_the_payloads_of_those_that_failed_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are written anew, those of jobs that are done are not: of one that came in the same transaction too."""
+    size = 50_000
+    asked: list[tuple[str, int]] = []
+    store = SqliteStore(str(tmp_path / "store"), reserve=0)
+    store.open()
+    store.apply([Save(id, b"f", b"", 1, bytes(size)) for id in (1, 2, 3)])
+
+    def lacking(coming: int, *_: int) -> int:
+        asked.append(("lacking", coming))
+        return 0
+
+    def holds_output(kept: int, *_: int) -> bool:
+        asked.append(("holds", kept))
+        return kept < size
+
+    monkeypatch.setattr(store._room, "lacking", lacking)
+    monkeypatch.setattr(store._room, "holds_output", holds_output)
+    store._room.is_watched = True
+    rows, one = FINISH_OVERHEAD, Finish(1, "done", 0.0, 1.0)
+    for changes, kept, coming in (
+        ([one], rows, rows + ROW_OVERHEAD),
+        ([one._replace(id=2, outcome="failed")], size + rows, size + rows + ROW_OVERHEAD),
+        (
+            [Save(4, b"f", b"", 1, bytes(size)), one._replace(id=4, outcome="cancelled")],
+            size + rows,
+            2 * size + rows + 2 * ROW_OVERHEAD,
+        ),
+        ([Attempt(3, 1, 0.0, 1.0, "failed", log=b"log")], rows + 3, rows + 3 + ROW_OVERHEAD),
+    ):
+        asked.clear()
+        store.apply(changes)
+        assert asked == [("lacking", coming), ("holds", kept)]
+    kept_of = dict(store._opened().execute("SELECT id, length(payload) FROM ended"))
+    assert kept_of == {1: None, 2: None, 4: None}, "there was no room for them"
     store.close()
 
 

@@ -4,6 +4,7 @@ itself, as many as before. Nobody else has anything on the disk, and nobody tidi
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from farm.protocol import packets as p
+from farm.store.check import check
 from tests.cli.rig import FARM, Running
-from tests.reliability.small_disk import SmallDisk, connected, finish_all, small_disk, submit
+from tests.reliability.small_disk import SmallDisk, connected, finish_all, grab_some, small_disk, submit
 from tests.support import Wire, req, wait_until
 
 pytestmark = pytest.mark.slow
@@ -100,6 +102,34 @@ def test_so_it_is_where_they_failed(disk: SmallDisk) -> None:
     fill_and_drain(disk, 300, 0, failed=True)
 
 
+@pytest.mark.parametrize("disk", 6 * [4], indirect=True)
+def test_large_ones_that_fail_little_by_little_cost_nothing_but_their_payloads(disk: SmallDisk, tmp_path: Path) -> None:
+    """Each payload is written once more, into what is kept of it, and a transaction has only some of them: so each must
+    look whether it has the room, or the last one finds a full disk, and so does the next start."""
+    server = disk.server()
+    with connected(server) as client:
+        taken = sum(submit(client, b"%0*d" % (size, 0)) != b"" for size in 100 * [50_000] + 200 * [100])
+    assert taken > 200
+    with connected(server) as worker:
+        worker.send(p.OPTION_REQ, b"farm-sync")
+        worker.expect(p.OPTION_RES, b"farm-sync")
+        worker.send(p.CAN_DO, b"f")
+        ended = 0
+        while some := grab_some(worker, 50):
+            for handle in some:
+                worker.send(p.WORK_FAIL, handle)  # each alone: the server takes them in several turns
+            worker.send(p.ECHO_REQ, b"durable?")
+            worker.expect(p.ECHO_RES, b"durable?")
+            ended += len(some)
+    assert ended == taken
+    takes_again(server, bytes(100))
+    server.kill()
+    shutil.copytree(disk.place / "store", tmp_path / "copy")  # SQLite would follow /proc/PID/root out of it
+    report = check(str(tmp_path / "copy"))
+    assert (report.sound, report.jobs) == (True, 0), report
+    assert not finish_all(disk.server()), "what had ended came back"
+
+
 def drain_beside_others(disk: SmallDisk, program: Sequence[str] = (FARM,)) -> None:
     """Jobs fill the disk, and others take the rest and keep it. What was the jobs' room is inside the store's file, and
     the disk has none for the ballast and the log unless that is given back."""
@@ -123,7 +153,7 @@ def test_it_notices(tmp_path: Path) -> None:
     """large: the file stays as large as it was. results: they do not give way. inside: what is free in the file counts
     for nothing."""
     words = r"there is room again|server stops|closed|reset|pipe"
-    for mutant, size, check in (
+    for mutant, size, fails in (
         ("large", 4, drain_beside_others),
         ("results", 8, lambda disk, program: fill_and_drain(disk, 20, program=program)),
         ("inside", 4, lambda disk, program: fill_and_drain(disk, 300, 2000, program=program)),
@@ -135,4 +165,4 @@ def test_it_notices(tmp_path: Path) -> None:
             small_disk(place, size * MIB) as disk,
             pytest.raises((AssertionError, ConnectionError), match=words),
         ):
-            check(disk, program)
+            fails(disk, program)
