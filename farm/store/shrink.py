@@ -46,6 +46,16 @@ def give_back(database: sqlite3.Connection, room: Room, path: str, timeout_s: fl
         database.execute(f"PRAGMA busy_timeout = {int(timeout_s * 1000)}")
 
 
+def copy_log(database: sqlite3.Connection, timeout_s: float) -> None:
+    """Into the file, as far as nobody needs the file as it is: where somebody reads, a backup or a check, the log keeps
+    its size. timeout_s: as above; here too nobody is waited for. Raises sqlite3.Error."""
+    database.execute("PRAGMA busy_timeout = 0")
+    try:
+        _begin_log_anew(database)
+    finally:
+        database.execute(f"PRAGMA busy_timeout = {int(timeout_s * 1000)}")
+
+
 def _begin_log_anew(database: sqlite3.Connection) -> bool:
     """Whether all of it is in the file, and its own is empty."""
     (is_busy, _, _) = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -36,7 +36,7 @@ from farm.store.place import (
 )
 from farm.store.room import OTHERS_PART, Room
 from farm.store.schema import bring_up_to_date, illegible, in_a_line
-from farm.store.shrink import give_back, sizes
+from farm.store.shrink import copy_log, give_back, sizes
 from farm.store.tables import Tables
 from farm.store.wal import inspect_beside
 
@@ -196,7 +196,7 @@ class SqliteStore(Store):
         if faults := quick_faults(database, self._path):
             raise damaged(self.directory, faults)
         # After an error of the disk the log may hold what the file does not: copying it writes and syncs it again.
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        copy_log(database, BUSY_TIMEOUT_S)
         database.execute("BEGIN IMMEDIATE")
         start = random.SystemRandom().randrange(SHARD_START_MAX)
         database.execute("INSERT INTO owner VALUES (1, ?) ON CONFLICT DO UPDATE SET shard = shard + 1", (start + 1,))

@@ -7,8 +7,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ from farm.store import tables
 from farm.store.check import check
 from farm.store.contract import StoreError
 from farm.store.index import LogIndex
-from farm.store.place import reading
+from farm.store.place import BUSY_TIMEOUT_S, reading
 from farm.store.room import LOG_SIZE_MAX
 from farm.store.sqlite import CACHE_SIZE, SqliteStore
 from farm.store.tables import EXPIRED_AT_ONCE_MAX
 from tests.cli.rig import FARM
 
 LARGE = 64 << 20
+START_S = 2.0
 
 
 def ended_size(store: SqliteStore) -> int:
@@ -142,6 +144,50 @@ def acknowledged_and_left(path: Path) -> tuple[set[int], set[int]]:
 def test_another_program_may_open_the_store_and_leave(tmp_path: Path) -> None:
     acknowledged, left = acknowledged_and_left(tmp_path / "store")
     assert left == acknowledged
+
+
+READ = """import sqlite3, sys
+d = sqlite3.connect(sys.argv[1], isolation_level=None)
+d.execute("BEGIN")
+d.execute("SELECT * FROM job").fetchall()
+print("reads", flush=True)
+sys.stdin.read()"""
+
+
+@contextmanager
+def a_reader(path: Path) -> Iterator[None]:
+    """Another process is in the middle of a transaction that reads, as a backup or a check of a large store is."""
+    command = [sys.executable, "-c", READ, path / "jobs.db"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        try:
+            assert process.stdout.readline() == b"reads\n"
+            yield
+        finally:
+            process.stdin.close()
+
+
+@pytest.mark.parametrize("kind", ["killed", "stopped"])
+def test_a_start_does_not_wait_for_who_reads(tmp_path: Path, kind: str) -> None:
+    """SQLite would, for 10 s, to copy the log."""
+    store = SqliteStore(str(tmp_path / "store"), reserve=0)
+    store.open()
+    store.apply([Save(1, b"f", b"", 1, b"payload")])
+    path = tmp_path / "store"
+    if kind == "killed":
+        path = shutil.copytree(path, tmp_path / "killed")
+    store.close()
+    after = SqliteStore(str(path), reserve=0)
+    with a_reader(path):
+        begin = time.monotonic()
+        after.open()
+        assert [save.id for save in after.load()] == [1]
+        after.apply([Save(2, b"f", b"", 1, b"")])
+        assert time.monotonic() - begin < START_S
+        assert after._opened().execute("PRAGMA busy_timeout").fetchone() == (BUSY_TIMEOUT_S * 1000,)
+    after.close()
+    assert check(str(path)).jobs == 2
 
 
 def opens_the_file_beside_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
