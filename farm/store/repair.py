@@ -71,7 +71,10 @@ def repair(directory: str) -> tuple[Repaired, Report]:
         elif report.damaged:
             done.aside = report.damaged
             _put_aside(directory)
-        return done, check(directory, is_alone=True)
+        after = check(directory, is_alone=True)
+        if not report.faults:  # the log is as it was, and its index, which knew how long it should be, was made anew
+            after.notes = report.notes
+        return done, after
 
 
 def _without_a_trace(faults: list[str]) -> list[str]:

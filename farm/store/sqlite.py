@@ -144,8 +144,8 @@ class SqliteStore(Store):
         elif finding.unfinished:
             log.log(
                 NOTICE,
-                "%s-wal ends in an unfinished transaction, as a kill or a power cut leaves it; nothing of it was "
-                "acknowledged, unless the file was damaged otherwise",
+                "%s-wal ends in an unfinished transaction: where a kill or a power cut left it so, nothing of it was "
+                "acknowledged; where it was cut off or damaged otherwise, what came after is gone",
                 self._path,
             )
 

@@ -1,5 +1,5 @@
-"""What is said of a write-ahead log that ends too early. A kill leaves the log and its index; what is done to them here
-is done to a copy of both."""
+"""What is said of a write-ahead log that ends too early, or is not what it was. A kill leaves the log and its index;
+what is done to them here is done to a copy of both."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from farm.broker.effects import Save
 from farm.store.check import check
 from farm.store.cut import UNFINISHED, missing_of_log
+from farm.store.repair import Repaired, repair
 from farm.store.sqlite import SqliteStore
 from farm.store.wal import FRAME_HEADER, HEADER
 
@@ -69,6 +70,112 @@ def test_the_start_says_it_too(killed: Path, caplog: pytest.LogCaptureFixture) -
     store.close()
     said = [record.levelname for record in caplog.records if "cut off: it has 1 frames" in record.getMessage()]
     assert said == ["ERROR"]
+
+
+def change(directory: Path, at: int, content: bytes) -> None:
+    with (directory / "jobs.db-wal").open("r+b") as log:
+        log.seek(at)
+        log.write(content)
+
+
+def flip(directory: Path, at: int) -> None:
+    change(directory, at, bytes([(directory / "jobs.db-wal").read_bytes()[at] ^ 1]))
+
+
+def said_of(directory: Path, caplog: pytest.LogCaptureFixture) -> tuple[list[str], list[str]]:
+    """What a check notes, and what a start of the same says as an error."""
+    shutil.copytree(directory, directory.parent / "to start")
+    report = check(str(directory))
+    assert not any("nothing of it was acknowledged" in note for note in report.notes)
+    store = SqliteStore(str(directory.parent / "to start"))
+    store.open()
+    found = len(list(store.load()))
+    store.close()
+    assert found == report.jobs < len(JOBS)
+    assert not any("nothing of it was acknowledged" in record.getMessage() for record in caplog.records)
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    return report.notes, [error.partition(": ")[2] for error in errors]
+
+
+@pytest.mark.parametrize("at", [0, 8, 16, FRAME_HEADER, FRAME - 1])
+def test_a_bit_of_the_last_frame_is_said(killed: Path, caplog: pytest.LogCaptureFixture, at: int) -> None:
+    """Of the log alone it looks as if the power had torn a transaction that nobody was told of."""
+    had = (size_of_log(killed) - HEADER) // FRAME
+    flip(killed, size_of_log(killed) - FRAME + at)
+    notes, errors = said_of(killed, caplog)
+    words = f"the write-ahead log is damaged: it has the first {had - 1} frames, and had {had} when it was last written"
+    assert [note.partition(";")[0] for note in notes] == [words]
+    assert errors == notes
+
+
+def test_a_repair_says_it_once_more(killed: Path) -> None:
+    """There is nothing to repair, and its own look has made the index anew."""
+    flip(killed, size_of_log(killed) - 1)
+    done, report = repair(str(killed))
+    assert done == Repaired()
+    assert ["the write-ahead log is damaged: " in note for note in report.notes] == [True]
+
+
+@pytest.mark.parametrize("from_the_start", [False, True])
+def test_a_log_of_zeros_is_said(killed: Path, caplog: pytest.LogCaptureFixture, from_the_start: bool) -> None:
+    """The second half of it, as a bad disk reads it, or all."""
+    had = (size_of_log(killed) - HEADER) // FRAME
+    left = 0 if from_the_start else had // 2
+    start = 0 if from_the_start else HEADER + left * FRAME
+    change(killed, start, bytes(size_of_log(killed) - start))
+    notes, errors = said_of(killed, caplog)
+    assert [f"it has the first {left} frames, and had {had} " in note for note in notes] == [True]
+    assert errors == notes
+
+
+def test_a_log_that_is_gone_is_said(killed: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = SqliteStore(str(killed))  # so that its tables are in the file
+    store.open()
+    for id in JOBS:
+        store.apply([Save(100 + id, b"f", b"", 1, b"payload")])
+    copy = shutil.copytree(killed, killed.parent / "gone")
+    store.close()
+    had = (size_of_log(copy) - HEADER) // FRAME
+    (copy / "jobs.db-wal").unlink()
+    assert missing_of_log(str(copy / "jobs.db")).startswith(
+        f"the write-ahead log is missing: it had {had} frames when it was last written; "
+    )
+    report = check(str(shutil.copytree(copy, copy.parent / "to check")))
+    assert [note.partition(":")[0] for note in report.notes] == ["the write-ahead log is missing"]
+    assert report.jobs == len(JOBS)
+    caplog.clear()
+    store = SqliteStore(str(copy))
+    store.open()
+    store.close()
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert ["the write-ahead log is missing" in error for error in errors] == [True]
+
+
+@pytest.mark.parametrize("tail", [bytes(FRAME), bytes(100), None])
+def test_what_the_index_does_not_know_was_not_acknowledged(
+    killed: Path, caplog: pytest.LogCaptureFixture, tail: bytes | None
+) -> None:
+    """A kill or a power cut in the middle of a commit: nothing is missing."""
+    log = (killed / "jobs.db-wal").read_bytes()
+    change(killed, len(log), log[-FRAME:] if tail is None else tail)  # with the right salts
+    assert missing_of_log(str(killed / "jobs.db")) == ""
+    shutil.copytree(killed, killed.parent / "to start")
+    report = check(str(killed))
+    assert (report.sound, report.jobs) == (True, len(JOBS))
+    assert report.notes in ([], [UNFINISHED])
+    store = SqliteStore(str(killed.parent / "to start"))
+    store.open()
+    store.close()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_after_a_clean_end_nothing_is_said(killed: Path) -> None:
+    store = SqliteStore(str(killed))
+    store.open()
+    store.close()
+    for _ in range(2):  # a check makes an index itself
+        report = check(str(killed))
+        assert (report.sound, report.notes, report.jobs) == (True, [], len(JOBS))
 
 
 def test_without_its_index_only_the_middle_of_a_transaction_shows(killed: Path) -> None:
