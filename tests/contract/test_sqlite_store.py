@@ -422,3 +422,37 @@ def test_a_start_notices_what_is_wrong_in_any_column_of_a_plain_job(column: str,
     store.open()
     assert [save.id for save in store.load()] == [1, 3]
     store.close()
+
+
+FROM_THE_WORKER = {
+    **dict.fromkeys(("id", "exit_code", "number", "failures", "losses", "peak"), "7"),
+    **dict.fromkeys(("started", "ended", "cpu_s", "keep_s"), "1.5"),
+    **dict.fromkeys(("worker", "reason", "log", "result"), "x'78'"),
+    "outcome": "'cancelled'",
+    "crc": "crc + 1",
+}
+FROM_THE_JOB = {
+    **dict.fromkeys(("function", "unique_key", "terms", "reducer"), "x'78'"),
+    **dict.fromkeys(("priority", "created", "due"), "2"),
+}
+UNCOVERED = {"n": "7", "size": "7", "cut": "1"}
+
+
+@pytest.mark.parametrize("outcome", ["done", "failed"])
+@pytest.mark.parametrize("column", [*FROM_THE_WORKER, *FROM_THE_JOB, *UNCOVERED, "payload", "job_crc"])
+def test_what_a_check_notices_of_an_ended_job_is_what_its_manual_says(
+    column: str, outcome: str, tmp_path: Path
+) -> None:
+    """Of what a job was submitted with only where its payload is kept."""
+    store = SqliteStore(str(tmp_path))
+    store.open()
+    columns = {name for _, name, *_ in store._opened().execute("PRAGMA table_info(ended)")}
+    assert columns == {*FROM_THE_WORKER, *FROM_THE_JOB, *UNCOVERED, "payload", "job_crc"}
+    store.apply([Save(1, b"f", b"", 1, b"payload")])
+    store.apply([Finish(1, outcome, 0.0, 1.0, b"worker", 0, b"result", b"log")])
+    store.close()
+    wrong = (FROM_THE_WORKER | FROM_THE_JOB | UNCOVERED | {"payload": "x'78'", "job_crc": "job_crc + 1"})[column]
+    with closing(sqlite3.connect(tmp_path / "jobs.db")) as database, database:
+        database.execute(f"UPDATE ended SET {column} = {wrong}")
+    is_covered = column in FROM_THE_WORKER or (column not in UNCOVERED and outcome == "failed")
+    assert check(str(tmp_path)).sound != is_covered
