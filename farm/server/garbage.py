@@ -33,7 +33,7 @@ def set_up() -> None:
 
 @contextlib.contextmanager
 def paused() -> Iterator[None]:
-    """While a server is made: what it has then it has for long, and is never looked through again."""
+    """While a server is made: what it has then need not be looked through before a backlog has gone."""
     gc.disable()
     try:
         yield
