@@ -13,16 +13,6 @@ from tests.unit.bench import GRAB, Wire
 from tests.unit.bench_life import KEEPING, Asker, Life, packet
 
 
-@pytest.fixture
-def life() -> Life:
-    return Life()
-
-
-@pytest.fixture
-def client(life: Life) -> Asker:
-    return life.farm_client()
-
-
 def running(life: Life, client: Asker, terms: bytes = b"background=1") -> tuple[Wire, bytes]:
     """A worker that runs a job of f with the key k, and its handle."""
     worker = life.farm_worker(b"f")

@@ -10,9 +10,7 @@ from farm.broker.stops import STOP_MAX_S
 from farm.protocol import packets as p
 from farm.protocol.packets import request
 from tests.unit.bench_life import Asker, Life, completes
-from tests.unit.test_stops import client, codes, life, stopping
-
-__all__ = ["client", "life"]  # fixtures
+from tests.unit.test_stops import codes, stopping
 
 
 def told(client: Asker, handle: bytes) -> list[tuple[str, str]]:

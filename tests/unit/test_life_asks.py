@@ -15,16 +15,6 @@ from farm.protocol.packets import request, response
 from tests.unit.bench_life import Asker, Life, completes, fails, packet
 
 
-@pytest.fixture
-def life() -> Life:
-    return Life()
-
-
-@pytest.fixture
-def client(life: Life) -> Asker:
-    return life.farm_client()
-
-
 def test_a_stock_peer_cannot_ask(life: Life) -> None:
     stock = life.client()
     for number, parts in ((p.FARM_ASK, (b"jobs", b"{}", b"")), (p.FARM_SUBMIT, (b"f", b"", b"", b""))):

@@ -13,16 +13,6 @@ from farm.store.memory import MemoryJournal, MemoryStore
 from tests.unit.bench_life import WALL, Asker, Life, completes, fails, packet
 
 
-@pytest.fixture
-def life() -> Life:
-    return Life()
-
-
-@pytest.fixture
-def client(life: Life) -> Asker:
-    return life.farm_client()
-
-
 def results(answer: dict[str, list[dict[str, str]]]) -> list[str]:
     return [result["outcome"] for result in answer["results"]]
 

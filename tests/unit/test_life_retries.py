@@ -14,16 +14,6 @@ from farm.protocol.packets import request, response
 from tests.unit.bench_life import KEEPING, Asker, Life, completes, fails
 
 
-@pytest.fixture
-def life() -> Life:
-    return Life()
-
-
-@pytest.fixture
-def client(life: Life) -> Asker:
-    return life.farm_client()
-
-
 def test_without_terms_a_failure_is_not_tried_again_and_kept_as_dead(life: Life) -> None:
     client, worker = life.farm_client(), life.worker(b"f")
     handle = client.submit(b"f")

@@ -10,17 +10,6 @@ from farm.protocol import packets as p
 from farm.protocol.packets import request, response
 from tests.unit.bench_life import KEEPING, Asker, Life, completes, fails, packet
 
-
-@pytest.fixture
-def life() -> Life:
-    return Life()
-
-
-@pytest.fixture
-def client(life: Life) -> Asker:
-    return life.farm_client()
-
-
 # -- a run
 
 

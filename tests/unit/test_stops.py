@@ -17,16 +17,6 @@ from tests.unit.bench import Wire
 from tests.unit.bench_life import Asker, Life, completes, fails
 
 
-@pytest.fixture
-def life() -> Life:
-    return Life()
-
-
-@pytest.fixture
-def client(life: Life) -> Asker:
-    return life.farm_client()
-
-
 def stopping(life: Life, client: Asker, terms: bytes = b"background=1", unique: bytes = b"") -> tuple[Wire, bytes]:
     """A worker that was told to end a job of f, and that job, which was cancelled."""
     worker = life.farm_worker(b"f")
